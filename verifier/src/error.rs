@@ -1,0 +1,158 @@
+//! What can be wrong: with a text ([`SyntaxError`]), with a token ([`VerifyError`]), with the
+//! set-up of a verifier ([`BuildError`]).
+
+use std::borrow::Cow;
+use std::fmt;
+
+use crate::scope::Scope;
+
+/// A text that is no canonical scope, filter or resource. Its message names the fix.
+///
+/// ```
+/// use tenmint_verifier::ResourceFilter;
+/// let error = "projects/%2f".parse::<ResourceFilter>().unwrap_err();
+/// assert_eq!(error.to_string(), "`%2f` is not canonical: write `%2F`");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SyntaxError {
+    message: Cow<'static, str>,
+}
+
+impl SyntaxError {
+    pub(crate) fn new(message: impl Into<Cow<'static, str>>) -> Self {
+        Self { message: message.into() }
+    }
+}
+
+impl fmt::Display for SyntaxError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for SyntaxError {}
+
+/// A verifier that cannot be built as asked.
+///
+/// ```
+/// use tenmint_verifier::{JwkSet, Verifier};
+/// let keys = JwkSet::parse(br#"{"keys":[]}"#).unwrap();
+/// let error = Verifier::builder("https://auth.example.com").with_keys(keys).unwrap_err();
+/// assert_eq!(error.to_string(), "a verifier needs an audience");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BuildError {
+    message: Cow<'static, str>,
+}
+
+impl BuildError {
+    pub(crate) fn new(message: impl Into<Cow<'static, str>>) -> Self {
+        Self { message: message.into() }
+    }
+}
+
+impl fmt::Display for BuildError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for BuildError {}
+
+/// Why a request is refused. Each variant is one kind of answer (RFC 6750, section 3).
+///
+/// ```
+/// use tenmint_verifier::{InvalidToken, VerifyError};
+/// let error = VerifyError::InvalidToken(InvalidToken::Expired);
+/// assert_eq!(error.to_string(), "the token has expired");
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum VerifyError {
+    /// No token came: 401 without an error code.
+    NoToken,
+    /// The credentials are not one Bearer token in one header: 400 `invalid_request`.
+    InvalidRequest,
+    /// The token does not hold: 401 `invalid_token`.
+    InvalidToken(InvalidToken),
+    /// The token holds and does not reach this far: 403 `insufficient_scope`, naming this scope.
+    InsufficientScope(Scope),
+    /// No keys to check with, because the issuer is out of reach: 503, never 401.
+    KeysUnavailable,
+}
+
+impl fmt::Display for VerifyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoToken => f.write_str("no token came with the request"),
+            Self::InvalidRequest => f.write_str("send one token, in one Authorization header"),
+            Self::InvalidToken(reason) => reason.fmt(f),
+            Self::InsufficientScope(scope) => write!(f, "the request needs the scope `{scope}`"),
+            Self::KeysUnavailable => f.write_str("the keys of the issuer are out of reach"),
+        }
+    }
+}
+
+impl std::error::Error for VerifyError {}
+
+/// Why a token does not hold: for the log of the API and the `error_description`.
+///
+/// ```
+/// use tenmint_verifier::InvalidToken;
+/// assert_eq!(InvalidToken::BadSignature.to_string(), "the signature does not verify");
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InvalidToken {
+    /// More bytes than a token of this issuer can have.
+    TooLarge,
+    /// Not three canonical base64url parts of strict JSON.
+    Malformed,
+    /// A header that asks for something else than a plain signed access token.
+    HeaderRefused,
+    /// `typ` is not `at+jwt`.
+    WrongType,
+    /// `kid` names no key of the issuer.
+    UnknownKey,
+    /// `alg` is not the algorithm of the key.
+    WrongAlgorithm,
+    /// The signature does not verify.
+    BadSignature,
+    /// A claim is missing, of the wrong type, or no claim of an access token.
+    BadClaims,
+    /// `iss` is another issuer.
+    WrongIssuer,
+    /// `aud` is another API.
+    WrongAudience,
+    /// `exp` has passed.
+    Expired,
+    /// `iat` or `nbf` lies ahead.
+    NotYetValid,
+}
+
+impl fmt::Display for InvalidToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooLarge => "the token is too large",
+            Self::Malformed => "the token is malformed",
+            Self::HeaderRefused => "the header of the token is refused",
+            Self::WrongType => "the token is no access token of type at+jwt",
+            Self::UnknownKey => "the token names a key that the issuer does not have",
+            Self::WrongAlgorithm => "the token names another algorithm than its key",
+            Self::BadSignature => "the signature does not verify",
+            Self::BadClaims => "a claim is missing or malformed",
+            Self::WrongIssuer => "the token is from another issuer",
+            Self::WrongAudience => "the token is for another audience",
+            Self::Expired => "the token has expired",
+            Self::NotYetValid => "the token is not valid yet",
+        })
+    }
+}
+
+impl std::error::Error for InvalidToken {}
+
+impl From<InvalidToken> for VerifyError {
+    fn from(reason: InvalidToken) -> Self {
+        Self::InvalidToken(reason)
+    }
+}

@@ -1,0 +1,40 @@
+//! Verify tenmint access tokens where they are used: locally, without a call to the issuer.
+//!
+//! This crate owns the token contract: what claims a token has ([`Claims`]), what a scope covers
+//! ([`Scope`], [`ScopeSet`], [`ResourceFilter`]), and what makes a token valid ([`Verifier`]). The
+//! tenmint server depends on it, so the two cannot disagree. Without features it does no I/O.
+//!
+//! ```
+//! use tenmint_verifier::{Action, JwkSet, Resource, Verifier};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let document = br#"{"keys": []}"#;
+//! let verifier = Verifier::builder("https://auth.example.com")
+//!     .audience("https://api.example.com")
+//!     .with_keys(JwkSet::parse(document)?)?;
+//!
+//! # let text = "";
+//! if let Ok(token) = verifier.verify_held(text) {
+//!     let logs = Resource::new(["projects", "alpha", "logs"])?;
+//!     token.require("org_0000000000000000", &Action::Read, &logs)?;
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod claims;
+mod error;
+mod filter;
+mod json;
+mod jwks;
+mod scope;
+mod token;
+mod verify;
+
+pub use claims::{Claims, NewClaims};
+pub use error::{BuildError, InvalidToken, SyntaxError, VerifyError};
+pub use filter::{Resource, ResourceFilter};
+pub use jwks::{Algorithm, JwkSet, JwkSetError};
+pub use scope::{Action, ActionName, Scope, ScopeSet, ScopeView};
+pub use token::Token;
+pub use verify::{Verifier, VerifierBuilder};
