@@ -1,0 +1,92 @@
+//! The time: given to whoever needs it, never taken.
+//!
+//! A clock runs on the monotonic clock of the machine from one reading of its wall clock; the offset
+//! to the database's time, which all nodes share, is added as it is learned. Tests wind a clock by
+//! hand.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use crate::model::time::Timestamp;
+
+/// A clock that is shared by all who hold it.
+#[derive(Debug, Clone)]
+pub struct Clock {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// `None` for a clock that is wound by hand.
+    started: Option<Instant>,
+    /// Milliseconds since 1970 at the start, plus every offset and winding since.
+    base_millis: AtomicI64,
+}
+
+impl Clock {
+    /// The clock of this machine.
+    pub fn system() -> Self {
+        Self::starting(Some(Instant::now()), system_time())
+    }
+
+    /// A clock that stands still at a moment until it is wound.
+    pub fn wound(now: Timestamp) -> Self {
+        Self::starting(None, now)
+    }
+
+    fn starting(started: Option<Instant>, now: Timestamp) -> Self {
+        Self { inner: Arc::new(Inner { started, base_millis: AtomicI64::new(now.as_millis()) }) }
+    }
+
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        let base = Timestamp::from_millis(self.inner.base_millis.load(Ordering::Relaxed));
+        self.inner.started.map_or(base, |started| base + started.elapsed())
+    }
+
+    /// Moves a clock that is wound by hand.
+    pub fn wind(&self, by: Duration) {
+        let millis = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+        self.inner.base_millis.fetch_add(millis, Ordering::Relaxed);
+    }
+
+    /// Follows the time of the database, and says by how many milliseconds this clock was off. A
+    /// clock that is wound by hand follows nobody.
+    pub fn follow(&self, database: Timestamp) -> i64 {
+        let off = database.as_millis() - self.now().as_millis();
+        if self.inner.started.is_some() {
+            self.inner.base_millis.fetch_add(off, Ordering::Relaxed);
+        }
+        off
+    }
+}
+
+/// What the wall clock of this machine says.
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the clock of the machine")]
+pub fn system_time() -> Timestamp {
+    let since = std::time::SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp::from_millis(0) + since
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wound_clock_stands_still_until_it_is_wound() {
+        let clock = Clock::wound(Timestamp::from_millis(1_000));
+        assert_eq!(clock.now().as_millis(), 1_000);
+        clock.clone().wind(Duration::from_secs(5));
+        assert_eq!(clock.now().as_millis(), 6_000);
+        clock.follow(Timestamp::from_millis(0));
+        assert_eq!(clock.now().as_millis(), 6_000);
+    }
+
+    #[test]
+    fn a_system_clock_follows_the_database() {
+        let clock = Clock::system();
+        clock.follow(clock.now() + Duration::from_secs(60));
+        assert!(clock.now().since(system_time()) >= Duration::from_secs(59));
+    }
+}

@@ -1,0 +1,225 @@
+//! Ids and slugs: `key_` and sixteen characters of base62, and what people call things.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::marker::PhantomData;
+use std::str::FromStr;
+
+/// The digits of base62.
+pub(crate) const BASE62: &[u8; 62] =
+    b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// Characters of an id behind its prefix.
+const ID_LENGTH: usize = 16;
+
+/// What an id is an id of.
+pub trait Noun {
+    /// The text before the characters of the id, underscore included.
+    const PREFIX: &'static str;
+}
+
+/// An id of one noun. Sixteen characters of base62 are 95 bits, so ids never collide by chance.
+pub struct Id<N> {
+    characters: [u8; ID_LENGTH],
+    noun: PhantomData<fn() -> N>,
+}
+
+macro_rules! nouns {
+    ($($(#[$doc:meta])* $noun:ident $alias:ident $prefix:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum $noun {}
+        impl Noun for $noun {
+            const PREFIX: &'static str = $prefix;
+        }
+        #[doc = concat!("An id like `", $prefix, "0123456789abcdef`.")]
+        pub type $alias = Id<$noun>;
+    )*};
+}
+
+nouns! {
+    /// An organization.
+    OrgNoun OrgId "org_";
+    /// An audience.
+    AudienceNoun AudienceId "aud_";
+    /// A bot: the owner of service keys.
+    BotNoun BotId "bot_";
+    /// An API key.
+    ApiKeyNoun ApiKeyId "key_";
+}
+
+impl<N: Noun> Id<N> {
+    /// An id of these random bytes.
+    pub fn from_random(random: [u8; 16]) -> Self {
+        let mut characters = [b'0'; ID_LENGTH];
+        base62(&random, &mut characters);
+        Self { characters, noun: PhantomData }
+    }
+
+    /// The sixteen characters, without the prefix.
+    pub fn characters(&self) -> &str {
+        std::str::from_utf8(&self.characters).unwrap_or_default()
+    }
+}
+
+impl<N> Clone for Id<N> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<N> Copy for Id<N> {}
+
+impl<N> PartialEq for Id<N> {
+    fn eq(&self, other: &Self) -> bool {
+        self.characters == other.characters
+    }
+}
+
+impl<N> Eq for Id<N> {}
+
+impl<N> Hash for Id<N> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.characters.hash(state);
+    }
+}
+
+impl<N: Noun> fmt::Display for Id<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(N::PREFIX)?;
+        f.write_str(self.characters())
+    }
+}
+
+impl<N: Noun> fmt::Debug for Id<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl<N: Noun> serde::Serialize for Id<N> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// A text that is no id of the noun asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InvalidId {
+    prefix: &'static str,
+}
+
+impl fmt::Display for InvalidId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "an id here is `{}` and {ID_LENGTH} letters and digits", self.prefix)
+    }
+}
+
+impl std::error::Error for InvalidId {}
+
+impl<N: Noun> FromStr for Id<N> {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        text.strip_prefix(N::PREFIX)
+            .and_then(|characters| characters.as_bytes().try_into().ok())
+            .filter(|characters: &[u8; ID_LENGTH]| characters.iter().all(u8::is_ascii_alphanumeric))
+            .map(|characters| Self { characters, noun: PhantomData })
+            .ok_or(InvalidId { prefix: N::PREFIX })
+    }
+}
+
+/// Writes a big-endian number in base62, the most significant digit first. What does not fit into
+/// the digits is dropped from the top.
+pub(crate) fn base62(number: &[u8], digits: &mut [u8]) {
+    let mut number = number.to_vec();
+    for digit in digits.iter_mut().rev() {
+        let mut rest = 0;
+        for byte in &mut number {
+            let value = rest * 256 + usize::from(*byte);
+            *byte = u8::try_from(value / 62).unwrap_or(u8::MAX);
+            rest = value % 62;
+        }
+        *digit = BASE62.get(rest).copied().unwrap_or(b'0');
+    }
+    zeroize::Zeroize::zeroize(&mut number);
+}
+
+/// What people call an organization or an audience in URLs and keys: `[a-z0-9-]{1,40}`.
+///
+/// Immutable and never reused.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Slug(Box<str>);
+
+impl Slug {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Slug {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A text that is no slug.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InvalidSlug;
+
+impl fmt::Display for InvalidSlug {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a slug is 1 to 40 of the characters a-z, 0-9 and `-`")
+    }
+}
+
+impl std::error::Error for InvalidSlug {}
+
+impl FromStr for Slug {
+    type Err = InvalidSlug;
+
+    fn from_str(text: &str) -> Result<Self, InvalidSlug> {
+        let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-');
+        if (1..=40).contains(&text.len()) && text.bytes().all(allowed) {
+            Ok(Self(text.into()))
+        } else {
+            Err(InvalidSlug)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_prints_and_parses_back() {
+        let id = ApiKeyId::from_random([0xAB; 16]);
+        assert_eq!(id.to_string().parse::<ApiKeyId>(), Ok(id));
+        assert_eq!(id.to_string().len(), 20);
+    }
+
+    #[test]
+    fn an_id_of_another_noun_or_length_is_refused() {
+        for text in ["org_0123456789abcdef", "key_0123456789abcde", "key_0123456789abcde-", "key_"]
+        {
+            assert!(text.parse::<ApiKeyId>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn base62_is_the_number_in_base_62() {
+        let mut digits = [0; 3];
+        base62(&[0x01, 0x00], &mut digits);
+        assert_eq!(&digits, b"048", "256 = 4 * 62 + 8");
+    }
+
+    #[test]
+    fn a_slug_is_short_and_plain() {
+        assert!("default-1".parse::<Slug>().is_ok());
+        for text in ["", "Default", "a b", "a/b", &"a".repeat(41)] {
+            assert!(text.parse::<Slug>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Secrets: shown once, digested before they are looked up, stored never.
+
+use std::fmt;
+
+use ring::{digest, hmac};
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::model::id::{ApiKeyId, base62};
+
+/// A secret in the clear. It can be shown once and stored never.
+pub struct PlainSecret(Zeroizing<String>);
+
+impl PlainSecret {
+    /// Takes a text as a secret.
+    pub fn new(text: String) -> Self {
+        Self(Zeroizing::new(text))
+    }
+
+    /// The text. Takes `self`: a second call does not compile.
+    pub fn reveal(mut self) -> String {
+        std::mem::take(&mut self.0)
+    }
+
+    /// The bytes, for a digest.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+impl fmt::Debug for PlainSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PlainSecret(..)")
+    }
+}
+
+/// The key of the digests of an installation: 32 random bytes, wrapped by the master key at rest.
+#[derive(Clone)]
+pub struct Pepper(hmac::Key);
+
+impl Pepper {
+    /// A pepper of these bytes.
+    pub fn new(bytes: &[u8; 32]) -> Self {
+        Self(hmac::Key::new(hmac::HMAC_SHA256, bytes))
+    }
+
+    /// The digest under which the text of an API key is stored and looked up.
+    pub fn digest(&self, text: &[u8]) -> SecretDigest {
+        self.digest_of_sha256(digest::digest(&digest::SHA256, text).as_ref())
+    }
+
+    /// The same, where only the SHA-256 of the text is known.
+    fn digest_of_sha256(&self, sha256: &[u8]) -> SecretDigest {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(hmac::sign(&self.0, sha256).as_ref());
+        SecretDigest(bytes)
+    }
+}
+
+impl fmt::Debug for Pepper {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pepper(..)")
+    }
+}
+
+/// `HMAC-SHA-256(pepper, SHA-256(text))`.
+///
+/// It is the look-up key as well, so nothing secret is ever compared. A fast hash is right here:
+/// the texts have 256 random bits, and nobody guesses those.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SecretDigest([u8; 32]);
+
+impl SecretDigest {
+    /// A digest that was stored.
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The bytes, for storing.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SecretDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretDigest(..)")
+    }
+}
+
+/// Characters of base62 that 256 bits take.
+const SECRET_LENGTH: usize = 43;
+/// Characters of base62 that the CRC-32 takes.
+const CHECK_LENGTH: usize = 6;
+
+/// The text of an API key: `<prefix>_<label>_<id><secret><check>`.
+///
+/// `check` is the CRC-32 of all before it, so that a scanner or a client can refuse a typo without
+/// asking the server. Only letters, digits, `_` and `-` occur, because clients disagree about how
+/// to encode anything else in Basic.
+pub fn api_key_text(prefix: &str, label: &str, id: &ApiKeyId, random: &[u8; 32]) -> PlainSecret {
+    let mut secret = [b'0'; SECRET_LENGTH];
+    base62(random, &mut secret);
+    let mut text = format!("{prefix}_{label}_{}", id.characters());
+    text.extend(secret.iter().map(|byte| char::from(*byte)));
+    let check = check_of(&text);
+    text.extend(check.iter().map(|byte| char::from(*byte)));
+    secret.zeroize();
+    PlainSecret::new(text)
+}
+
+/// Whether the check at the end of a text is right: nothing but a guard against typos.
+pub fn check_holds(text: &str) -> bool {
+    let Some(at) = text.len().checked_sub(CHECK_LENGTH) else { return false };
+    text.split_at_checked(at)
+        .is_some_and(|(before, check)| check_of(before).as_slice() == check.as_bytes())
+}
+
+fn check_of(text: &str) -> [u8; CHECK_LENGTH] {
+    let mut check = [b'0'; CHECK_LENGTH];
+    base62(&crc32fast::hash(text.as_bytes()).to_be_bytes(), &mut check);
+    check
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_of_an_api_key_has_the_shape_of_the_contract() {
+        let id = ApiKeyId::from_random([7; 16]);
+        let text = api_key_text("tm", "default", &id, &[255; 32]).reveal();
+        let rest = text.strip_prefix("tm_default_").unwrap();
+        assert_eq!(rest.len(), 16 + 43 + 6);
+        assert!(rest.starts_with(id.characters()));
+        assert!(rest.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+        assert!(check_holds(&text));
+    }
+
+    #[test]
+    fn one_changed_character_breaks_the_check() {
+        let text =
+            api_key_text("tm", "default", &ApiKeyId::from_random([7; 16]), &[9; 32]).reveal();
+        for at in 0..text.len() {
+            let mut bytes = text.clone().into_bytes();
+            bytes[at] = if bytes[at] == b'x' { b'y' } else { b'x' };
+            assert!(!check_holds(std::str::from_utf8(&bytes).unwrap()), "at {at}");
+        }
+        assert!(
+            !check_holds("") && !check_holds("tm_") && !check_holds("\u{e9}\u{e9}\u{e9}\u{e9}")
+        );
+    }
+
+    #[test]
+    fn the_digest_is_the_hmac_of_the_sha_256() {
+        let pepper = Pepper::new(&[1; 32]);
+        let sha256 = digest::digest(&digest::SHA256, b"text");
+        assert_eq!(pepper.digest(b"text"), pepper.digest_of_sha256(sha256.as_ref()));
+        assert_ne!(pepper.digest(b"text"), Pepper::new(&[2; 32]).digest(b"text"));
+    }
+
+    #[test]
+    fn nothing_secret_is_printed_by_debug() {
+        let printed = format!(
+            "{:?} {:?} {:?}",
+            PlainSecret::new("tm_x".into()),
+            Pepper::new(&[1; 32]),
+            SecretDigest::from_bytes([1; 32])
+        );
+        assert_eq!(printed, "PlainSecret(..) Pepper(..) SecretDigest(..)");
+    }
+}
