@@ -1,0 +1,78 @@
+//! Bots.
+
+use crate::error::Result;
+use crate::model::bot::Bot;
+use crate::model::id::BotId;
+use crate::model::time::Timestamp;
+use crate::store::row::Row;
+use crate::store::{Connection, Write};
+
+/// Rows that are read at once when all are read.
+const PAGE: i64 = 5_000;
+
+/// Stores a new bot.
+pub async fn insert(write: &mut Write<'_>, bot: &Bot, now: Timestamp) -> Result<()> {
+    let revision = write.revision();
+    sqlx::query(
+        "INSERT INTO bots (id, organization_id, name, grants, created_at, created_revision)
+         VALUES ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(bot.id.to_string())
+    .bind(bot.org.to_string())
+    .bind(&bot.name)
+    .bind(bot.grants.as_str())
+    .bind(now.as_millis())
+    .bind(revision)
+    .execute(&mut **write)
+    .await?;
+    Ok(())
+}
+
+/// Suspends a bot, or lets it go on.
+pub async fn update_suspended(
+    connection: &mut Connection,
+    id: &BotId,
+    suspended_at: Option<Timestamp>,
+) -> Result<()> {
+    sqlx::query("UPDATE bots SET suspended_at = $1 WHERE id = $2")
+        .bind(suspended_at.map(Timestamp::as_millis))
+        .bind(id.to_string())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// A bot by its id.
+pub async fn find(connection: &mut Connection, id: &BotId) -> Result<Option<Bot>> {
+    let row = sqlx::query(
+        "SELECT id, organization_id, name, grants, suspended_at FROM bots WHERE id = $1",
+    )
+    .bind(id.to_string())
+    .fetch_optional(connection)
+    .await?;
+    row.as_ref().map(bot_of).transpose()
+}
+
+/// A page of all bots behind an id; an empty page ends the list.
+pub async fn list_after(connection: &mut Connection, after: Option<&BotId>) -> Result<Vec<Bot>> {
+    let rows = sqlx::query(
+        "SELECT id, organization_id, name, grants, suspended_at FROM bots
+         WHERE id > $1 ORDER BY id LIMIT $2",
+    )
+    .bind(after.map(ToString::to_string).unwrap_or_default())
+    .bind(PAGE)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(bot_of).collect()
+}
+
+fn bot_of(row: &sqlx::any::AnyRow) -> Result<Bot> {
+    let row = Row::of("bots", row);
+    Ok(Bot {
+        id: row.parsed("id")?,
+        org: row.parsed("organization_id")?,
+        name: row.text("name")?,
+        grants: row.parsed("grants")?,
+        suspended_at: row.moment_or_none("suspended_at")?,
+    })
+}

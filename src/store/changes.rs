@@ -1,0 +1,157 @@
+//! Revisions, and what each of them touched.
+
+use std::fmt;
+
+use crate::error::{Error, Result};
+use crate::model::id::{ApiKeyId, AudienceId, BotId, OrgId};
+use crate::model::time::Timestamp;
+use crate::store::Connection;
+use crate::store::row::Row;
+
+/// What a change touched. Nodes read the subject anew; the row does not say what changed in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Subject {
+    /// The installation itself.
+    Installation,
+    /// The set of signing keys.
+    SigningKeys,
+    /// An organization.
+    Org(OrgId),
+    /// An audience.
+    Audience(AudienceId),
+    /// A bot.
+    Bot(BotId),
+    /// An API key.
+    ApiKey(ApiKeyId),
+}
+
+impl Subject {
+    fn noun(self) -> &'static str {
+        match self {
+            Self::Installation => "installation",
+            Self::SigningKeys => "signing_keys",
+            Self::Org(_) => "organization",
+            Self::Audience(_) => "audience",
+            Self::Bot(_) => "bot",
+            Self::ApiKey(_) => "api_key",
+        }
+    }
+
+    fn parse(noun: &str, id: &str) -> Option<Self> {
+        Some(match noun {
+            "installation" => Self::Installation,
+            "signing_keys" => Self::SigningKeys,
+            "organization" => Self::Org(id.parse().ok()?),
+            "audience" => Self::Audience(id.parse().ok()?),
+            "bot" => Self::Bot(id.parse().ok()?),
+            "api_key" => Self::ApiKey(id.parse().ok()?),
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for Subject {
+    /// The id of the subject; nothing where there is only one of its kind.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Installation | Self::SigningKeys => Ok(()),
+            Self::Org(id) => id.fmt(f),
+            Self::Audience(id) => id.fmt(f),
+            Self::Bot(id) => id.fmt(f),
+            Self::ApiKey(id) => id.fmt(f),
+        }
+    }
+}
+
+/// How far the database has come, and how far back its changes reach.
+#[derive(Debug, Clone, Copy)]
+pub struct Progress {
+    /// The newest revision.
+    pub revision: i64,
+    /// The newest revision whose changes were pruned.
+    pub pruned: i64,
+}
+
+/// Raises the revision. The lock on the row lasts until the commit.
+pub(crate) async fn take_revision(connection: &mut Connection) -> Result<i64> {
+    let raise = "UPDATE installation SET revision = revision + 1 WHERE id = 1 RETURNING revision";
+    Ok(sqlx::query_scalar(raise).fetch_one(connection).await?)
+}
+
+/// Raises the revision above one that was seen before: after a fail-over or a restore.
+pub async fn raise_revision_above(connection: &mut Connection, seen: i64) -> Result<()> {
+    sqlx::query("UPDATE installation SET revision = $1 + 1 WHERE id = 1 AND revision <= $1")
+        .bind(seen)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+/// How far the database has come.
+pub async fn progress(connection: &mut Connection) -> Result<Progress> {
+    let row = sqlx::query("SELECT revision, pruned_revision FROM installation WHERE id = 1")
+        .fetch_one(connection)
+        .await?;
+    let row = Row::of("installation", &row);
+    Ok(Progress { revision: row.number("revision")?, pruned: row.number("pruned_revision")? })
+}
+
+pub(crate) async fn insert(
+    connection: &mut Connection,
+    revision: i64,
+    subject: Subject,
+    now: Timestamp,
+) -> Result<()> {
+    sqlx::query(
+        "INSERT INTO changes (revision, noun, subject_id, changed_at) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (revision, noun, subject_id) DO NOTHING",
+    )
+    .bind(revision)
+    .bind(subject.noun())
+    .bind(subject.to_string())
+    .bind(now.as_millis())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// What changed after a revision, in order. A noun of a newer version of tenmint is passed over.
+pub async fn list_after(connection: &mut Connection, revision: i64) -> Result<Vec<Subject>> {
+    let rows = sqlx::query(
+        "SELECT noun, subject_id FROM changes WHERE revision > $1
+         ORDER BY revision, noun, subject_id",
+    )
+    .bind(revision)
+    .fetch_all(connection)
+    .await?;
+    let mut subjects = Vec::with_capacity(rows.len());
+    for row in &rows {
+        let row = Row::of("changes", row);
+        let subject = Subject::parse(&row.text("noun")?, &row.text("subject_id")?);
+        // each subject is read once, however often it changed
+        subjects.extend(subject.filter(|subject| !subjects.contains(subject)));
+    }
+    Ok(subjects)
+}
+
+/// Deletes the changes from before a moment, and remembers how far.
+pub async fn prune(connection: &mut Connection, before: Timestamp) -> Result<()> {
+    let last: Option<i64> =
+        sqlx::query_scalar("SELECT MAX(revision) FROM changes WHERE changed_at < $1")
+            .bind(before.as_millis())
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(Error::from)?;
+    let Some(last) = last else { return Ok(()) };
+    sqlx::query("DELETE FROM changes WHERE revision <= $1")
+        .bind(last)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(
+        "UPDATE installation SET pruned_revision = $1 WHERE id = 1 AND pruned_revision < $1",
+    )
+    .bind(last)
+    .execute(connection)
+    .await?;
+    Ok(())
+}

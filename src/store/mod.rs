@@ -1,0 +1,323 @@
+//! The database: the only room that speaks SQL.
+//!
+//! SQLite and PostgreSQL through one pool, one folder of migrations, each statement once, in the
+//! SQL that both understand. The engines differ in this file alone.
+
+pub mod api_keys;
+pub mod audiences;
+pub mod bots;
+pub mod changes;
+pub mod installation;
+pub mod orgs;
+mod row;
+pub mod signing_keys;
+
+use std::fs::File;
+use std::ops::{Deref, DerefMut};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::any::AnyPoolOptions;
+use sqlx::migrate::Migrator;
+use sqlx::{Any, AnyConnection, AnyPool, Executor, Transaction};
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::clock::system_time;
+use crate::error::{Error, Result};
+use crate::model::time::Timestamp;
+use crate::store::changes::Subject;
+
+/// How long a use case waits for a connection before it says that the database is out of reach.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+const MAX_CONNECTIONS: u32 = 8;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+
+/// A connection of either engine.
+pub type Connection = AnyConnection;
+
+/// Where the database is. Printing it never shows a password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DatabaseUrl {
+    text: String,
+    engine: Engine,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Engine {
+    Sqlite { file: PathBuf },
+    Postgres,
+}
+
+impl DatabaseUrl {
+    /// The embedded database in this directory.
+    pub fn in_directory(directory: &Path) -> Self {
+        Self::sqlite(directory.join("tenmint.db"))
+    }
+
+    /// A database by its URL: `sqlite:PATH` or `postgres://...`.
+    pub fn parse(text: &str) -> Result<Self> {
+        if let Some(path) = text.strip_prefix("sqlite:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            if path.is_empty() || path.contains('?') {
+                return Err(Error::invalid("database_url", "write `sqlite:PATH`"));
+            }
+            return Ok(Self::sqlite(PathBuf::from(path)));
+        }
+        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            return Ok(Self { text: text.to_owned(), engine: Engine::Postgres });
+        }
+        Err(Error::invalid("database_url", "write `sqlite:PATH` or `postgres://...`"))
+    }
+
+    fn sqlite(file: PathBuf) -> Self {
+        // sqlx decodes `%XX` in the path
+        let path: String = file.to_string_lossy().replace('%', "%25").replace('?', "%3F");
+        Self { text: format!("sqlite://{path}?mode=rwc"), engine: Engine::Sqlite { file } }
+    }
+}
+
+impl std::fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.engine {
+            Engine::Sqlite { file } => write!(f, "sqlite:{}", file.display()),
+            Engine::Postgres => {
+                let place = self.text.rsplit_once('@').map_or(self.text.as_str(), |(_, at)| at);
+                let place = place.split(['?', '#']).next().unwrap_or_default();
+                write!(f, "postgres://{}", place.rsplit("//").next().unwrap_or_default())
+            }
+        }
+    }
+}
+
+/// The database of an installation.
+#[derive(Debug)]
+pub struct Store {
+    pool: AnyPool,
+    engine: Engine,
+    /// Writers of this process queue here, fairly, before the database sees them: SQLite answers
+    /// `busy` to the unlucky, and PostgreSQL would hold a connection each.
+    turn: Mutex<()>,
+}
+
+impl Store {
+    /// Connects, and brings the schema up to date.
+    pub async fn open(url: &DatabaseUrl) -> Result<Self> {
+        let store = Self::connect(url).await?;
+        store.migrate().await?;
+        Ok(store)
+    }
+
+    async fn connect(url: &DatabaseUrl) -> Result<Self> {
+        sqlx::any::install_default_drivers();
+        if let Engine::Sqlite { file } = &url.engine
+            && let Some(directory) = file.parent().filter(|parent| !parent.as_os_str().is_empty())
+        {
+            create_private_directory(directory)?;
+        }
+        let set_up = url.engine.set_up();
+        let pool = AnyPoolOptions::new()
+            .max_connections(MAX_CONNECTIONS)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .after_connect(move |connection, _| {
+                Box::pin(async move { connection.execute(set_up).await.map(drop) })
+            })
+            .connect(&url.text)
+            .await?;
+        Ok(Self { pool, engine: url.engine.clone(), turn: Mutex::new(()) })
+    }
+
+    /// Several processes may start at once: SQLite's wait at a file lock beside the database,
+    /// PostgreSQL's at its advisory lock, which sqlx takes.
+    async fn migrate(&self) -> Result<()> {
+        let _lock = match &self.engine {
+            Engine::Sqlite { file } => Some(lock_beside(file.clone()).await?),
+            Engine::Postgres => {
+                // what sorts by bytes on SQLite sorts by bytes here too
+                let collation =
+                    r#"CREATE COLLATION IF NOT EXISTS "binary" (provider = libc, locale = 'C')"#;
+                self.pool.execute(collation).await?;
+                None
+            }
+        };
+        // `ignore_missing`: the previous version keeps running on a newer schema
+        let mut migrator = Migrator { ..Migrator::DEFAULT };
+        migrator.migrations = MIGRATIONS.migrations.clone();
+        migrator.set_ignore_missing(true);
+        migrator.run(&self.pool).await.map_err(|cause| {
+            Error::Setup(format!("the schema cannot be brought up to date: {cause}"))
+        })
+    }
+
+    /// Begins a change, and takes the next revision before anything else, so that the order of
+    /// commits is the order of revisions and no two changes overlap.
+    pub async fn begin(&self) -> Result<Write<'_>> {
+        let turn = self.turn.lock().await;
+        let begin = match self.engine {
+            // a plain BEGIN would fail half way when two processes both read before they write
+            Engine::Sqlite { .. } => "BEGIN IMMEDIATE",
+            Engine::Postgres => "BEGIN",
+        };
+        let mut transaction = self.pool.begin_with(begin).await?;
+        let revision = changes::take_revision(&mut transaction).await?;
+        Ok(Write { transaction, revision, _turn: turn })
+    }
+
+    /// A look at the database at one moment: all that is read through it belongs together.
+    pub async fn read(&self) -> Result<Read> {
+        let begin = match self.engine {
+            Engine::Sqlite { .. } => "BEGIN",
+            Engine::Postgres => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        };
+        Ok(Read { transaction: self.pool.begin_with(begin).await? })
+    }
+
+    /// The time of the database, which all nodes share.
+    pub async fn now(&self) -> Result<Timestamp> {
+        match self.engine {
+            Engine::Sqlite { .. } => Ok(system_time()),
+            Engine::Postgres => {
+                let now = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)";
+                Ok(Timestamp::from_millis(sqlx::query_scalar(now).fetch_one(&self.pool).await?))
+            }
+        }
+    }
+
+    /// Whether `sql` is a statement that this engine takes: for the test that asks it of each.
+    pub async fn prepares(&self, sql: &'static str) -> Result<()> {
+        let mut connection = self.pool.acquire().await?;
+        connection.prepare(sqlx::SqlStr::from_static(sql)).await?;
+        Ok(())
+    }
+
+    /// Lets go of the database, once all that runs has ended.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+impl Engine {
+    /// What each connection is told first.
+    fn set_up(&self) -> &'static str {
+        match self {
+            Self::Sqlite { .. } => {
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+                 PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 5000"
+            }
+            Self::Postgres => {
+                "SET lock_timeout = '2s'; SET statement_timeout = '5s'; \
+                 SET idle_in_transaction_session_timeout = '5s'"
+            }
+        }
+    }
+}
+
+/// A change that is being made.
+#[derive(Debug)]
+#[must_use = "a change that is not committed did not happen"]
+pub struct Write<'s> {
+    transaction: Transaction<'static, Any>,
+    revision: i64,
+    _turn: MutexGuard<'s, ()>,
+}
+
+impl Write<'_> {
+    /// The revision that this change will be.
+    pub fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    /// Tells the nodes that follow what was touched.
+    pub async fn touched(&mut self, subject: Subject, now: Timestamp) -> Result<()> {
+        let revision = self.revision;
+        changes::insert(self, revision, subject, now).await
+    }
+
+    /// Makes the change durable, and says its revision.
+    pub async fn commit(self) -> Result<i64> {
+        self.transaction.commit().await?;
+        Ok(self.revision)
+    }
+}
+
+impl Deref for Write<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.transaction
+    }
+}
+
+impl DerefMut for Write<'_> {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.transaction
+    }
+}
+
+/// A look at the database at one moment.
+#[derive(Debug)]
+pub struct Read {
+    transaction: Transaction<'static, Any>,
+}
+
+impl Deref for Read {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.transaction
+    }
+}
+
+impl DerefMut for Read {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.transaction
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(cause: sqlx::Error) -> Self {
+        match cause {
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::ColumnNotFound(_) => {
+                Self::Broken(format!("a row cannot be read: {cause}"))
+            }
+            other => Self::Unavailable(Box::new(other)),
+        }
+    }
+}
+
+/// Whether a statement failed because what must be unique was there already.
+fn is_taken(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
+}
+
+/// Creates a directory that its owner alone can enter, unless it is there.
+pub fn create_private_directory(directory: &Path) -> Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+        .create(directory)
+        .map_err(|cause| Error::Setup(format!("cannot create `{}`: {cause}", directory.display())))
+}
+
+/// Waits for the exclusive lock on a file beside the database.
+async fn lock_beside(database: PathBuf) -> Result<File> {
+    let path = database.with_extension("lock");
+    let shown = path.display().to_string();
+    let lock = move || {
+        let file = File::options().create(true).truncate(false).write(true).open(path)?;
+        file.lock()?;
+        Ok::<File, std::io::Error>(file)
+    };
+    tokio::task::spawn_blocking(lock)
+        .await
+        .map_err(|cause| Error::Broken(cause.to_string()))?
+        .map_err(|cause| Error::Setup(format!("cannot lock `{shown}`: {cause}")))
+}
