@@ -1,0 +1,91 @@
+//! Signing keys in memory: one that signs, and the public halves of all that are served.
+
+use std::fmt;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use ring::digest;
+use tenmint_verifier::NewClaims;
+
+use crate::mint::key_pair::KeyPair;
+use crate::model::signing_key::Kid;
+
+/// The signing keys of this moment.
+#[derive(Debug, Clone, Default)]
+pub struct Signer {
+    current: Option<Arc<CurrentKey>>,
+    public_keys: PublicKeys,
+}
+
+/// The JWKS document and its `ETag`.
+#[derive(Debug, Clone, Default)]
+pub struct PublicKeys {
+    /// The document.
+    pub document: Bytes,
+    /// A quoted hash of it.
+    pub etag: String,
+}
+
+/// The key that signs, with all of its tokens' header made once.
+pub(super) struct CurrentKey {
+    key_pair: KeyPair,
+    /// The header in base64url, with the dot behind it.
+    header: String,
+}
+
+impl Signer {
+    /// Signs with this key from now on, if there is one, and serves these JWKs: the signing one
+    /// first, because some clients look no further.
+    pub fn new(current: Option<(&Kid, KeyPair)>, public_jwks: &[String]) -> Self {
+        let document = format!(r#"{{"keys":[{}]}}"#, public_jwks.join(","));
+        let hash = digest::digest(&digest::SHA256, document.as_bytes());
+        let short = hash.as_ref().get(..12).unwrap_or_default();
+        Self {
+            current: current.map(|(kid, key_pair)| Arc::new(CurrentKey::new(kid, key_pair))),
+            public_keys: PublicKeys {
+                etag: format!("\"{}\"", URL_SAFE_NO_PAD.encode(short)),
+                document: document.into(),
+            },
+        }
+    }
+
+    pub(super) fn can_sign(&self) -> bool {
+        self.current.is_some()
+    }
+
+    pub(super) fn current(&self) -> Option<Arc<CurrentKey>> {
+        self.current.clone()
+    }
+
+    pub(super) fn public_keys(&self) -> PublicKeys {
+        self.public_keys.clone()
+    }
+}
+
+impl CurrentKey {
+    fn new(kid: &Kid, key_pair: KeyPair) -> Self {
+        let algorithm = key_pair.algorithm();
+        let header = format!(r#"{{"typ":"at+jwt","alg":"{algorithm}","kid":"{kid}"}}"#);
+        Self { key_pair, header: URL_SAFE_NO_PAD.encode(header) + "." }
+    }
+
+    /// The token of these claims: a JWS in compact form (RFC 7515, section 7.1).
+    pub(super) fn sign(&self, claims: &NewClaims<'_>) -> Option<String> {
+        let claims = serde_json::to_vec(claims).ok()?;
+        let mut token = String::with_capacity(self.header.len() + claims.len() * 4 / 3 + 350);
+        token.push_str(&self.header);
+        URL_SAFE_NO_PAD.encode_string(claims, &mut token);
+        let signature = self.key_pair.sign(token.as_bytes())?;
+        token.push('.');
+        URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+        Some(token)
+    }
+}
+
+impl fmt::Debug for CurrentKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CurrentKey({:?})", self.key_pair)
+    }
+}
