@@ -1,0 +1,211 @@
+//! Keeping the index of a node current: filled at the start, then followed by revision.
+//!
+//! A poll looks at one row. Only when the revision has moved does it read what the changes
+//! touched, all in one look at the database, so that what is applied belongs together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Mutex;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::clock::Clock;
+use crate::error::Result;
+use crate::mint::{Change, FilledIndex, Mint};
+use crate::model::time::Timestamp;
+use crate::service::Service;
+use crate::service::master_key::MasterKey;
+use crate::service::signing_keys::signer_of;
+use crate::store::changes::{Progress, Subject};
+use crate::store::{Read, Store, api_keys, audiences, bots, changes, orgs, signing_keys};
+
+/// How often a node looks for changes. A change holds everywhere within a second.
+const POLL_EVERY: Duration = Duration::from_millis(250);
+/// How long changes are kept. A node that was away for longer reads everything anew.
+const KEEP_CHANGES: Duration = Duration::from_secs(24 * 3600);
+/// Polls between two prunings: an hour.
+const POLLS_PER_PRUNING: u64 = 4 * 3600;
+/// A clock that is so far off the database's deserves a warning.
+const NOTABLE_CLOCK_OFFSET_MS: u64 = 2_000;
+
+/// What keeps the index of a mint up to a database.
+#[derive(Debug)]
+pub struct Follower {
+    store: Arc<Store>,
+    master_key: Arc<MasterKey>,
+    clock: Clock,
+    mint: Arc<Mint>,
+    /// One look at a time, so that revisions are applied in their order.
+    turn: Mutex<()>,
+}
+
+impl Service {
+    /// Fills a mint from the database and makes this service keep it current: with each of its own
+    /// writes, and with those of others as long as [`Follower::run`] runs.
+    pub async fn start_mint(&mut self, serve_for: Duration) -> Result<(Arc<Mint>, Arc<Follower>)> {
+        let mint = Arc::new(Mint::new(self.installation.clone(), self.pepper.clone(), serve_for));
+        let follower = Arc::new(Follower {
+            store: self.store.clone(),
+            master_key: self.master_key.clone(),
+            clock: self.clock.clone(),
+            mint: mint.clone(),
+            turn: Mutex::new(()),
+        });
+        follower.catch_up().await?;
+        self.follower = Some(follower.clone());
+        Ok((mint, follower))
+    }
+}
+
+impl Follower {
+    /// Polls until it is dropped. A poll that fails is logged once and tried again: the index ages,
+    /// and past the time that the operator allows the mint refuses by itself.
+    pub async fn run(&self) {
+        let mut ticks = interval(POLL_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut out_of_reach = false;
+        for poll in 1_u64.. {
+            ticks.tick().await;
+            let result = self.poll(poll).await;
+            match &result {
+                Err(cause) if !out_of_reach => {
+                    let source = std::error::Error::source(cause).map(ToString::to_string);
+                    tracing::error!(%cause, source, "the database cannot be read");
+                }
+                Ok(()) if out_of_reach => tracing::info!("the database can be read again"),
+                _ => {}
+            }
+            out_of_reach = result.is_err();
+        }
+    }
+
+    async fn poll(&self, number: u64) -> Result<()> {
+        let off = self.clock.follow(self.store.now().await?);
+        if number > 1 && off.unsigned_abs() > NOTABLE_CLOCK_OFFSET_MS {
+            tracing::warn!(offset_ms = off, "the clock was off the database's time and follows it");
+        }
+        self.catch_up().await?;
+        if number.is_multiple_of(POLLS_PER_PRUNING) {
+            self.prune().await?;
+        }
+        Ok(())
+    }
+
+    /// Applies what changed since the last look. After a success, the index is at least at the
+    /// revision that the database had when this was called.
+    pub async fn catch_up(&self) -> Result<()> {
+        let _turn = self.turn.lock().await;
+        let now = self.clock.now();
+        let mut read = self.store.read().await?;
+        let progress = changes::progress(&mut read).await?;
+        match self.mint.index().revision() {
+            Some(applied) if applied == progress.revision => self.mint.index().confirm(now),
+            Some(applied) if applied > progress.revision => {
+                self.recover(applied, progress).await?;
+            }
+            Some(applied) if applied >= progress.pruned => {
+                let touched = changes::list_after(&mut read, applied).await?;
+                self.apply(&mut read, &touched, progress.revision, now).await?;
+            }
+            _ => self.reload(&mut read, progress.revision, now).await?,
+        }
+        Ok(())
+    }
+
+    /// For a write that was stored: where the index cannot follow, nothing is issued until it can,
+    /// rather than under rules that no longer hold.
+    pub(crate) async fn catch_up_or_doubt(&self) {
+        if let Err(cause) = self.catch_up().await {
+            tracing::error!(%cause, "a stored change cannot be read back: refusing until it can");
+            self.mint.index().doubt();
+        }
+    }
+
+    /// The database is behind what was seen: it was restored, or a replica took over. Its revision
+    /// is raised above the old one, so that no revision ever means two things.
+    async fn recover(&self, applied: i64, progress: Progress) -> Result<()> {
+        tracing::error!(
+            applied,
+            found = progress.revision,
+            "the database went back in time: reading everything anew"
+        );
+        let mut write = self.store.begin().await?;
+        changes::raise_revision_above(&mut write, applied).await?;
+        write.commit().await?;
+        let mut read = self.store.read().await?;
+        let revision = changes::progress(&mut read).await?.revision;
+        self.reload(&mut read, revision, self.clock.now()).await
+    }
+
+    async fn apply(
+        &self,
+        read: &mut Read,
+        touched: &[Subject],
+        revision: i64,
+        now: Timestamp,
+    ) -> Result<()> {
+        let mut applied = Vec::with_capacity(touched.len());
+        for subject in touched {
+            match subject {
+                Subject::Installation => {}
+                Subject::SigningKeys => self.reload_signing_keys(read, now).await?,
+                Subject::Org(id) => applied.extend(orgs::find(read, id).await?.map(Change::Org)),
+                Subject::Audience(id) => {
+                    applied.extend(audiences::find(read, id).await?.map(Change::Audience));
+                }
+                Subject::Bot(id) => applied.extend(bots::find(read, id).await?.map(Change::Bot)),
+                Subject::ApiKey(id) => {
+                    applied.extend(api_keys::find_indexed(read, id).await?.map(Change::ApiKey));
+                }
+            }
+        }
+        applied.sort_by_key(Change::order);
+        self.mint.index().apply(applied, revision, now);
+        Ok(())
+    }
+
+    async fn reload(&self, read: &mut Read, revision: i64, now: Timestamp) -> Result<()> {
+        self.reload_signing_keys(read, now).await?;
+        let count = api_keys::count(read).await?;
+        let mut filled = FilledIndex::with_capacity(usize::try_from(count).unwrap_or(0));
+        for org in orgs::list(read).await? {
+            filled.put(Change::Org(org));
+        }
+        for audience in audiences::list(read).await? {
+            filled.put(Change::Audience(audience));
+        }
+        let mut after = None;
+        loop {
+            let page = bots::list_after(read, after.as_ref()).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.id);
+            page.into_iter().for_each(|bot| filled.put(Change::Bot(bot)));
+        }
+        let mut after = None;
+        loop {
+            let page = api_keys::list_indexed_after(read, after.as_ref()).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.id);
+            page.into_iter().for_each(|api_key| filled.put(Change::ApiKey(api_key)));
+        }
+        self.mint.index().replace(filled, revision, now);
+        self.mint.index().forget_long_dead(now);
+        Ok(())
+    }
+
+    async fn reload_signing_keys(&self, read: &mut Read, now: Timestamp) -> Result<()> {
+        let stored = signing_keys::list(read).await?;
+        self.mint.replace_signer(signer_of(&stored, &self.master_key, now)?);
+        Ok(())
+    }
+
+    async fn prune(&self) -> Result<()> {
+        let now = self.clock.now();
+        self.mint.index().forget_long_dead(now);
+        let kept = i64::try_from(KEEP_CHANGES.as_millis()).unwrap_or(i64::MAX);
+        let mut write = self.store.begin().await?;
+        changes::prune(&mut write, Timestamp::from_millis(now.as_millis() - kept)).await?;
+        write.commit().await?;
+        Ok(())
+    }
+}
