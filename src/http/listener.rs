@@ -1,0 +1,262 @@
+//! The accept loop: connections are counted, each step of a request has a deadline, and a stop
+//! lets requests finish.
+//!
+//! `axum::serve` sets no timer, so a client that sends one byte a minute would hold its connection
+//! for ever. Here each connection keeps one deadline, looked at once a second: until the first byte
+//! and between requests, while a head comes in, and while a request is served.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tower_service::Service;
+
+use crate::http::{RequestLine, finish};
+
+/// Bytes of a head at most; hyper itself stops at 100 headers.
+const MAX_HEAD_BYTES: usize = 32 * 1024;
+/// How often a connection looks at its deadline.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// A pause after a failed accept: out of file descriptors, most often.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a listener allows.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Connections at once; further ones wait in the queue of the system.
+    pub max_connections: u32,
+    /// From the first byte of a head to its last.
+    pub head: Duration,
+    /// From the head to the end of the answer.
+    pub request: Duration,
+    /// Between requests, and before the first.
+    pub idle: Duration,
+    /// What requests in flight have left when the node stops.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 10_000,
+            head: Duration::from_secs(10),
+            request: Duration::from_secs(30),
+            idle: Duration::from_secs(60),
+            drain: Duration::from_secs(10),
+        }
+    }
+}
+
+/// Serves until `stop` ends, then lets requests in flight finish.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: Limits,
+    stop: impl Future<Output = ()>,
+) {
+    let places = Arc::new(Semaphore::new(limits.max_connections as usize));
+    let (stopping, stopped) = watch::channel(false);
+    let mut stop = pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut stop => break,
+            accepted = accept(&listener, &places) => accepted,
+        };
+        let Some((stream, place)) = accepted else { continue };
+        let connection = Connection { router: router.clone(), limits, stopped: stopped.clone() };
+        tokio::spawn(async move {
+            connection.run(stream).await;
+            drop(place);
+        });
+    }
+    drop(listener);
+    stopping.send_replace(true);
+    // every place is free again when every connection has ended
+    if timeout(limits.drain, places.acquire_many(limits.max_connections)).await.is_err() {
+        tracing::warn!("requests were still running when their time to finish was over");
+    }
+}
+
+/// The next connection, once there is a place for it.
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    let place = places.clone().acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, _)) => Some((stream, place)),
+        Err(cause) => {
+            tracing::warn!(%cause, "a connection cannot be accepted");
+            sleep(ACCEPT_PAUSE).await;
+            None
+        }
+    }
+}
+
+/// One connection.
+struct Connection {
+    router: Router,
+    limits: Limits,
+    stopped: watch::Receiver<bool>,
+}
+
+/// The address a connection comes from.
+#[derive(Debug, Clone, Copy)]
+pub struct PeerAddress(pub SocketAddr);
+
+impl Connection {
+    async fn run(mut self, stream: TcpStream) {
+        let Ok(peer) = stream.peer_addr() else { return };
+        // an answer is one small packet, and must not wait for an acknowledgement
+        let _ = stream.set_nodelay(true);
+        let deadline = Arc::new(Deadline::new(self.limits));
+        let io = Watched { io: TokioIo::new(stream), deadline: deadline.clone() };
+        let router = self.router;
+        let service = service_fn(|mut request: Request<Incoming>| {
+            deadline.serving();
+            request.extensions_mut().insert(PeerAddress(peer));
+            answer(router.clone(), request, deadline.clone())
+        });
+        let mut connection = pin!(
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(None)
+                .max_buf_size(MAX_HEAD_BYTES)
+                .serve_connection(io, service)
+        );
+        let mut sweep = interval(SWEEP_EVERY);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut stopping = false;
+        loop {
+            tokio::select! {
+                // a client that goes away or breaks the protocol is no event of ours
+                _ = connection.as_mut() => return,
+                _ = sweep.tick() => if deadline.has_passed() { return },
+                _ = self.stopped.changed(), if !stopping => {
+                    stopping = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+}
+
+async fn answer(
+    mut router: Router,
+    request: Request<Incoming>,
+    deadline: Arc<Deadline>,
+) -> Result<Response<Body>, Infallible> {
+    let line = RequestLine::of(&request);
+    let response = router.call(request).await.map(|response| finish(&line, response));
+    deadline.idle();
+    response
+}
+
+/// Until when a connection may go on as it is, in milliseconds since it began. The lowest bit says
+/// whether it is between requests.
+#[derive(Debug)]
+struct Deadline {
+    began: Instant,
+    limits: Limits,
+    at: AtomicU64,
+}
+
+impl Deadline {
+    fn new(limits: Limits) -> Self {
+        let deadline = Self { began: Instant::now(), limits, at: AtomicU64::new(0) };
+        deadline.idle();
+        deadline
+    }
+
+    fn idle(&self) {
+        self.set(self.limits.idle, true);
+    }
+
+    fn serving(&self) {
+        self.set(self.limits.request, false);
+    }
+
+    /// The first byte of a head starts its time; the bytes after it do not prolong it.
+    fn bytes_came(&self) {
+        if self.at.load(Ordering::Relaxed) & 1 == 1 {
+            self.set(self.limits.head, false);
+        }
+    }
+
+    fn set(&self, from_now: Duration, is_idle: bool) {
+        let at = (self.began.elapsed() + from_now).as_millis();
+        let at = u64::try_from(at).unwrap_or(u64::MAX >> 1);
+        self.at.store(at << 1 | u64::from(is_idle), Ordering::Relaxed);
+    }
+
+    fn has_passed(&self) -> bool {
+        self.began.elapsed().as_millis() > u128::from(self.at.load(Ordering::Relaxed) >> 1)
+    }
+}
+
+/// A stream that tells the deadline when bytes come in.
+struct Watched {
+    io: TokioIo<TcpStream>,
+    deadline: Arc<Deadline>,
+}
+
+impl Read for Watched {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.io).poll_read(context, buffer);
+        if polled.is_ready() {
+            self.deadline.bytes_came();
+        }
+        polled
+    }
+}
+
+impl Write for Watched {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(context, buffers)
+    }
+}

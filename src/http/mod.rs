@@ -1,0 +1,135 @@
+//! The face for machines: routes, and what every answer has in common.
+
+pub mod health;
+pub mod listener;
+pub mod oauth;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::Router;
+use axum::body::Body;
+use axum::routing::{any, get};
+use http::header::{HeaderName, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use serde_json::json;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::{Any, CorsLayer};
+
+use crate::clock::Clock;
+use crate::http::oauth::metadata::Metadata;
+use crate::mint::Mint;
+
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What the routes need.
+#[derive(Debug)]
+pub struct App {
+    mint: Arc<Mint>,
+    clock: Clock,
+    metadata: Metadata,
+}
+
+/// All routes of a node.
+pub fn routes(mint: Arc<Mint>, clock: Clock) -> Router {
+    let metadata = Metadata::of(mint.installation());
+    let app = Arc::new(App { mint, clock, metadata });
+    let discovery = Router::new()
+        .route("/.well-known/oauth-authorization-server", get(oauth::metadata::show))
+        .route("/.well-known/openid-configuration", get(oauth::metadata::show))
+        .route("/.well-known/jwks.json", get(oauth::jwks::show))
+        .layer(CorsLayer::new().allow_origin(Any).allow_methods([Method::GET, Method::HEAD]));
+    Router::new()
+        .route("/oauth/token", any(oauth::token::create))
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .merge(discovery)
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(CatchPanicLayer::custom(|_| panicked()))
+        .with_state(app)
+}
+
+/// What a log line calls a path. Never the path itself: people paste secrets into URLs.
+fn route_name(path: &str) -> &'static str {
+    const ROUTES: [&str; 6] = [
+        "/oauth/token",
+        "/.well-known/oauth-authorization-server",
+        "/.well-known/openid-configuration",
+        "/.well-known/jwks.json",
+        "/healthz",
+        "/readyz",
+    ];
+    ROUTES.into_iter().find(|route| *route == path).unwrap_or("(none)")
+}
+
+/// Finishes an answer, whatever route gave it: the id of the request, what browsers must not do,
+/// and the log. A token that was issued leaves no line here: the ledger is its record.
+fn finish(request: &RequestLine, mut response: Response<Body>) -> Response<Body> {
+    let id = next_request_id();
+    let status = response.status();
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(X_REQUEST_ID, value);
+    }
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let (method, route, status_code) = (&request.method, request.route, status.as_u16());
+    if status.is_server_error() {
+        tracing::warn!(id, %method, route, status = status_code, "refused for trouble of our own");
+    } else if status.is_client_error() {
+        tracing::info!(id, %method, route, status = status_code, "refused");
+    } else {
+        tracing::debug!(id, %method, route, status = status_code, "answered");
+    }
+    response
+}
+
+/// What the log says of a request.
+struct RequestLine {
+    method: Method,
+    route: &'static str,
+}
+
+impl RequestLine {
+    fn of<B>(request: &Request<B>) -> Self {
+        Self { method: request.method().clone(), route: route_name(request.uri().path()) }
+    }
+}
+
+/// A number that counts the requests of this process.
+fn next_request_id() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    format!("{:08x}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+async fn not_found() -> Response<Body> {
+    problem(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path")
+}
+
+async fn method_not_allowed() -> Response<Body> {
+    problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path takes another method")
+}
+
+fn panicked() -> Response<Body> {
+    problem(StatusCode::INTERNAL_SERVER_ERROR, "internal", "tenmint has a bug; the log says where")
+}
+
+/// A refusal outside the OAuth endpoints.
+fn problem(status: StatusCode, code: &str, detail: &str) -> Response<Body> {
+    let body = json!({
+        "status": status.as_u16(),
+        "title": status.canonical_reason(),
+        "code": code,
+        "detail": detail,
+    });
+    json_answer(status, body.to_string())
+}
+
+/// An answer that nobody may store.
+fn json_answer(status: StatusCode, body: impl Into<Body>) -> Response<Body> {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,98 @@
+//! Client authentication: exactly one API key, by exactly one way (RFC 6749, section 2.3).
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+
+use crate::http::oauth::error::OAuthError;
+use crate::http::oauth::form::{Form, decode};
+use crate::mint::ClientCredential;
+use crate::model::secret::PlainSecret;
+
+/// How the key was sent: it decides what the answer to a wrong one looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// `Authorization: Basic`, or nothing at all, which is answered as if.
+    Basic,
+    /// `Authorization: Bearer`.
+    Bearer,
+    /// In the body.
+    Body,
+}
+
+/// Takes the one credential of a request.
+///
+/// # Errors
+/// Two credentials or two ids; a header that cannot be read; none at all.
+pub(super) fn take(
+    headers: &HeaderMap,
+    form: &mut Form,
+) -> Result<(ClientCredential, Way), OAuthError> {
+    let body_id = form.take("client_id");
+    let body_secret = form.take("client_secret").map(PlainSecret::new);
+    let mut authorizations = headers.get_all(AUTHORIZATION).iter();
+    match (authorizations.next(), authorizations.next(), body_secret) {
+        (Some(_), Some(_), _) => {
+            Err(OAuthError::invalid_request("send one Authorization header, not several"))
+        }
+        (Some(_), None, Some(_)) => Err(OAuthError::invalid_request(
+            "send the API key in the Authorization header or in the body, not in both",
+        )),
+        (Some(value), None, None) => {
+            let (mut client, way) = value
+                .to_str()
+                .map_err(|_| OAuthError::invalid_client(Way::Basic))
+                .and_then(read_authorization)?;
+            merge_body_id(&mut client, body_id)?;
+            Ok((client, way))
+        }
+        (None, _, Some(secret)) => {
+            let client_id = body_id
+                .ok_or(OAuthError::invalid_request("client_secret needs client_id beside it"))?;
+            let client = ClientCredential { client_id: Some(client_id), texts: vec![secret] };
+            Ok((client, Way::Body))
+        }
+        (None, _, None) => Err(OAuthError::no_credential()),
+    }
+}
+
+/// An id in the body beside the header is fine if it is the same.
+fn merge_body_id(client: &mut ClientCredential, body_id: Option<String>) -> Result<(), OAuthError> {
+    match (&client.client_id, body_id) {
+        (Some(id), Some(body_id)) if *id != body_id => Err(OAuthError::invalid_request(
+            "the client_id of the body is not the one of the Authorization header",
+        )),
+        (None, Some(body_id)) => {
+            client.client_id = Some(body_id);
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn read_authorization(value: &str) -> Result<(ClientCredential, Way), OAuthError> {
+    let (scheme, rest) = value.split_once(' ').unwrap_or((value, ""));
+    let rest = rest.trim_start_matches(' ');
+    if scheme.eq_ignore_ascii_case("basic") {
+        let client = read_basic(rest).ok_or(OAuthError::invalid_client(Way::Basic))?;
+        return Ok((client, Way::Basic));
+    }
+    if scheme.eq_ignore_ascii_case("bearer") && !rest.is_empty() {
+        let text = PlainSecret::new(rest.to_owned());
+        return Ok((ClientCredential { client_id: None, texts: vec![text] }, Way::Bearer));
+    }
+    Err(OAuthError::invalid_client(Way::Basic))
+}
+
+/// Both halves are form-encoded (RFC 6749, section 2.3.1). Many clients send them as they are, so
+/// a key that reads differently decoded is tried both ways.
+fn read_basic(encoded: &str) -> Option<ClientCredential> {
+    let decoded = zeroize::Zeroizing::new(STANDARD.decode(encoded).ok()?);
+    let (id, text) = std::str::from_utf8(&decoded).ok()?.split_once(':')?;
+    let id = decode(id).map_or_else(|_| id.to_owned(), std::borrow::Cow::into_owned);
+    let read = decode(text).ok().map(std::borrow::Cow::into_owned);
+    let as_it_stands = (read.as_deref() != Some(text)).then(|| text.to_owned());
+    let texts = read.into_iter().chain(as_it_stands).map(PlainSecret::new).collect();
+    Some(ClientCredential { client_id: Some(id).filter(|id| !id.is_empty()), texts })
+}

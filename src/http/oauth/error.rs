@@ -1,0 +1,177 @@
+//! Refusals of the token endpoint (RFC 6749, section 5.2). The one place that turns a reason into a
+//! status, for the OAuth endpoints.
+
+use std::borrow::Cow;
+
+use axum::body::Body;
+use axum::response::IntoResponse;
+use http::header::{ALLOW, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, Response, StatusCode};
+use serde_json::json;
+use tenmint_verifier::ScopeSet;
+
+use crate::http::json_answer;
+use crate::http::oauth::client_auth::Way;
+use crate::mint::Refused;
+
+/// Seconds after which a client may try again when the trouble is ours.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("2");
+
+/// A refusal: a status, a registered code, and words for whoever reads the client's log.
+#[derive(Debug)]
+pub(super) struct OAuthError {
+    status: StatusCode,
+    code: &'static str,
+    description: Cow<'static, str>,
+    /// The scheme of the challenge, where there is one.
+    challenge: Option<&'static str>,
+}
+
+impl OAuthError {
+    fn new(
+        status: StatusCode,
+        code: &'static str,
+        description: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self { status, code, description: description.into(), challenge: None }
+    }
+
+    pub(super) fn invalid_request(description: &'static str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request", description)
+    }
+
+    pub(super) fn method_not_allowed() -> Self {
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "invalid_request",
+            "the token endpoint takes POST",
+        )
+    }
+
+    pub(super) fn unsupported_media_type() -> Self {
+        Self::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "invalid_request",
+            "send the parameters as application/x-www-form-urlencoded",
+        )
+    }
+
+    pub(super) fn too_large() -> Self {
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request", "the body is over 8 KiB")
+    }
+
+    pub(super) fn too_slow() -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "invalid_request", "the body did not come in time")
+    }
+
+    pub(super) fn unsupported_grant_type() -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "unsupported_grant_type",
+            "the one grant type here is client_credentials",
+        )
+    }
+
+    /// A key that is unknown, malformed, or not of this id: all of that reads the same.
+    pub(super) fn invalid_client(way: Way) -> Self {
+        Self::client_refused(way, "the API key is not known")
+    }
+
+    pub(super) fn no_credential() -> Self {
+        Self::client_refused(Way::Basic, "send an API key, best as the password of Basic")
+    }
+
+    /// A key in the body is refused with 400 and no challenge: Spring reads no other answer.
+    fn client_refused(way: Way, description: &'static str) -> Self {
+        let (status, challenge) = match way {
+            Way::Basic => (StatusCode::UNAUTHORIZED, Some("Basic")),
+            Way::Bearer => (StatusCode::UNAUTHORIZED, Some("Bearer")),
+            Way::Body => (StatusCode::BAD_REQUEST, None),
+        };
+        Self { challenge, ..Self::new(status, "invalid_client", description) }
+    }
+
+    /// The answer to a refusal of the mint, for a key that came this way and asked for this scope.
+    pub(super) fn of(refused: Refused, way: Way, scope: Option<&str>) -> Self {
+        let bad =
+            |code, description: &'static str| Self::new(StatusCode::BAD_REQUEST, code, description);
+        match refused {
+            Refused::UnknownClient => Self::invalid_client(way),
+            Refused::Revoked => Self::client_refused(way, "the API key was revoked"),
+            Refused::Expired => Self::client_refused(way, "the API key has expired"),
+            Refused::Suspended => Self::client_refused(
+                way,
+                "the owner of the API key or its organization is suspended",
+            ),
+            Refused::InvalidTarget => {
+                bad("invalid_target", "an audience is unknown or not one of the API key")
+            }
+            Refused::TargetsDiffer => {
+                bad("invalid_target", "resource and audience name different audiences")
+            }
+            Refused::NoTarget => {
+                bad("invalid_target", "name an audience: there is no default for the API key")
+            }
+            Refused::MalformedScope | Refused::ScopeBeyondKey(_) => {
+                let description = scope.map_or(Cow::Borrowed("the scope is refused"), |scope| {
+                    scope_trouble(refused, scope).into()
+                });
+                Self::new(StatusCode::BAD_REQUEST, "invalid_scope", description)
+            }
+            Refused::NoScope => {
+                bad("invalid_scope", "the owner of the API key has none of its scopes")
+            }
+            Refused::TooMuchScope => {
+                bad("invalid_scope", "the scopes are too much for one token: ask for fewer")
+            }
+            Refused::Unavailable => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "temporarily_unavailable",
+                "tenmint cannot issue tokens at the moment",
+            ),
+        }
+    }
+}
+
+/// What is wrong with the scope that was asked for.
+fn scope_trouble(refused: Refused, scope: &str) -> String {
+    match (refused, scope.parse::<ScopeSet>()) {
+        (Refused::ScopeBeyondKey(place), Ok(set)) => {
+            let beyond = set.iter().nth(place).map(|beyond| beyond.as_str()).unwrap_or_default();
+            format!("the API key does not cover `{beyond}`")
+        }
+        (_, Err(cause)) => cause.to_string(),
+        _ => "the scope is refused".to_owned(),
+    }
+}
+
+impl IntoResponse for OAuthError {
+    fn into_response(self) -> Response<Body> {
+        let description = printable(&self.description);
+        let body = json!({"error": self.code, "error_description": description});
+        let mut response = json_answer(self.status, body.to_string());
+        let headers = response.headers_mut();
+        headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
+        if let Some(scheme) = self.challenge {
+            let challenge = format!(
+                "{scheme} realm=\"tenmint\", error=\"{}\", error_description=\"{description}\"",
+                self.code
+            );
+            headers.extend(HeaderValue::try_from(challenge).map(|value| (WWW_AUTHENTICATE, value)));
+        }
+        if self.status == StatusCode::METHOD_NOT_ALLOWED {
+            headers.insert(ALLOW, HeaderValue::from_static("POST"));
+        }
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+        }
+        response
+    }
+}
+
+/// The characters that RFC 6749, section 5.2 allows in a description; others become `?`. No
+/// quote and no backslash, so that the copy in the challenge cannot break out of its quotes.
+fn printable(text: &str) -> String {
+    let allowed = |c: char| matches!(c, ' '..='~') && c != '"' && c != '\\';
+    text.chars().map(|c| if allowed(c) { c } else { '?' }).collect()
+}

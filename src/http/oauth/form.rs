@@ -1,0 +1,117 @@
+//! Form bodies, read strictly (RFC 6749, appendix B).
+//!
+//! A general form parser repairs what it can; here a parameter that two readers could read
+//! differently is refused.
+
+use std::borrow::Cow;
+
+/// Parameters that a body may have.
+const MAX_PARAMETERS: usize = 100;
+
+/// The parameters of a body that are not empty, in their order.
+#[derive(Debug)]
+pub(super) struct Form {
+    parameters: Vec<(String, String)>,
+}
+
+/// What is wrong with a form, in words for the caller.
+pub(super) type FormError = &'static str;
+
+impl Form {
+    /// Parses a body. An empty parameter is absent (RFC 6749, section 3.2).
+    pub(super) fn parse(body: &[u8]) -> Result<Self, FormError> {
+        let body = std::str::from_utf8(body).map_err(|_| "the body is not UTF-8")?;
+        let mut parameters: Vec<(String, String)> = Vec::with_capacity(8);
+        for parameter in body.split('&').filter(|parameter| !parameter.is_empty()) {
+            if parameters.len() == MAX_PARAMETERS {
+                return Err("the body has more than 100 parameters");
+            }
+            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+            let (name, value) = (decode(name)?, decode(value)?);
+            if !value.is_empty() {
+                parameters.push((name.into_owned(), value.into_owned()));
+            }
+        }
+        Ok(Self { parameters })
+    }
+
+    /// Refuses a parameter that comes twice, `resource` excepted (RFC 8707, section 2).
+    pub(super) fn refuse_repeated(&self) -> Result<(), FormError> {
+        let repeated = self.parameters.iter().enumerate().any(|(at, (name, _))| {
+            name != "resource"
+                && self.parameters.iter().skip(at + 1).any(|(other, _)| other == name)
+        });
+        if repeated { Err("a parameter comes more than once") } else { Ok(()) }
+    }
+
+    /// Takes a parameter out.
+    pub(super) fn take(&mut self, name: &str) -> Option<String> {
+        let at = self.parameters.iter().position(|(known, _)| known == name)?;
+        Some(self.parameters.swap_remove(at).1)
+    }
+
+    /// Takes all parameters of a name out, in their order.
+    pub(super) fn take_all(&mut self, name: &str) -> Vec<String> {
+        let all = std::mem::take(&mut self.parameters);
+        let (taken, left): (Vec<_>, Vec<_>) = all.into_iter().partition(|(known, _)| known == name);
+        self.parameters = left;
+        taken.into_iter().map(|(_, value)| value).collect()
+    }
+}
+
+/// Decodes `+` and `%XX` once, strictly.
+pub(super) fn decode(text: &str) -> Result<Cow<'_, str>, FormError> {
+    if !text.contains(['%', '+']) {
+        return Ok(Cow::Borrowed(text));
+    }
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    loop {
+        rest = match rest {
+            [] => break,
+            [b'+', rest @ ..] => {
+                decoded.push(b' ');
+                rest
+            }
+            [b'%', high, low, rest @ ..] => {
+                let digit = |byte: &u8| char::from(*byte).to_digit(16);
+                let (Some(high), Some(low)) = (digit(high), digit(low)) else {
+                    return Err("a `%` is not followed by two hexadecimal digits");
+                };
+                decoded.push(u8::try_from(high << 4 | low).unwrap_or(b'?'));
+                rest
+            }
+            [b'%', ..] => return Err("a `%` is not followed by two hexadecimal digits"),
+            [byte, rest @ ..] => {
+                decoded.push(*byte);
+                rest
+            }
+        };
+    }
+    String::from_utf8(decoded).map(Cow::Owned).map_err(|_| "a parameter is not UTF-8")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plus_and_percent_are_decoded_once() {
+        assert_eq!(decode("a+b%20c%2Bd%252B").unwrap(), "a b c+d%2B");
+        for text in ["%", "%2", "%zz", "%+1", "%ff"] {
+            assert!(decode(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_empty_parameter_is_absent_and_a_repeated_one_is_refused() {
+        let mut form = Form::parse(b"scope=&a=1&&code&scope=x").unwrap();
+        assert!(form.refuse_repeated().is_ok());
+        assert_eq!(form.take("scope").as_deref(), Some("x"));
+        assert_eq!(form.take("code"), None);
+        assert!(Form::parse(b"a=1&%61=2").unwrap().refuse_repeated().is_err());
+        let mut form = Form::parse(b"resource=a&x=1&resource=b").unwrap();
+        assert!(form.refuse_repeated().is_ok());
+        assert_eq!(form.take_all("resource"), ["a", "b"]);
+    }
+}

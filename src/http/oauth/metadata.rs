@@ -1,0 +1,76 @@
+//! Discovery (RFC 8414): one document under both names that clients ask for.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use serde_json::json;
+
+use crate::http::App;
+use crate::model::installation::Installation;
+
+/// The document, made once at the start.
+#[derive(Debug)]
+pub(in crate::http) struct Metadata {
+    document: Bytes,
+    etag: String,
+}
+
+impl Metadata {
+    pub(in crate::http) fn of(installation: &Installation) -> Self {
+        let issuer = installation.issuer.as_str();
+        let document = json!({
+            "issuer": issuer,
+            "token_endpoint": format!("{issuer}/oauth/token"),
+            "jwks_uri": format!("{issuer}/.well-known/jwks.json"),
+            "grant_types_supported": ["client_credentials"],
+            // some clients take the first that they know, and Basic keeps the key out of logs
+            "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+            // no authorization endpoint, so no response type; yet the member is required
+            "response_types_supported": [],
+            // OpenID readers refuse a document without these two, and take the algorithms of the
+            // access tokens from the second
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": [installation.algorithm.name()],
+        })
+        .to_string();
+        let hash = ring::digest::digest(&ring::digest::SHA256, document.as_bytes());
+        let short = hash.as_ref().get(..12).unwrap_or_default();
+        Self { etag: format!("\"{}\"", URL_SAFE_NO_PAD.encode(short)), document: document.into() }
+    }
+}
+
+pub(in crate::http) async fn show(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+) -> Response<Body> {
+    cacheable(&headers, app.metadata.document.clone(), &app.metadata.etag)
+}
+
+/// A public document: cached for five minutes, and 304 for who has it.
+pub(super) fn cacheable(headers: &HeaderMap, document: Bytes, etag: &str) -> Response<Body> {
+    let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let is_known = known.flat_map(|value| value.split(',')).any(|known| {
+        let known = known.trim();
+        known == "*" || known.strip_prefix("W/").unwrap_or(known) == etag
+    });
+    let mut response = if is_known {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response
+    } else {
+        let mut response = Response::new(Body::from(document));
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(CONTENT_TYPE, json);
+        response
+    };
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
+    headers.extend(HeaderValue::from_str(etag).map(|value| (ETAG, value)));
+    response
+}

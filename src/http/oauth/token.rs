@@ -1,0 +1,108 @@
+//! `POST /oauth/token`: an API key in, a token out (RFC 6749, section 4.4).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::IntoResponse;
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, PRAGMA};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tokio::time::timeout;
+
+use crate::http::oauth::client_auth;
+use crate::http::oauth::error::OAuthError;
+use crate::http::oauth::form::Form;
+use crate::http::{App, json_answer};
+use crate::mint::{IssuedToken, TokenRequest};
+
+/// Bytes of a body at most.
+const MAX_BODY_BYTES: usize = 8 * 1024;
+/// How long a body may take to come.
+const BODY_DEADLINE: Duration = Duration::from_secs(10);
+
+pub(in crate::http) async fn create(
+    State(app): State<Arc<App>>,
+    request: Request<Body>,
+) -> Response<Body> {
+    match issue(&app, request).await {
+        Ok(issued) => shown(&issued),
+        Err(refused) => refused.into_response(),
+    }
+}
+
+async fn issue(app: &App, request: Request<Body>) -> Result<IssuedToken, OAuthError> {
+    if request.method() != Method::POST {
+        return Err(OAuthError::method_not_allowed());
+    }
+    let (head, body) = request.into_parts();
+    check_media_type(&head.headers)?;
+    let body = read_body(&head.headers, body).await?;
+
+    let mut form = Form::parse(&body).map_err(OAuthError::invalid_request)?;
+    form.refuse_repeated().map_err(OAuthError::invalid_request)?;
+    let (client, way) = client_auth::take(&head.headers, &mut form)?;
+    check_grant_type(form.take("grant_type").as_deref())?;
+    let request = TokenRequest {
+        client,
+        scope: form.take("scope"),
+        resources: form.take_all("resource"),
+        audience: form.take("audience"),
+    };
+    app.mint
+        .issue(&request, app.clock.now())
+        .map_err(|refused| OAuthError::of(refused, way, request.scope.as_deref()))
+}
+
+/// `application/x-www-form-urlencoded` in any case, with no charset or with UTF-8.
+fn check_media_type(headers: &HeaderMap) -> Result<(), OAuthError> {
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    let (Some(value), None) = (types.next(), types.next()) else {
+        return Err(OAuthError::unsupported_media_type());
+    };
+    let value = value.to_str().map_err(|_| OAuthError::unsupported_media_type())?;
+    let (media_type, parameters) = value.split_once(';').unwrap_or((value, ""));
+    let is_form = media_type.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded");
+    let parameter = parameters.trim().trim_matches('"').to_ascii_lowercase();
+    let is_utf8 = matches!(parameter.as_str(), "" | "charset=utf-8" | "charset=\"utf-8");
+    if is_form && is_utf8 { Ok(()) } else { Err(OAuthError::unsupported_media_type()) }
+}
+
+fn check_grant_type(grant_type: Option<&str>) -> Result<(), OAuthError> {
+    match grant_type {
+        Some("client_credentials") => Ok(()),
+        Some(_) => Err(OAuthError::unsupported_grant_type()),
+        None => Err(OAuthError::invalid_request("grant_type is missing: send client_credentials")),
+    }
+}
+
+/// Reads a body that is announced or turns out to be small enough. A body that is there already,
+/// which is nearly every one, starts no timer.
+async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, OAuthError> {
+    let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: usize| length > MAX_BODY_BYTES) {
+        return Err(OAuthError::too_large());
+    }
+    let collected = timeout(BODY_DEADLINE, Limited::new(body, MAX_BODY_BYTES).collect())
+        .await
+        .map_err(|_| OAuthError::too_slow())?;
+    match collected {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(cause) if cause.is::<LengthLimitError>() => Err(OAuthError::too_large()),
+        Err(_) => Err(OAuthError::invalid_request("the body breaks off or is malformed")),
+    }
+}
+
+/// The answer of RFC 6749, section 5.1. No member needs an escape: a token is base64url, a scope
+/// holds no quote and no backslash.
+fn shown(issued: &IssuedToken) -> Response<Body> {
+    let IssuedToken { access_token, expires_in, scope } = issued;
+    let body = format!(
+        r#"{{"access_token":"{access_token}","token_type":"Bearer","expires_in":{expires_in},"scope":"{scope}"}}"#
+    );
+    let mut response = json_answer(StatusCode::OK, body);
+    response.headers_mut().insert(PRAGMA, HeaderValue::from_static("no-cache"));
+    response
+}
