@@ -1,0 +1,115 @@
+//! `tenmint serve`: a node.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+use crate::cli::output::Output;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::http::{self, listener};
+use crate::service::Service;
+use crate::service::init::{CreateInstallation, create_installation};
+
+/// Arguments of `tenmint serve`.
+#[derive(Debug, Args)]
+pub(super) struct ServeArgs {
+    /// Where to listen [default: 127.0.0.1:8080]
+    #[arg(long, env = "TENMINT_LISTEN", value_name = "ADDRESS")]
+    pub(super) listen: Option<String>,
+    /// Set up what is missing and print a key to try, for a first look
+    #[arg(long)]
+    dev: bool,
+}
+
+pub(super) async fn run(config: Config, args: &ServeArgs, output: &Output) -> Result<ExitCode> {
+    start_log(args.dev);
+    let cannot_listen =
+        |cause| Error::Setup(format!("cannot listen on {}: {cause}", config.listen));
+    let listener = TcpListener::bind(&config.listen).await.map_err(cannot_listen)?;
+    let address = listener.local_addr().map_err(cannot_listen)?;
+    let clock = Clock::system();
+    if args.dev {
+        set_up_for_dev(&config, &format!("http://{address}"), &clock, output).await?;
+    }
+    let mut service = Service::open(&config.database, &config.keys_dir, clock.clone()).await?;
+    let issuer = service.installation().issuer.clone();
+    let (mint, follower) = service.start_mint(config.serve_for).await?;
+    let following = tokio::spawn(async move { follower.run().await });
+    tracing::info!(
+        %address,
+        %issuer,
+        database = %config.database,
+        api_keys = mint.index().len(),
+        "serving"
+    );
+    output.note(&format!("tenmint listens on http://{address}, issuer {issuer}"));
+
+    let stop = stop_signal()?;
+    listener::serve(listener, http::routes(mint, clock), config.limits, stop).await;
+    following.abort();
+    service.close().await;
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// At the first start: an installation, and one key with a line to paste.
+async fn set_up_for_dev(
+    config: &Config,
+    origin: &str,
+    clock: &Clock,
+    output: &Output,
+) -> Result<()> {
+    let ask = CreateInstallation {
+        issuer: origin.to_owned(),
+        api_key_name: "dev".to_owned(),
+        ..CreateInstallation::default()
+    };
+    match create_installation(&config.database, &config.keys_dir, clock, &ask).await {
+        Ok(created) => {
+            let text = created.api_key.text.reveal();
+            output.note(&format!(
+                "organization {} ({})\nan API key, shown this once:\n\n  {text}\n\n\
+                 try it:\n\n  curl -s -u :{text} -d grant_type=client_credentials \
+                 --data-urlencode 'scope=read:projects/alpha/*' {origin}/oauth/token\n",
+                created.org.id, created.org.slug
+            ));
+            Ok(())
+        }
+        Err(Error::Conflict("already_initialized", _)) => {
+            output
+                .note("the installation is set up already; `tenmint keys create` makes more keys");
+            Ok(())
+        }
+        Err(cause) => Err(cause),
+    }
+}
+
+/// Ends when the process is asked to stop.
+fn stop_signal() -> Result<impl Future<Output = ()>> {
+    let no_signals = |cause| Error::Setup(format!("cannot wait for signals: {cause}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping: requests in flight finish");
+    })
+}
+
+/// One JSON object a line to stderr; plainer for a person who tries things out.
+fn start_log(dev: bool) {
+    let filter = EnvFilter::try_from_env("TENMINT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if dev {
+        log.with_ansi(false).compact().init();
+    } else {
+        log.json().flatten_event(true).init();
+    }
+}
