@@ -51,14 +51,18 @@ impl Clock {
         self.inner.base_millis.fetch_add(millis, Ordering::Relaxed);
     }
 
-    /// Follows the time of the database, and says by how many milliseconds this clock was off. A
-    /// clock that is wound by hand follows nobody.
-    pub fn follow(&self, database: Timestamp) -> i64 {
-        let off = database.as_millis() - self.now().as_millis();
-        if self.inner.started.is_some() {
-            self.inner.base_millis.fetch_add(off, Ordering::Relaxed);
+    /// How many milliseconds the time of the database is ahead of this clock. A clock that is wound
+    /// by hand follows nobody, and is never off.
+    pub fn offset_to(&self, database: Timestamp) -> i64 {
+        match self.inner.started {
+            Some(_) => database.as_millis() - self.now().as_millis(),
+            None => 0,
         }
-        off
+    }
+
+    /// Moves the clock by so many milliseconds, to where [`Clock::offset_to`] said.
+    pub fn correct(&self, offset_millis: i64) {
+        self.inner.base_millis.fetch_add(offset_millis, Ordering::Relaxed);
     }
 }
 
@@ -79,14 +83,13 @@ mod tests {
         assert_eq!(clock.now().as_millis(), 1_000);
         clock.clone().wind(Duration::from_secs(5));
         assert_eq!(clock.now().as_millis(), 6_000);
-        clock.follow(Timestamp::from_millis(0));
-        assert_eq!(clock.now().as_millis(), 6_000);
+        assert_eq!(clock.offset_to(Timestamp::from_millis(0)), 0);
     }
 
     #[test]
     fn a_system_clock_follows_the_database() {
         let clock = Clock::system();
-        clock.follow(clock.now() + Duration::from_secs(60));
+        clock.correct(clock.offset_to(clock.now() + Duration::from_mins(1)));
         assert!(clock.now().since(system_time()) >= Duration::from_secs(59));
     }
 }

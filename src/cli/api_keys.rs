@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
+use tenmint_verifier::ScopeView;
 
 use crate::cli::output::Output;
 use crate::error::{Error, Result};
@@ -157,7 +158,7 @@ fn body(api_key: &ApiKey, now: Timestamp) -> Value {
 
 fn scopes_of(api_key: &ApiKey) -> Option<Vec<&str>> {
     let scopes = api_key.scopes.as_ref()?;
-    Some(scopes.iter().map(|scope| scope.as_str()).collect())
+    Some(scopes.iter().map(ScopeView::as_str).collect())
 }
 
 fn row(api_key: &ApiKey, now: Timestamp) -> Vec<String> {

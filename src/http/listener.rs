@@ -58,7 +58,7 @@ impl Default for Limits {
             max_connections: 10_000,
             head: Duration::from_secs(10),
             request: Duration::from_secs(30),
-            idle: Duration::from_secs(60),
+            idle: Duration::from_mins(1),
             drain: Duration::from_secs(10),
         }
     }

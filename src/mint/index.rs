@@ -20,8 +20,10 @@ use crate::model::org::Org;
 use crate::model::secret::{Pepper, SecretDigest};
 use crate::model::time::Timestamp;
 
+/// A poll that came just now may be this old: within this time no outage is seen at all.
+const POLL_BOUND: Duration = Duration::from_secs(1);
 /// How long a dead key is told apart from one that never was.
-const REMEMBERED: Duration = Duration::from_secs(30 * 24 * 3600);
+const REMEMBERED: Duration = Duration::from_hours(30 * 24);
 
 /// One noun, as it is now.
 #[derive(Debug)]
@@ -179,7 +181,8 @@ impl Index {
     /// Whether the index was filled, and compared with the database within `serve_for`.
     pub fn is_fresh(&self, now: Timestamp, serve_for: Duration) -> bool {
         let compared_at = self.state.read().compared_at;
-        compared_at.is_some_and(|compared_at| now.since(compared_at) <= serve_for)
+        let bound = serve_for.max(POLL_BOUND);
+        compared_at.is_some_and(|compared_at| now.since(compared_at) <= bound)
     }
 
     /// How long ago the index was last compared with the database.
@@ -193,6 +196,14 @@ impl Index {
         if state.revision.is_some() {
             state.compared_at = Some(now);
         }
+    }
+
+    /// Moves the mark of the last comparison with a clock that is corrected.
+    pub fn shift(&self, millis: i64) {
+        let mut state = self.state.write();
+        state.compared_at = state
+            .compared_at
+            .map(|moment| Timestamp::from_millis(moment.as_millis().saturating_add(millis)));
     }
 
     /// Makes the index count as not compared, so that nothing is issued until it was.

@@ -83,7 +83,7 @@ pub async fn create_installation(
 ) -> Result<CreatedInstallation> {
     let new = NewInstallation::parse(ask)?;
     let store = Store::open(database).await?;
-    clock.follow(store.now().await?);
+    clock.correct(clock.offset_to(store.now().await?));
     if installation::find(&mut *store.read().await?).await?.is_some() {
         return Err(already_initialized(database));
     }

@@ -41,7 +41,7 @@ impl Service {
     /// [`Error::Setup`] where `tenmint init` has not run, or the master key is another one.
     pub async fn open(database: &DatabaseUrl, keys_dir: &Path, clock: Clock) -> Result<Self> {
         let store = Store::open(database).await?;
-        clock.follow(store.now().await?);
+        clock.correct(clock.offset_to(store.now().await?));
         let found = installation::find(&mut *store.read().await?).await?;
         let Some(stored) = found else {
             return Err(Error::Setup(format!(

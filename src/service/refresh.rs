@@ -22,7 +22,7 @@ use crate::store::{Read, Store, api_keys, audiences, bots, changes, orgs, signin
 /// How often a node looks for changes. A change holds everywhere within a second.
 const POLL_EVERY: Duration = Duration::from_millis(250);
 /// How long changes are kept. A node that was away for longer reads everything anew.
-const KEEP_CHANGES: Duration = Duration::from_secs(24 * 3600);
+const KEEP_CHANGES: Duration = Duration::from_hours(24);
 /// Polls between two prunings: an hour.
 const POLLS_PER_PRUNING: u64 = 4 * 3600;
 /// A clock that is so far off the database's deserves a warning.
@@ -80,13 +80,27 @@ impl Follower {
     }
 
     async fn poll(&self, number: u64) -> Result<()> {
-        let off = self.clock.follow(self.store.now().await?);
-        if number > 1 && off.unsigned_abs() > NOTABLE_CLOCK_OFFSET_MS {
-            tracing::warn!(offset_ms = off, "the clock was off the database's time and follows it");
-        }
+        self.correct_clock(number > 1).await?;
         self.catch_up().await?;
         if number.is_multiple_of(POLLS_PER_PRUNING) {
             self.prune().await?;
+        }
+        Ok(())
+    }
+
+    /// Follows the database's time. Its age must not make the index look stale meanwhile, so its
+    /// mark moves with the clock: first where the clock goes ahead, after where it goes back.
+    async fn correct_clock(&self, tell: bool) -> Result<()> {
+        let offset = self.clock.offset_to(self.store.now().await?);
+        if tell && offset.unsigned_abs() > NOTABLE_CLOCK_OFFSET_MS {
+            tracing::warn!(offset_ms = offset, "the clock was off the database's time: corrected");
+        }
+        if offset > 0 {
+            self.mint.index().shift(offset);
+        }
+        self.clock.correct(offset);
+        if offset < 0 {
+            self.mint.index().shift(offset);
         }
         Ok(())
     }
@@ -179,14 +193,18 @@ impl Follower {
             let page = bots::list_after(read, after.as_ref()).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.id);
-            page.into_iter().for_each(|bot| filled.put(Change::Bot(bot)));
+            for bot in page {
+                filled.put(Change::Bot(bot));
+            }
         }
         let mut after = None;
         loop {
             let page = api_keys::list_indexed_after(read, after.as_ref()).await?;
             let Some(last) = page.last() else { break };
             after = Some(last.id);
-            page.into_iter().for_each(|api_key| filled.put(Change::ApiKey(api_key)));
+            for api_key in page {
+                filled.put(Change::ApiKey(api_key));
+            }
         }
         self.mint.index().replace(filled, revision, now);
         self.mint.index().forget_long_dead(now);

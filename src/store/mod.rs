@@ -148,7 +148,7 @@ impl Store {
         };
         // `ignore_missing`: the previous version keeps running on a newer schema
         let mut migrator = Migrator { ..Migrator::DEFAULT };
-        migrator.migrations = MIGRATIONS.migrations.clone();
+        migrator.migrations.clone_from(&MIGRATIONS.migrations);
         migrator.set_ignore_missing(true);
         migrator.run(&self.pool).await.map_err(|cause| {
             Error::Setup(format!("the schema cannot be brought up to date: {cause}"))

@@ -441,6 +441,13 @@ impl ScopeSet {
     pub fn intersect(&self, other: &ScopeSet) -> Option<ScopeSet> {
         let pairs = self.iter().flat_map(|a| other.iter().map(move |b| (a, b)));
         Self::from_uncovered(pairs.filter_map(|(a, b)| {
+            // where one covers the other, the narrow one stays as it was written
+            if b.covers(a) {
+                return Some(a.to_scope());
+            }
+            if a.covers(b) {
+                return Some(b.to_scope());
+            }
             let action = match (a.action, b.action) {
                 (action, other) if action == other || other == "*" => action,
                 ("*", action) => action,

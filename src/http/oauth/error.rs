@@ -8,7 +8,7 @@ use axum::response::IntoResponse;
 use http::header::{ALLOW, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
-use tenmint_verifier::ScopeSet;
+use tenmint_verifier::{ScopeSet, ScopeView};
 
 use crate::http::json_answer;
 use crate::http::oauth::client_auth::Way;
@@ -137,7 +137,7 @@ impl OAuthError {
 fn scope_trouble(refused: Refused, scope: &str) -> String {
     match (refused, scope.parse::<ScopeSet>()) {
         (Refused::ScopeBeyondKey(place), Ok(set)) => {
-            let beyond = set.iter().nth(place).map(|beyond| beyond.as_str()).unwrap_or_default();
+            let beyond = set.iter().nth(place).map(ScopeView::as_str).unwrap_or_default();
             format!("the API key does not cover `{beyond}`")
         }
         (_, Err(cause)) => cause.to_string(),

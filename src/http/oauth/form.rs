@@ -47,7 +47,7 @@ impl Form {
     /// Takes a parameter out.
     pub(super) fn take(&mut self, name: &str) -> Option<String> {
         let at = self.parameters.iter().position(|(known, _)| known == name)?;
-        Some(self.parameters.swap_remove(at).1)
+        Some(self.parameters.remove(at).1)
     }
 
     /// Takes all parameters of a name out, in their order.

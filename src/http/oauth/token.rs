@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, PRAGMA};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, PRAGMA};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::time::timeout;
@@ -56,8 +56,12 @@ async fn issue(app: &App, request: Request<Body>) -> Result<IssuedToken, OAuthEr
         .map_err(|refused| OAuthError::of(refused, way, request.scope.as_deref()))
 }
 
-/// `application/x-www-form-urlencoded` in any case, with no charset or with UTF-8.
+/// `application/x-www-form-urlencoded` in any case, with no charset or with UTF-8, and never packed:
+/// unpacking is how a small body becomes a large one.
 fn check_media_type(headers: &HeaderMap) -> Result<(), OAuthError> {
+    if headers.contains_key(CONTENT_ENCODING) {
+        return Err(OAuthError::unsupported_media_type());
+    }
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     let (Some(value), None) = (types.next(), types.next()) else {
         return Err(OAuthError::unsupported_media_type());

@@ -1,0 +1,174 @@
+//! A node follows its database: what others write holds here, in the order it was written.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tenmint::model::api_key::CreateApiKey;
+use tenmint::service::Service;
+use tenmint::store::changes::{self, Subject};
+use tenmint::store::{Store, bots, orgs};
+use tokio::time::timeout;
+
+use crate::server::{Engine, Server, Setup, list, on_both_engines};
+
+/// What another process would hold: its own connections to the same database.
+async fn other_process(server: &Server) -> Service {
+    let keys_dir = server.directory.path().join("keys");
+    Service::open(&server.database, &keys_dir, server.clock.clone()).await.unwrap()
+}
+
+on_both_engines! {
+    async fn a_key_that_another_process_made_or_revoked_is_followed(server: Server) {
+        let other = other_process(&server).await;
+        let ask = CreateApiKey { name: "x".into(), scopes: list("chat"), ..CreateApiKey::default() };
+        let created = other.create_api_key(&server.org, &ask).await.unwrap();
+        let key = crate::server::Key { id: created.api_key.id, text: created.text.reveal() };
+        assert_eq!(server.token(&key, "").await.description(), "the API key is not known");
+        server.follower.catch_up().await.unwrap();
+        assert_eq!(server.token(&key, "").await.outcome(), "200");
+        other.revoke_api_key(&key.id).await.unwrap();
+        server.follower.catch_up().await.unwrap();
+        assert_eq!(server.token(&key, "").await.description(), "the API key was revoked");
+    }
+
+    async fn a_token_carries_the_revision_that_was_applied(server: Server) {
+        let key = server.api_key("chat").await;
+        let before = server.token(&key, "").await.claims()["rev"].as_i64().unwrap();
+        let other = other_process(&server).await;
+        other.revoke_api_key(&server.administrator.id).await.unwrap();
+        assert_eq!(server.token(&key, "").await.claims()["rev"], before, "not applied yet");
+        server.follower.catch_up().await.unwrap();
+        assert_eq!(server.token(&key, "").await.claims()["rev"], before + 1);
+    }
+
+    async fn a_suspended_owner_or_organization_stops_its_keys_and_lets_them_go_on(server: Server) {
+        let key = server.api_key("chat").await;
+        let owner = server.service.get_api_key(&key.id).await.unwrap().owner;
+        let store = Store::open(&server.database).await.unwrap();
+        let now = server.clock.now();
+        for suspended_at in [Some(now), None] {
+            let expected = if suspended_at.is_some() { "401 invalid_client" } else { "200" };
+            let mut write = store.begin().await.unwrap();
+            bots::update_suspended(&mut write, &owner, suspended_at).await.unwrap();
+            write.touched(Subject::Bot(owner), now).await.unwrap();
+            write.commit().await.unwrap();
+            server.follower.catch_up().await.unwrap();
+            assert_eq!(server.token(&key, "").await.outcome(), expected);
+            assert_eq!(server.token(&server.administrator, "").await.outcome(), "200");
+        }
+        for suspended_at in [Some(now), None] {
+            let expected = if suspended_at.is_some() { "401 invalid_client" } else { "200" };
+            let mut write = store.begin().await.unwrap();
+            orgs::update_suspended(&mut write, &server.org.id, suspended_at).await.unwrap();
+            write.touched(Subject::Org(server.org.id), now).await.unwrap();
+            write.commit().await.unwrap();
+            server.follower.catch_up().await.unwrap();
+            for key in [&key, &server.administrator] {
+                assert_eq!(server.token(key, "").await.outcome(), expected);
+            }
+        }
+    }
+
+    async fn a_node_whose_changes_were_pruned_reads_everything_anew(server: Server) {
+        let other = other_process(&server).await;
+        let ask = CreateApiKey { name: "x".into(), scopes: list("chat"), ..CreateApiKey::default() };
+        let created = other.create_api_key(&server.org, &ask).await.unwrap();
+        let key = crate::server::Key { id: created.api_key.id, text: created.text.reveal() };
+        let store = Store::open(&server.database).await.unwrap();
+        let mut write = store.begin().await.unwrap();
+        changes::prune(&mut write, server.clock.now() + Duration::from_secs(1)).await.unwrap();
+        write.commit().await.unwrap();
+        server.follower.catch_up().await.unwrap();
+        assert_eq!(server.token(&key, "").await.outcome(), "200");
+    }
+
+    async fn a_database_that_went_back_in_time_is_raised_above_what_was_seen(server: Server) {
+        let key = server.api_key("chat").await;
+        // as if this node had seen a thousand revisions that a restore took away
+        server.mint.index().apply(Vec::new(), 1_000, server.clock.now());
+        server.follower.catch_up().await.unwrap();
+        assert!(server.mint.index().revision().unwrap() > 1_000);
+        assert_eq!(server.token(&key, "").await.outcome(), "200");
+        let other = other_process(&server).await;
+        other.revoke_api_key(&key.id).await.unwrap();
+        server.follower.catch_up().await.unwrap();
+        assert_eq!(server.token(&key, "").await.outcome(), "401 invalid_client");
+    }
+
+    async fn past_the_time_that_is_allowed_without_database_the_node_refuses_as_its_own_fault(server: Server) {
+        let key = server.api_key("chat").await;
+        server.clock.wind(Duration::from_mins(5));
+        assert_eq!(server.token(&key, "").await.outcome(), "200");
+        server.clock.wind(Duration::from_secs(1));
+        let wrong = crate::server::Key { id: key.id, text: "wrong".to_owned() };
+        for key in [&key, &wrong] {
+            let answer = server.token(key, "").await;
+            assert_eq!(answer.outcome(), "503 temporarily_unavailable");
+            assert_eq!(answer.header("retry-after"), Some("2"));
+        }
+        assert_eq!(server.get("/.well-known/jwks.json").await.status, 200);
+        server.follower.catch_up().await.unwrap();
+        assert_eq!(server.token(&key, "").await.outcome(), "200", "recovered without a restart");
+    }
+
+    async fn a_write_without_the_database_is_said_to_have_failed(server: Server) {
+        let key = server.api_key("chat").await;
+        server.service.close().await;
+        let failed = server.service.revoke_api_key(&key.id).await;
+        assert!(matches!(failed, Err(tenmint::error::Error::Unavailable(_))), "{failed:?}");
+    }
+
+    async fn no_token_is_issued_after_a_revocation_was_answered(server: Server) {
+        let server = Arc::new(server);
+        for _round in 0..20 {
+            let key = server.api_key("chat").await;
+            let answered = Arc::new(AtomicBool::new(false));
+            let hammering: Vec<_> = (0..3)
+                .map(|_| {
+                    let (server, key, answered) = (server.clone(), key.clone(), answered.clone());
+                    tokio::spawn(async move {
+                        loop {
+                            let late = answered.load(Ordering::SeqCst);
+                            let refused = server.token(&key, "").await.status == 401;
+                            assert!(refused || !late, "a token after the answer");
+                            if late {
+                                return;
+                            }
+                        }
+                    })
+                })
+                .collect();
+            server.service.revoke_api_key(&key.id).await.unwrap();
+            answered.store(true, Ordering::SeqCst);
+            for task in hammering {
+                task.await.unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_runs_sees_the_writes_of_others_by_itself() {
+    for engine in [Engine::Sqlite, Engine::Postgres] {
+        let mut setup = Setup::on(engine);
+        setup.follows = true;
+        let Some(server) = setup.start().await else { continue };
+        let key = server.api_key("chat").await;
+        let other = other_process(&server).await;
+        other.revoke_api_key(&key.id).await.unwrap();
+        let seen = async { while server.token(&key, "").await.status == 200 {} };
+        assert!(timeout(Duration::from_secs(10), seen).await.is_ok(), "never seen");
+    }
+}
+
+#[tokio::test]
+async fn without_any_outage_allowed_a_node_that_polls_goes_on() {
+    let mut setup = Setup::on(Engine::Sqlite);
+    setup.serve_for = Duration::ZERO;
+    let server = setup.start().await.unwrap();
+    server.clock.wind(Duration::from_millis(900));
+    assert_eq!(server.token(&server.administrator, "").await.status, 200, "between two polls");
+    server.clock.wind(Duration::from_millis(200));
+    assert_eq!(server.token(&server.administrator, "").await.status, 503);
+}

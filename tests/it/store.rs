@@ -1,0 +1,126 @@
+//! The database: each statement is one that both engines take, and starting together is safe.
+
+use std::path::Path;
+
+use tenmint::store::{DatabaseUrl, Store, api_keys, changes};
+
+use crate::server::fresh_postgres;
+
+/// Every string literal that is handed to `query` or `query_scalar`, or named as a statement.
+fn statements() -> Vec<&'static str> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store");
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        // the forks of mod.rs are one engine's each
+        if path.file_name().is_some_and(|name| name == "mod.rs") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        for literal in text.split('"').skip(1).step_by(2) {
+            let first = literal.split_whitespace().next().unwrap_or_default();
+            if matches!(first, "SELECT" | "INSERT" | "UPDATE" | "DELETE" | "WITH") {
+                found.push(&*String::leak(literal.to_owned()));
+            }
+        }
+    }
+    found
+}
+
+fn databases() -> Vec<(DatabaseUrl, Option<tempfile::TempDir>)> {
+    let directory = tempfile::tempdir().unwrap();
+    let sqlite = DatabaseUrl::in_directory(directory.path());
+    let postgres = fresh_postgres().map(|url| (DatabaseUrl::parse(&url).unwrap(), None));
+    [Some((sqlite, Some(directory))), postgres].into_iter().flatten().collect()
+}
+
+#[tokio::test]
+async fn every_statement_is_one_that_both_engines_take() {
+    let statements = statements();
+    assert!(statements.len() > 20, "the search finds no statements any more");
+    for (url, _directory) in databases() {
+        let store = Store::open(&url).await.unwrap();
+        for statement in &statements {
+            store.prepares(statement).await.unwrap_or_else(|cause| {
+                panic!("{url}: {statement}\n{:?}", std::error::Error::source(&cause))
+            });
+        }
+    }
+}
+
+#[test]
+fn no_statement_is_written_twice() {
+    let mut statements = statements();
+    statements.sort_unstable();
+    let twice: Vec<_> = statements.windows(2).filter(|pair| pair[0] == pair[1]).collect();
+    assert!(twice.is_empty(), "{twice:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_processes_may_bring_the_schema_up_to_date_at_once() {
+    for (url, _directory) in databases() {
+        let opening: Vec<_> = (0..6)
+            .map(|_| {
+                let url = url.clone();
+                tokio::spawn(async move { Store::open(&url).await.map(drop) })
+            })
+            .collect();
+        for opened in opening {
+            opened.await.unwrap().unwrap();
+        }
+        let store = Store::open(&url).await.unwrap();
+        assert_eq!(api_keys::count(&mut *store.read().await.unwrap()).await.unwrap(), 0);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_two_changes_have_one_revision_and_none_is_lost() {
+    for (url, _directory) in databases() {
+        let stores = [Store::open(&url).await.unwrap(), Store::open(&url).await.unwrap()];
+        let stores = stores.map(std::sync::Arc::new);
+        let writing: Vec<_> = (0..40)
+            .map(|number| {
+                let store = stores[number % 2].clone();
+                tokio::spawn(async move { store.begin().await.unwrap().commit().await.unwrap() })
+            })
+            .collect();
+        let mut revisions = Vec::new();
+        for written in writing {
+            revisions.push(written.await.unwrap());
+        }
+        revisions.sort_unstable();
+        assert_eq!(revisions, (1..=40).collect::<Vec<i64>>());
+        let progress = changes::progress(&mut *stores[0].read().await.unwrap()).await.unwrap();
+        assert_eq!(progress.revision, 40);
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_is_dropped_did_not_happen() {
+    for (url, _directory) in databases() {
+        let store = Store::open(&url).await.unwrap();
+        drop(store.begin().await.unwrap());
+        let write = store.begin().await.unwrap();
+        assert_eq!(write.revision(), 1);
+    }
+}
+
+#[test]
+fn the_password_of_a_database_is_never_printed() {
+    for text in [
+        "postgres://user:hunter2@db.example.com:5432/tenmint?sslmode=require",
+        "postgres://user:hunter2@db.example.com/tenmint",
+        "postgresql://db/tenmint?password=hunter2",
+        "postgres://user:hunter%402@db/t",
+    ] {
+        let url = DatabaseUrl::parse(text).unwrap();
+        assert!(!format!("{url} {url:?}").contains("hunter"), "{url}");
+    }
+}
+
+#[test]
+fn a_database_of_another_kind_is_refused() {
+    for text in ["mysql://a/b", "", "tenmint.db", "sqlite:", "sqlite:a?mode=ro"] {
+        assert!(DatabaseUrl::parse(text).is_err(), "{text}");
+    }
+}
