@@ -39,6 +39,10 @@ fn write_key(p: &U1024, q: &U1024) -> Option<Zeroizing<Vec<u8>>> {
     let below_p = p.wrapping_sub(&U1024::ONE);
     let below_q = q.wrapping_sub(&U1024::ONE);
     let modulus: U2048 = p.concatenating_mul(q);
+    // ring takes 2047 bits, and strict clients do not: RFC 7518, section 3.3
+    if modulus.bits_vartime() != 2 * PRIME_BITS {
+        return None;
+    }
     let order: U2048 = below_p.concatenating_mul(&below_q);
     let d = inverse_2048(&order)?;
     let d_p = inverse_1024(&U1024::from(EXPONENT), &below_p)?;
@@ -75,4 +79,21 @@ fn inverse_2048(modulus: &U2048) -> Option<U2048> {
 fn inverse_1024(number: &U1024, modulus: &U1024) -> Option<U1024> {
     let modulus = Option::<NonZero<U1024>>::from(NonZero::new(*modulus))?;
     number.invert_mod(&modulus).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use ring::rsa::PublicKeyComponents;
+    use ring::signature::KeyPair as _;
+
+    use super::*;
+
+    #[test]
+    fn a_modulus_has_2048_bits_and_not_one_less() {
+        for _ in 0..12 {
+            let key = RsaKeyPair::from_der(&generate().unwrap()).unwrap();
+            let public = PublicKeyComponents::<Vec<u8>>::from(key.public_key());
+            assert_eq!((public.n.len(), public.n[0] >> 7), (256, 1));
+        }
+    }
 }
