@@ -107,8 +107,8 @@ async fn create(service: &Service, args: CreateArgs, output: &Output) -> Result<
     if let Some(members) = json.as_object_mut() {
         members.insert("api_key".into(), Value::from(text.as_str()));
     }
-    output.result(&json, &format!("id       {}\napi key  {text}\n", created.api_key.id));
-    output.hint("the API key is shown this once: keep it where secrets are kept");
+    let people = format!("id       {}\napi key  {text}\n", created.api_key.id);
+    output.secret(&json, &people, &text);
     Ok(())
 }
 

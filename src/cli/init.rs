@@ -47,7 +47,6 @@ pub(super) async fn run(config: &Config, args: InitArgs, output: &Output) -> Res
     let clock = Clock::system();
     let created = create_installation(&config.database, &config.keys_dir, &clock, &ask).await?;
     show(created, output);
-    output.hint("the API key is shown this once: keep it where secrets are kept");
     Ok(ExitCode::SUCCESS)
 }
 
@@ -66,5 +65,5 @@ fn show(created: CreatedInstallation, output: &Output) {
         "issuer        {}\norganization  {} ({})\naudience      {}\napi key id    {id}\napi key       {text}\n",
         installation.issuer, org.id, org.slug, audience.uri
     );
-    output.result(&json, &people);
+    output.secret(&json, &people, &text);
 }

@@ -16,6 +16,8 @@ pub(super) enum Format {
     Table,
     /// For scripts
     Json,
+    /// The new secret alone, where a command makes one: `KEY=$(tenmint keys create ... -o secret)`
+    Secret,
 }
 
 /// Where results and messages go.
@@ -42,6 +44,18 @@ impl Output {
         }
     }
 
+    /// A result with a secret that is shown this once.
+    pub(super) fn secret(&self, json: &Value, text: &str, secret: &str) {
+        if self.format == Format::Secret {
+            write_to(&mut std::io::stdout(), secret);
+        } else {
+            self.result(json, text);
+        }
+        if std::io::stderr().is_terminal() {
+            self.note("the secret is shown this once: keep it where secrets are kept");
+        }
+    }
+
     /// A list: JSON for scripts, a table for people.
     pub(super) fn list(&self, json: &Value, headings: &[&str], rows: &[Vec<String>]) {
         if self.is_json() || !rows.is_empty() {
@@ -55,13 +69,6 @@ impl Output {
     #[expect(clippy::unused_self, reason = "results and notes go through the same door")]
     pub(super) fn note(&self, text: &str) {
         write_to(&mut std::io::stderr(), text);
-    }
-
-    /// A word that only somebody who watches needs.
-    pub(super) fn hint(&self, text: &str) {
-        if std::io::stderr().is_terminal() {
-            self.note(text);
-        }
     }
 
     /// Why a command failed: 2 for what was asked, 3 for what is not there, 4 for what does not fit,

@@ -67,7 +67,7 @@ fn show(token: &BasicTokenResponse, output: &Output) {
         "expires_in": token.expires_in().map(|lifetime| lifetime.as_secs()),
         "scope": scopes.collect::<Vec<_>>().join(" "),
     });
-    output.result(&json, token.access_token().secret());
+    output.secret(&json, token.access_token().secret(), token.access_token().secret());
 }
 
 type Refusal = RequestTokenError<
