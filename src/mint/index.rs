@@ -173,6 +173,11 @@ impl Index {
         self.state.read().api_keys.len()
     }
 
+    /// How many secrets its API keys are found by.
+    pub fn secrets(&self) -> usize {
+        self.state.read().secrets.len()
+    }
+
     /// Whether it holds none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -256,11 +261,12 @@ pub struct FilledIndex {
 }
 
 impl FilledIndex {
-    /// Makes room for so many API keys.
-    pub fn with_capacity(api_keys: usize) -> Self {
+    /// Makes room for so many API keys and bots, so that nothing grows in steps.
+    pub fn with_capacity(api_keys: usize, bots: usize) -> Self {
         let mut state = State::default();
         state.secrets.reserve(api_keys);
         state.api_keys.reserve(api_keys);
+        state.bots.reserve(bots);
         Self { state }
     }
 

@@ -17,7 +17,7 @@ use crate::service::Service;
 use crate::service::master_key::MasterKey;
 use crate::service::signing_keys::signer_of;
 use crate::store::changes::{Progress, Subject};
-use crate::store::{Read, Store, api_keys, audiences, bots, changes, orgs, signing_keys};
+use crate::store::{Half, Read, Store, api_keys, audiences, bots, changes, orgs, signing_keys};
 
 /// How often a node looks for changes. A change holds everywhere within a second.
 const POLL_EVERY: Duration = Duration::from_millis(250);
@@ -51,6 +51,8 @@ impl Service {
             mint: mint.clone(),
             turn: Mutex::new(()),
         });
+        // twice: the first look fills the index from two readers, the second brings both to one revision
+        follower.catch_up().await?;
         follower.catch_up().await?;
         self.follower = Some(follower.clone());
         Ok((mint, follower))
@@ -180,33 +182,28 @@ impl Follower {
 
     async fn reload(&self, read: &mut Read, revision: i64, now: Timestamp) -> Result<()> {
         self.reload_signing_keys(read, now).await?;
-        let count = api_keys::count(read).await?;
-        let mut filled = FilledIndex::with_capacity(usize::try_from(count).unwrap_or(0));
+        let size = |count: i64| usize::try_from(count).unwrap_or(0);
+        let (keys, bots) = (api_keys::count(read).await?, bots::count(read).await?);
+        let mut filled = FilledIndex::with_capacity(size(keys), size(bots));
         for org in orgs::list(read).await? {
             filled.put(Change::Org(org));
         }
         for audience in audiences::list(read).await? {
             filled.put(Change::Audience(audience));
         }
-        let mut after = None;
-        loop {
-            let page = bots::list_after(read, after.as_ref()).await?;
-            let Some(last) = page.last() else { break };
-            after = Some(last.id);
-            for bot in page {
-                filled.put(Change::Bot(bot));
-            }
-        }
-        let mut after = None;
-        loop {
-            let page = api_keys::list_indexed_after(read, after.as_ref()).await?;
-            let Some(last) = page.last() else { break };
-            after = Some(last.id);
-            for api_key in page {
-                filled.put(Change::ApiKey(api_key));
-            }
-        }
-        self.mint.index().replace(filled, revision, now);
+        // the second reader looks a moment later: what it sees too early is applied again, in its
+        // turn, by the next look
+        let mut other = self.store.read().await?;
+        let filling = parking_lot::Mutex::new(filled);
+        tokio::try_join!(
+            fill_bots(read, Half::Lower, &filling),
+            fill_bots(&mut other, Half::Upper, &filling),
+        )?;
+        tokio::try_join!(
+            fill_api_keys(read, Half::Lower, &filling),
+            fill_api_keys(&mut other, Half::Upper, &filling),
+        )?;
+        self.mint.index().replace(filling.into_inner(), revision, now);
         self.mint.index().forget_long_dead(now);
         Ok(())
     }
@@ -225,5 +222,39 @@ impl Follower {
         changes::prune(&mut write, Timestamp::from_millis(now.as_millis() - kept)).await?;
         write.commit().await?;
         Ok(())
+    }
+}
+
+async fn fill_bots(
+    read: &mut Read,
+    half: Half,
+    filling: &parking_lot::Mutex<FilledIndex>,
+) -> Result<()> {
+    let mut after = None;
+    loop {
+        let page = bots::list_after(read, half, after.as_ref()).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = Some(last.id);
+        let mut filled = filling.lock();
+        for bot in page {
+            filled.put(Change::Bot(bot));
+        }
+    }
+}
+
+async fn fill_api_keys(
+    read: &mut Read,
+    half: Half,
+    filling: &parking_lot::Mutex<FilledIndex>,
+) -> Result<()> {
+    let mut after = None;
+    loop {
+        let page = api_keys::list_indexed_after(read, half, after.as_ref()).await?;
+        let Some(last) = page.last() else { return Ok(()) };
+        after = Some(last.id);
+        let mut filled = filling.lock();
+        for api_key in page {
+            filled.put(Change::ApiKey(api_key));
+        }
     }
 }

@@ -6,14 +6,14 @@ use sqlx::any::AnyRow;
 
 use crate::error::{Error, Result};
 use crate::model::api_key::{ApiKey, ApiKeySecret, IndexedApiKey};
-use crate::model::id::ApiKeyId;
+use crate::model::id::{ApiKeyId, ApiKeyNoun};
 use crate::model::secret::SecretDigest;
 use crate::model::time::Timestamp;
 use crate::store::row::Row;
-use crate::store::{Connection, Write, is_taken};
+use crate::store::{Connection, Half, Write, is_taken};
 
 /// Rows that are read at once when all are read.
-const PAGE: i64 = 5_000;
+const PAGE: i64 = 1_000;
 
 /// Where a page of a list starts: behind this key, from new to old.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -182,17 +182,21 @@ pub async fn find_indexed(
     Ok(Some(api_key))
 }
 
-/// What the index needs of a page of API keys behind an id; an empty page ends the list.
+/// What the index needs of a page of a half of all API keys behind an id; an empty page ends the
+/// list.
 pub async fn list_indexed_after(
     connection: &mut Connection,
+    half: Half,
     after: Option<&ApiKeyId>,
 ) -> Result<Vec<IndexedApiKey>> {
-    let after = after.map(ToString::to_string).unwrap_or_default();
+    let (from, below) = half.bounds::<ApiKeyNoun>();
+    let after = after.map_or(from, ToString::to_string);
     let rows = sqlx::query(
         "SELECT id, organization_id, owner_id, scopes, audiences, expires_at, revoked_at
-         FROM api_keys WHERE id > $1 ORDER BY id LIMIT $2",
+         FROM api_keys WHERE id > $1 AND id < $2 ORDER BY id LIMIT $3",
     )
     .bind(&after)
+    .bind(below)
     .bind(PAGE)
     .fetch_all(&mut *connection)
     .await?;

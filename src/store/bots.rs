@@ -2,13 +2,13 @@
 
 use crate::error::Result;
 use crate::model::bot::Bot;
-use crate::model::id::BotId;
+use crate::model::id::{BotId, BotNoun};
 use crate::model::time::Timestamp;
 use crate::store::row::Row;
-use crate::store::{Connection, Write};
+use crate::store::{Connection, Half, Write};
 
 /// Rows that are read at once when all are read.
-const PAGE: i64 = 5_000;
+const PAGE: i64 = 1_000;
 
 /// Stores a new bot.
 pub async fn insert(write: &mut Write<'_>, bot: &Bot, now: Timestamp) -> Result<()> {
@@ -42,6 +42,11 @@ pub async fn update_suspended(
     Ok(())
 }
 
+/// How many bots there are.
+pub async fn count(connection: &mut Connection) -> Result<i64> {
+    Ok(sqlx::query_scalar("SELECT COUNT(*) FROM bots").fetch_one(connection).await?)
+}
+
 /// A bot by its id.
 pub async fn find(connection: &mut Connection, id: &BotId) -> Result<Option<Bot>> {
     let row = sqlx::query(
@@ -53,13 +58,19 @@ pub async fn find(connection: &mut Connection, id: &BotId) -> Result<Option<Bot>
     row.as_ref().map(bot_of).transpose()
 }
 
-/// A page of all bots behind an id; an empty page ends the list.
-pub async fn list_after(connection: &mut Connection, after: Option<&BotId>) -> Result<Vec<Bot>> {
+/// A page of a half of all bots behind an id; an empty page ends the list.
+pub async fn list_after(
+    connection: &mut Connection,
+    half: Half,
+    after: Option<&BotId>,
+) -> Result<Vec<Bot>> {
+    let (from, below) = half.bounds::<BotNoun>();
     let rows = sqlx::query(
         "SELECT id, organization_id, name, grants, suspended_at FROM bots
-         WHERE id > $1 ORDER BY id LIMIT $2",
+         WHERE id > $1 AND id < $2 ORDER BY id LIMIT $3",
     )
-    .bind(after.map(ToString::to_string).unwrap_or_default())
+    .bind(after.map_or(from, ToString::to_string))
+    .bind(below)
     .bind(PAGE)
     .fetch_all(connection)
     .await?;

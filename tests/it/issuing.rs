@@ -37,7 +37,7 @@ fn mint_of(scopes: Option<&str>, grants: &str) -> Mint {
 
     let (org, audience) = (OrgId::from_random([1; 16]), AudienceId::from_random([1; 16]));
     let owner = BotId::from_random([1; 16]);
-    let mut filled = FilledIndex::with_capacity(1);
+    let mut filled = FilledIndex::with_capacity(1, 1);
     filled.put(Change::Org(Org {
         id: org,
         slug: "default".parse().unwrap(),
