@@ -1,0 +1,77 @@
+//! What the benches share: processes that are pinned to a core, and what they have used.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Clock ticks a second of `/proc/PID/stat` on Linux.
+const TICKS: f64 = 100.0;
+
+/// A program on cores of its own, ended with the bench.
+pub(crate) struct Pinned {
+    pub(crate) child: Child,
+}
+
+impl Pinned {
+    /// Starts a command on these cores, as `taskset` counts them.
+    pub(crate) fn spawn(cores: &str, command: &Command) -> Self {
+        let mut pinned = Command::new("taskset");
+        pinned.arg("-c").arg(cores).arg(command.get_program()).args(command.get_args());
+        if let Some(directory) = command.get_current_dir() {
+            pinned.current_dir(directory);
+        }
+        for (name, value) in command.get_envs() {
+            pinned.env(name, value.unwrap_or_default());
+        }
+        pinned.stderr(Stdio::null());
+        Self { child: pinned.spawn().expect("taskset, from util-linux") }
+    }
+
+    /// User and system time that its threads have used.
+    pub(crate) fn processor_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // the name of the program, in parentheses, may hold spaces
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
+        Duration::from_secs_f64(ticks / TICKS)
+    }
+
+    /// Resident memory, in bytes.
+    pub(crate) fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// A loopback address that nobody listens on.
+pub(crate) fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+/// Asks again and again until a server gives any answer.
+pub(crate) fn wait_for_answer(address: &str) {
+    let give_up = Instant::now() + Duration::from_mins(1);
+    let answers = || {
+        let mut stream = TcpStream::connect(address)?;
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: bench\r\nConnection: close\r\n\r\n")?;
+        stream.read_exact(&mut [0; 12])
+    };
+    while answers().is_err() {
+        assert!(Instant::now() < give_up, "{address} does not answer");
+        std::thread::yield_now();
+    }
+}
