@@ -11,27 +11,27 @@ use tempfile::TempDir;
 use crate::server::fresh_postgres;
 
 /// A home for one installation, and the program run in it.
-struct Home {
+pub struct Home {
     directory: TempDir,
-    database_url: Option<String>,
+    pub database_url: Option<String>,
 }
 
 impl Home {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self { directory: tempfile::tempdir().unwrap(), database_url: None }
     }
 
     /// One home an engine.
-    fn on_each_engine() -> Vec<Self> {
+    pub fn on_each_engine() -> Vec<Self> {
         let postgres = fresh_postgres().map(|url| Self { database_url: Some(url), ..Self::new() });
         [Some(Self::new()), postgres].into_iter().flatten().collect()
     }
 
-    fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         self.directory.path()
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tenmint"));
         command.args(arguments).current_dir(self.path()).env_clear();
         if let Some(url) = &self.database_url {
@@ -40,7 +40,7 @@ impl Home {
         command
     }
 
-    fn run(&self, arguments: &[&str]) -> Output {
+    pub fn run(&self, arguments: &[&str]) -> Output {
         self.command(arguments).output().unwrap()
     }
 
@@ -51,7 +51,7 @@ impl Home {
         serde_json::from_slice(&output.stdout).unwrap()
     }
 
-    fn init(&self, issuer: &str) -> Value {
+    pub fn init(&self, issuer: &str) -> Value {
         self.json(&["init", "--issuer", issuer, "--audience", "https://api.example.com"])
     }
 }
@@ -61,14 +61,14 @@ fn stderr(output: &Output) -> String {
 }
 
 /// `tenmint serve`, stopped at the end.
-struct Serving {
+pub struct Serving {
     child: Child,
     log: BufReader<std::process::ChildStderr>,
     seen: String,
 }
 
 impl Serving {
-    fn start(home: &Home, arguments: &[&str]) -> Self {
+    pub fn start(home: &Home, arguments: &[&str]) -> Self {
         let mut command = home.command(&[&["serve"], arguments].concat());
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
@@ -116,7 +116,7 @@ fn signal(child: &Child, name: &str) {
     assert!(sent.unwrap().success());
 }
 
-fn free_address() -> String {
+pub fn free_address() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 

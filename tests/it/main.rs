@@ -13,6 +13,8 @@ mod cli;
 mod floors;
 mod follow;
 mod issuing;
+mod kill;
 mod oauth;
+mod protected_api;
 mod server;
 mod store;

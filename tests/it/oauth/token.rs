@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 use tenmint::model::api_key::CreateApiKey;
 use tenmint_verifier::{Action, Resource};
@@ -53,8 +55,7 @@ on_both_engines! {
         assert_eq!(claims["jti"].as_str().unwrap().len(), 26);
         assert_eq!(claims.as_object().unwrap().len(), 10, "and nothing else: {claims}");
         let header = answer.token().split('.').next().unwrap().to_owned();
-        use base64::Engine;
-        let header = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(header).unwrap();
+        let header = URL_SAFE_NO_PAD.decode(header).unwrap();
         let header: serde_json::Value = serde_json::from_slice(&header).unwrap();
         assert_eq!((&header["typ"], &header["alg"]), (&json!("at+jwt"), &json!("ES256")));
         assert_eq!(header.as_object().unwrap().len(), 3);
@@ -240,6 +241,6 @@ on_both_engines! {
 }
 
 fn form(name: &str, value: &str) -> String {
-    let encoded: String = value.bytes().map(|byte| format!("%{byte:02X}")).collect();
-    format!("{name}={encoded}")
+    let encoded: Vec<String> = value.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    format!("{name}={}", encoded.concat())
 }

@@ -1,0 +1,142 @@
+//! The whole way: an API key, a token, and an API that verifies it locally. The API is the example
+//! of the verifier crate, run as a process of its own.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use crate::cli::{Home, Serving, free_address};
+
+struct Api {
+    child: Child,
+    url: String,
+}
+
+impl Api {
+    fn start(issuer: &str, org: &str) -> Self {
+        let build = ["build", "-q", "-p", "tenmint-verifier", "--example", "protected_api"];
+        let built = Command::new(env!("CARGO")).args(build).arg("--all-features").status();
+        assert!(built.unwrap().success());
+        let program =
+            Path::new(env!("CARGO_BIN_EXE_tenmint")).with_file_name("examples/protected_api");
+        let mut child = Command::new(program)
+            .env("ISSUER", issuer)
+            .env("AUDIENCE", "https://api.example.com")
+            .env("ORG", org)
+            .env("LISTEN", "127.0.0.1:0")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let url = line.trim().rsplit(' ').next().unwrap().to_owned();
+        Self { child, url }
+    }
+
+    /// The status, the challenge and the body of a request.
+    fn send(&self, method: &str, path: &str, token: Option<&str>) -> (u16, String, String) {
+        let mut curl = Command::new("curl");
+        curl.args(["-s", "-i", "--path-as-is", "-X", method, &format!("{}{path}", self.url)]);
+        if let Some(token) = token {
+            curl.args(["-H", &format!("Authorization: Bearer {token}")]);
+        }
+        let text = String::from_utf8(curl.output().unwrap().stdout).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let challenge = head.lines().find_map(|line| line.strip_prefix("www-authenticate: "));
+        (status, challenge.unwrap_or_default().to_owned(), body.to_owned())
+    }
+}
+
+impl Drop for Api {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A token of a new key, as the command line fetches it.
+fn token(home: &Home, issuer: &str, scopes: &str, audience: Option<&str>) -> String {
+    let mut create = vec!["keys", "create", "-n", "app", "--scopes", scopes, "-o", "secret"];
+    create.extend(audience.iter().flat_map(|uri| ["--audience", uri]));
+    let output = home.run(&create);
+    let key = String::from_utf8(output.stdout).unwrap();
+    for _ in 0..1_000 {
+        let mut command = home.command(&["token"]);
+        command.env("TENMINT_URL", issuer).env("TENMINT_API_KEY", key.trim());
+        let output = command.output().unwrap();
+        if output.status.success() {
+            return String::from_utf8(output.stdout).unwrap().trim().to_owned();
+        }
+    }
+    panic!("the server never saw the key");
+}
+
+#[test]
+fn an_api_takes_the_tokens_it_should_and_no_others() {
+    let home = Home::new();
+    let address = free_address();
+    let issuer = format!("http://{address}");
+    let init = home.init(&issuer);
+    let org = init["organization"].as_str().unwrap();
+    let serving = Serving::start(&home, &["--listen", &address]);
+    let api = Api::start(&issuer, org);
+    let reader = token(&home, &issuer, "read:projects/alpha,read:projects/alpha/*", None);
+
+    for path in ["/projects/alpha", "/projects/alpha/logs", "/projects/alpha/a/b/c", "/whoami"] {
+        assert_eq!(api.send("GET", path, Some(&reader)).0, 200, "{path}");
+    }
+    let whoami: Value = serde_json::from_str(&api.send("GET", "/whoami", Some(&reader)).2).unwrap();
+    assert_eq!((&whoami["org"], &whoami["iss"]), (&org.into(), &issuer.as_str().into()));
+
+    let (status, challenge, _) = api.send("PUT", "/projects/alpha", Some(&reader));
+    assert_eq!(status, 403);
+    assert!(challenge.contains("insufficient_scope") && challenge.contains("write:projects/alpha"));
+    for path in [
+        "/projects/alphabet",
+        "/projects/beta",
+        "/projects/alpha%2fx",
+        "/projects/ALPHA",
+        "/projects/alpha%00",
+    ] {
+        assert_eq!(api.send("GET", path, Some(&reader)).0, 403, "{path}");
+    }
+    for path in [
+        "/projects/alpha/../beta",
+        "/projects/alpha/%2e%2e/beta",
+        "/projects/alpha//beta",
+        "/projects/alpha/./x",
+        "/projects/..",
+        "/projects/%2e",
+    ] {
+        let status = api.send("GET", path, Some(&reader)).0;
+        assert!(matches!(status, 400 | 404), "{path}: {status}");
+    }
+
+    let (status, challenge, _) = api.send("GET", "/whoami", None);
+    assert_eq!(status, 401);
+    assert!(challenge.starts_with("Bearer") && !challenge.contains("error="), "{challenge}");
+    let (status, challenge, _) = api.send("GET", "/whoami", Some("nonsense"));
+    assert_eq!(status, 401);
+    assert!(challenge.contains("invalid_token"), "{challenge}");
+    assert_eq!(api.send("GET", &format!("/whoami?access_token={reader}"), None).0, 401);
+    let elsewhere = token(&home, &issuer, "*:*", Some("https://other.example.com"));
+    assert_eq!(api.send("GET", "/whoami", Some(&elsewhere)).0, 401, "for another audience");
+
+    drop(serving);
+    assert_eq!(api.send("GET", "/projects/alpha", Some(&reader)).0, 200, "without the issuer");
+}
+
+#[test]
+fn an_api_of_another_organization_refuses_the_token() {
+    let home = Home::new();
+    let address = free_address();
+    let issuer = format!("http://{address}");
+    home.init(&issuer);
+    let _serving = Serving::start(&home, &["--listen", &address]);
+    let api = Api::start(&issuer, "org_0000000000000000");
+    let all = token(&home, &issuer, "*:*", None);
+    assert_eq!(api.send("GET", "/projects/alpha", Some(&all)).0, 403);
+}
