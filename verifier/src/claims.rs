@@ -5,7 +5,7 @@ use serde::{Serialize, Serializer};
 
 use crate::error::InvalidToken;
 use crate::json::{self, Members};
-use crate::scope::ScopeSet;
+use crate::scope_set::ScopeSet;
 
 /// The claims of a verified token, each under its registered name.
 ///

@@ -2,7 +2,8 @@
 
 use crate::claims::Claims;
 use crate::error::VerifyError;
-use crate::filter::{Resource, ResourceFilter};
+use crate::filter::ResourceFilter;
+use crate::resource::Resource;
 use crate::scope::{Action, Scope};
 
 /// A token that was verified. Only a [`Verifier`](crate::Verifier) makes one.
