@@ -22,15 +22,22 @@
 //! # }
 //! ```
 
+#[cfg(feature = "axum")]
+pub mod axum;
 mod claims;
 mod error;
 mod filter;
 mod json;
 mod jwks;
+#[cfg(feature = "remote")]
+mod remote;
 mod resource;
+mod rules;
 mod scope;
 mod scope_set;
 mod syntax;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod token;
 mod verify;
 
