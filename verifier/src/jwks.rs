@@ -344,3 +344,6 @@ fn has_roca_fingerprint(n: &[u8]) -> bool {
         })
     })
 }
+
+#[cfg(test)]
+mod vectors;
