@@ -143,3 +143,7 @@ async fn interrupted() {
         std::future::pending::<()>().await;
     }
 }
+
+#[cfg(all(test, feature = "testing"))]
+#[path = "../tests/axum/protected_api.rs"]
+mod tests;
