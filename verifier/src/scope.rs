@@ -308,15 +308,15 @@ impl<'a> ScopeView<'a> {
         Scope { text: self.text.into(), action_end }
     }
 
-    pub(crate) fn matches(self, action: &Action, resource: &Resource) -> bool {
+    fn matches(self, action: &Action, resource: &Resource) -> bool {
         self.allows(action.as_str()) && filter::text_covers(self.filter, resource.as_str())
     }
 
-    pub(crate) fn covers(self, narrow: ScopeView<'_>) -> bool {
+    fn covers(self, narrow: ScopeView<'_>) -> bool {
         self.allows(narrow.action) && filter::text_covers(self.filter, narrow.filter)
     }
 
-    pub(crate) fn allows(self, action: &str) -> bool {
+    fn allows(self, action: &str) -> bool {
         self.action == action || self.action == "*"
     }
 }
@@ -343,11 +343,11 @@ impl fmt::Debug for ScopeView<'_> {
 
 /// Checks one scope-token and says where its action ends.
 pub(crate) fn check_scope(text: &str) -> Result<u8, SyntaxError> {
-    let (action, filter) = match text.split_once(':') {
-        Some((action, filter)) => (action, Some(filter)),
-        None => (text, None),
-    };
-    if action != "*" {
+    let action_end = text.bytes().position(|byte| byte == b':').unwrap_or(text.len());
+    let (action, filter) = text.split_at(action_end);
+    let filter = filter.strip_prefix(':');
+    let is_built_in = matches!(action, "read" | "write" | "admin" | "*");
+    if !is_built_in {
         check_name(action)?;
     }
     match filter {
@@ -357,7 +357,7 @@ pub(crate) fn check_scope(text: &str) -> Result<u8, SyntaxError> {
             )));
         }
         Some(filter) => syntax::check_filter(filter)?,
-        None if matches!(action, "read" | "write" | "admin" | "*") => {
+        None if is_built_in => {
             return Err(SyntaxError::new(format!("`{action}` needs a filter: write `{action}:*`")));
         }
         None => {}

@@ -59,10 +59,22 @@ impl ScopeSet {
     /// # Ok::<(), tenmint_verifier::SyntaxError>(())
     /// ```
     pub fn iter(&self) -> impl Iterator<Item = ScopeView<'_>> + Clone {
-        self.spans.iter().map(|span| {
-            let text = self.text.get(span.start as usize..span.end as usize).unwrap_or_default();
-            ScopeView::split(text, (span.action_end - span.start) as usize)
-        })
+        self.spans.iter().map(|span| self.view(*span))
+    }
+
+    fn view(&self, span: Span) -> ScopeView<'_> {
+        let text = self.text.get(span.start as usize..span.end as usize).unwrap_or_default();
+        ScopeView::split(text, (span.action_end - span.start) as usize)
+    }
+
+    /// The scopes of this action. Most scopes of a set are of another one, so bytes are compared
+    /// before a view is made.
+    fn allowing<'s>(&'s self, action: &'s str) -> impl Iterator<Item = ScopeView<'s>> + Clone {
+        let named = move |span: &&Span| {
+            let name = self.text.as_bytes().get(span.start as usize..span.action_end as usize);
+            name == Some(action.as_bytes()) || name == Some(b"*")
+        };
+        self.spans.iter().filter(named).map(|span| self.view(*span))
     }
 
     /// Whether one of the scopes allows this action on this resource.
@@ -74,7 +86,8 @@ impl ScopeSet {
     /// # Ok::<(), tenmint_verifier::SyntaxError>(())
     /// ```
     pub fn matches(&self, action: &Action, resource: &Resource) -> bool {
-        self.iter().any(|scope| scope.matches(action, resource))
+        self.allowing(action.as_str())
+            .any(|scope| filter::text_covers(scope.filter(), resource.as_str()))
     }
 
     /// Whether the set allows all that `narrow` allows. Exact, also where it takes several scopes
@@ -154,7 +167,9 @@ impl ScopeSet {
     }
 
     fn covers_view(&self, narrow: ScopeView<'_>) -> bool {
-        self.iter().any(|wide| wide.covers(narrow)) || self.covers_by_length(narrow)
+        self.allowing(narrow.action())
+            .any(|wide| filter::text_covers(wide.filter(), narrow.filter()))
+            || self.covers_by_length(narrow)
     }
 
     /// Several filters can cover an open one together, each at some lengths. Above the longest of
@@ -163,7 +178,11 @@ impl ScopeSet {
         if !filter::is_open(narrow.filter()) {
             return false;
         }
-        let wide = self.iter().filter(|wide| wide.allows(narrow.action()));
+        let wide = self.allowing(narrow.action());
+        // one alone covers or does not, and that was asked before
+        if wide.clone().nth(1).is_none() {
+            return false;
+        }
         let own = filter::length(narrow.filter());
         let longest = wide.clone().map(|wide| filter::length(wide.filter())).fold(own, usize::max);
         (own..=longest + 1).all(|length| {

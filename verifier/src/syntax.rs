@@ -20,7 +20,7 @@ enum Class {
     Refused,
 }
 
-fn class(byte: u8) -> Class {
+const fn class(byte: u8) -> Class {
     match byte {
         b'A'..=b'Z'
         | b'a'..=b'z'
@@ -39,9 +39,20 @@ fn class(byte: u8) -> Class {
     }
 }
 
-/// Whether a byte stands for itself in a literal.
+/// Whether a byte stands for itself in a literal: one bit a byte, because every byte of every scope
+/// is asked.
 pub(crate) fn is_plain(byte: u8) -> bool {
-    class(byte) == Class::Plain
+    const PLAIN: u128 = {
+        let (mut bits, mut byte) = (0, 0);
+        while byte < 128 {
+            if matches!(class(byte), Class::Plain) {
+                bits |= 1 << byte;
+            }
+            byte += 1;
+        }
+        bits
+    };
+    byte < 128 && PLAIN >> byte & 1 == 1
 }
 
 /// How far a text may go: a filter is bounded and may hold wildcards, a resource is neither.
@@ -79,10 +90,13 @@ fn check(text: &str, limits: Limits) -> Result<(), SyntaxError> {
     let mut rest = text.as_bytes();
     let mut segments = 0;
     loop {
-        let end = segment_length(rest, limits)?;
-        let (segment, after) = rest.split_at(end);
+        let (segment, after) = split_segment(rest, limits)?;
         segments += 1;
-        check_segment(segment, after.is_empty(), text)?;
+        match segment {
+            Segment::Literal([]) => return Err(empty_segment(text)),
+            Segment::Literal(literal) => check_literal(literal)?,
+            Segment::Wild(segment) => check_wildcard(segment, after.is_empty())?,
+        }
         let [_slash, after @ ..] = after else { break };
         rest = after;
     }
@@ -92,37 +106,54 @@ fn check(text: &str, limits: Limits) -> Result<(), SyntaxError> {
     Ok(())
 }
 
-/// The bytes up to the next slash, each of them allowed.
-fn segment_length(rest: &[u8], limits: Limits) -> Result<usize, SyntaxError> {
-    let (mut at, mut characters) = (0, 0);
-    while let Some(byte) = rest.get(at) {
-        match class(*byte) {
-            Class::Plain => at += 1,
-            Class::Wildcard if limits.wildcards => at += 1,
-            Class::Slash => break,
-            Class::Percent => at += escape_length(rest.split_at(at).1)?,
-            Class::Wildcard | Class::Refused => return Err(refused_character(rest, at)),
+enum Segment<'t> {
+    Literal(&'t [u8]),
+    /// There is a wildcard in it, alone or not.
+    Wild(&'t [u8]),
+}
+
+/// The bytes up to the next slash, each of them allowed, and what is left.
+fn split_segment(rest: &[u8], limits: Limits) -> Result<(Segment<'_>, &[u8]), SyntaxError> {
+    let (mut at, mut characters, mut is_wild) = (0, 0, false);
+    loop {
+        // nearly all bytes are plain, so they are passed over in a loop of their own
+        let plain = rest.iter().skip(at).take_while(|byte| is_plain(**byte)).count();
+        at += plain;
+        characters += plain;
+        match rest.get(at).map(|byte| class(*byte)) {
+            None | Some(Class::Slash) => break,
+            Some(Class::Wildcard) if limits.wildcards => {
+                is_wild = true;
+                at += 1;
+            }
+            Some(Class::Percent) => at += escape_length(rest.split_at(at).1)?,
+            Some(_) => return Err(refused_character(rest, at)),
         }
         characters += 1;
     }
     if characters > limits.literal {
         return Err(SyntaxError::new(format!("a segment has at most {MAX_LITERAL} characters")));
     }
-    Ok(at)
+    let (segment, after) = rest.split_at(at);
+    Ok((if is_wild { Segment::Wild(segment) } else { Segment::Literal(segment) }, after))
 }
 
-fn check_segment(segment: &[u8], is_last: bool, text: &str) -> Result<(), SyntaxError> {
+fn check_literal(segment: &[u8]) -> Result<(), SyntaxError> {
     match segment {
-        [] => Err(empty_segment(text)),
         b"." | b".." => Err(SyntaxError::new("`.` and `..` are no segments: write the path out")),
+        _ => Ok(()),
+    }
+}
+
+fn check_wildcard(segment: &[u8], is_last: bool) -> Result<(), SyntaxError> {
+    match segment {
         b"*" => Ok(()),
         b"?" if is_last => Ok(()),
         b"?" => Err(SyntaxError::new("`?` stands only as the last segment: write `*` here")),
         b"**" => Err(SyntaxError::new("`**` is not known: a last `*` reaches every depth")),
-        _ if segment.contains(&b'*') || segment.contains(&b'?') => {
+        _ => {
             Err(SyntaxError::new("a wildcard stands for a whole segment, never for a part of one"))
         }
-        _ => Ok(()),
     }
 }
 
