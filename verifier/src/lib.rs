@@ -50,3 +50,8 @@ pub use scope::{Action, ActionName, Scope, ScopeView};
 pub use scope_set::ScopeSet;
 pub use token::Token;
 pub use verify::{Verifier, VerifierBuilder};
+
+/// The examples of the README, run as tests.
+#[cfg(all(doctest, feature = "axum", feature = "remote", feature = "testing"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -110,8 +110,8 @@ impl Rules {
 /// The three parts of a JWS in compact form (RFC 7515, section 7.1), decoded.
 struct Parts<'t> {
     signed: &'t str,
-    header: Vec<u8>,
-    claims: Vec<u8>,
+    header: String,
+    claims: String,
     signature: Vec<u8>,
 }
 
@@ -124,10 +124,11 @@ impl<'t> Parts<'t> {
         let (header, claims) = signed.split_once('.').ok_or(InvalidToken::Malformed)?;
         // a second dot is no base64url, so a third part more is refused here; unused bits too
         let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| InvalidToken::Malformed);
+        let text = |part| String::from_utf8(decode(part)?).map_err(|_| InvalidToken::Malformed);
         Ok(Self {
             signed,
-            header: decode(header)?,
-            claims: decode(claims)?,
+            header: text(header)?,
+            claims: text(claims)?,
             signature: decode(signature)?,
         })
     }
@@ -141,8 +142,8 @@ struct Header<'h> {
 }
 
 impl<'h> Header<'h> {
-    fn parse(bytes: &'h [u8]) -> Result<Self, InvalidToken> {
-        let raw: RawHeader<'h> = json::parse(bytes).map_err(|_| InvalidToken::Malformed)?;
+    fn parse(text: &'h str) -> Result<Self, InvalidToken> {
+        let raw: RawHeader<'h> = json::parse(text).map_err(|_| InvalidToken::Malformed)?;
         if raw.asks_for_more {
             return Err(InvalidToken::HeaderRefused);
         }

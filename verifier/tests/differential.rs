@@ -1,4 +1,9 @@
 //! The verifier beside `jsonwebtoken`: it accepts nothing more, and much less.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on says so"
+)]
 
 mod common;
 #[path = "common/jwt.rs"]

@@ -1,4 +1,9 @@
 //! The fuzz targets on a stable compiler: their corpus, and bounded mutations of it from one seed.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on says so"
+)]
 
 #[path = "fuzz/scopes.rs"]
 mod scopes;

@@ -1,4 +1,9 @@
 //! The answers to requests, behind the extractor and behind the layer.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on says so"
+)]
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

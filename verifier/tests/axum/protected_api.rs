@@ -1,4 +1,9 @@
 //! The example, asked as its clients and its attackers would.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on says so"
+)]
 
 use axum::body::{Body, to_bytes};
 use axum::http::{Method, Request};

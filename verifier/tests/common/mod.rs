@@ -1,4 +1,10 @@
 //! A forge: it signs whatever text it is given, the way an attacker would who has the key.
+#![allow(clippy::needless_pass_by_value, reason = "what is signed reads best where it is made")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on says so"
+)]
 #![allow(dead_code, reason = "each test uses its own part")]
 
 use base64::Engine;
@@ -51,15 +57,7 @@ impl Forge {
     }
 
     pub(crate) fn verifier(&self) -> Verifier {
-        self.verifier_of(&self.jwks())
-    }
-
-    pub(crate) fn verifier_of(&self, jwks: &Value) -> Verifier {
-        Verifier::builder(ISSUER)
-            .audience(AUDIENCE)
-            .clock(|| NOW)
-            .with_keys(JwkSet::parse(jwks.to_string().as_bytes()).unwrap())
-            .unwrap()
+        verifier_of(&self.jwks())
     }
 
     /// Signs these texts with the ES256 key.
@@ -98,6 +96,15 @@ impl Forge {
     pub(crate) fn try_header(&self, header: impl ToString) -> Result<Token, VerifyError> {
         self.verifier().verify_held(&self.sign(header, claims()))
     }
+}
+
+/// A verifier with the keys of this set.
+pub(crate) fn verifier_of(jwks: &Value) -> Verifier {
+    Verifier::builder(ISSUER)
+        .audience(AUDIENCE)
+        .clock(|| NOW)
+        .with_keys(JwkSet::parse(jwks.to_string().as_bytes()).unwrap())
+        .unwrap()
 }
 
 pub(crate) fn header() -> Value {

@@ -1,10 +1,15 @@
 //! Two lines, each a set of scopes, held against an oracle that is as simple as it is slow.
 //!
 //! Both the fuzz target and the replay of its corpus include this file.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on says so"
+)]
 
 use std::collections::BTreeSet;
 
-use tenmint_verifier::{Action, Resource, Scope, ScopeSet};
+use tenmint_verifier::{Action, Resource, Scope, ScopeSet, ScopeView};
 
 /// Resources of a universe: a set that needs more is only parsed.
 const MAX_UNIVERSE: usize = 4096;
@@ -151,7 +156,7 @@ impl Universe {
 
 fn universe(sets: &[&ScopeSet]) -> Option<Universe> {
     let scopes = || sets.iter().flat_map(|set| set.iter());
-    let mut names: BTreeSet<&str> = scopes().map(|scope| scope.action()).collect();
+    let mut names: BTreeSet<&str> = scopes().map(ScopeView::action).collect();
     names.extend(["read", "no-other-scope-names-this"]);
     let longest = scopes().map(|scope| scope.filter().split('/').count()).max()?;
     let (mut resources, mut row) = (Vec::new(), vec![Vec::new()]);
@@ -169,7 +174,9 @@ fn universe(sets: &[&ScopeSet]) -> Option<Universe> {
         row = row
             .iter()
             .flat_map(|head: &Vec<String>| {
-                literals.iter().map(|literal| [head.as_slice(), &[literal.clone()]].concat())
+                literals
+                    .iter()
+                    .map(|literal| [head.as_slice(), std::slice::from_ref(literal)].concat())
             })
             .collect();
         resources.extend(row.iter().cloned());

@@ -1,6 +1,11 @@
 //! Any bytes as a token, as the two signed parts of one, and as a key set.
 //!
 //! Both the fuzz target and the replay of its corpus include this file.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on says so"
+)]
 
 use std::sync::LazyLock;
 
@@ -57,10 +62,15 @@ fn check_signed(data: &[u8]) {
     let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
     let signature = URL_SAFE_NO_PAD.encode(KEY.sign(signed.as_bytes()));
     let Ok(token) = VERIFIER.verify_held(&format!("{signed}.{signature}")) else { return };
-    let header: Value = serde_json::from_slice(header).unwrap();
+    // text all of it, though a number that nobody reads may be larger than this reader can take
+    assert!(std::str::from_utf8(header).is_ok() && std::str::from_utf8(claims).is_ok());
+    let (Ok(header), Ok(asked)) = (serde_json::from_slice(header), serde_json::from_slice(claims))
+    else {
+        return;
+    };
+    let (header, asked): (Value, Value) = (header, asked);
     assert_eq!((&header["alg"], &header["kid"]), (&json!("EdDSA"), &json!("ed")));
     assert!(header.get("crit").is_none() && header.get("jwk").is_none());
-    let asked: Value = serde_json::from_slice(claims).unwrap();
     for (name, value) in serde_json::to_value(token.claims()).unwrap().as_object().unwrap() {
         let lone = asked[name].as_array().filter(|many| many.len() == 1);
         assert_eq!(value, lone.map_or(&asked[name], |many| &many[0]), "{name}");
@@ -72,8 +82,9 @@ fn check_signed(data: &[u8]) {
 
 fn check_jwks(document: &[u8]) {
     if let Ok(set) = JwkSet::parse(document) {
-        let keys =
-            serde_json::from_slice::<Value>(document).unwrap()["keys"].as_array().unwrap().len();
-        assert_eq!(set.len() + set.skipped(), keys);
+        assert!(set.len() + set.skipped() <= 100);
+        if let Ok(asked) = serde_json::from_slice::<Value>(document) {
+            assert_eq!(asked["keys"].as_array().map(Vec::len), Some(set.len() + set.skipped()));
+        }
     }
 }

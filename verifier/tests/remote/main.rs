@@ -1,6 +1,12 @@
 //! The keys of a running issuer: fetched once for all, kept while it is down, never forged.
 //!
 //! The clock is wound by hand and stands still for nobody: a test never sleeps.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on says so"
+)]
 
 mod site;
 
@@ -99,9 +105,9 @@ async fn one_fetch_serves_all_who_wait_for_a_new_key() {
 #[tokio::test]
 async fn ten_thousand_unknown_keys_make_one_fetch() {
     let (site, issuer, verifier) = running("").await;
-    let (forger, good) = (TestIssuer::new(AUDIENCE).at(&site.origin), token(&issuer));
+    let (evil, good) = (TestIssuer::new(AUDIENCE).at(&site.origin), token(&issuer));
     for number in 0..10_000 {
-        let forged = forger.token(ORG, "read:*").header("kid", number.to_string()).sign();
+        let forged = evil.token(ORG, "read:*").header("kid", number.to_string()).sign();
         assert_eq!(verifier.verify(&forged).await, Err(UNKNOWN_KEY));
     }
     assert!(verifier.verify(&good).await.is_ok());

@@ -1,4 +1,5 @@
 //! An issuer on loopback that answers whatever it is told to, byte by byte.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so")]
 
 use std::sync::{Arc, Mutex, PoisonError};
 
