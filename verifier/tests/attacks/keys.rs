@@ -64,7 +64,10 @@ fn a_weak_or_foreign_key_is_skipped_and_the_others_serve() {
 #[test]
 fn of_two_keys_with_one_name_the_first_counts() {
     let (forge, evil) = (Forge::new(), Forge::new());
-    let verifier = verifier_of(&json!({"keys": [forge.es256_jwk(), evil.es256_jwk()]}));
+    let both = json!({"keys": [forge.es256_jwk(), evil.es256_jwk()]});
+    let set = JwkSet::parse(both.to_string().as_bytes()).unwrap();
+    assert_eq!((set.len(), set.skipped()), (1, 1));
+    let verifier = verifier_of(&both);
     assert!(verifier.verify_held(&forge.sign(header(), claims())).is_ok());
     let forged = evil.sign(header(), claims());
     assert_eq!(verifier.verify_held(&forged), refused(InvalidToken::BadSignature));

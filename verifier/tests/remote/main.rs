@@ -334,6 +334,22 @@ async fn plain_http_is_for_loopback_only() {
     }
 }
 
+#[tokio::test]
+async fn https_is_never_plain_and_asks_for_no_provider_of_the_process() {
+    let site = Site::start().await;
+    let origin = site.origin.replace("http:", "https:");
+    match Verifier::builder(origin).audience(AUDIENCE).remote() {
+        Ok(verifier) => {
+            wind(2).await;
+            until(|| verifier.fetch_error().is_some()).await;
+            assert_eq!(site.hits(), 0);
+        }
+        // a machine without root certificates says so at once
+        Err(error) => assert!(error.to_string().starts_with("no root certificates")),
+    }
+    assert!(rustls::crypto::CryptoProvider::get_default().is_none());
+}
+
 #[test]
 fn a_remote_verifier_needs_a_runtime() {
     let built = Verifier::builder("http://127.0.0.1:1").audience(AUDIENCE).remote();

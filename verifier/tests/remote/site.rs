@@ -90,7 +90,9 @@ async fn serve(listener: TcpListener, pages: Arc<Mutex<Pages>>, hits: watch::Sen
 async fn answer(mut stream: TcpStream, pages: Arc<Mutex<Pages>>, hits: watch::Sender<usize>) {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
-        head.push(stream.read_u8().await.unwrap());
+        // one who speaks TLS says other things, and hangs up
+        let Ok(byte) = stream.read_u8().await else { return };
+        head.push(byte);
     }
     let head = String::from_utf8(head).unwrap().to_lowercase();
     let answer = {
