@@ -5,7 +5,7 @@ use serde::{Serialize, Serializer};
 
 use crate::error::InvalidToken;
 use crate::json::{self, Members};
-use crate::scope::ScopeSet;
+use crate::scope_set::ScopeSet;
 
 /// The claims of a verified token, each under its registered name.
 ///
@@ -112,8 +112,8 @@ enum Audiences {
 }
 
 impl RawClaims {
-    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, InvalidToken> {
-        json::parse(bytes).map_err(|error| match error.classify() {
+    pub(crate) fn parse(text: &str) -> Result<Self, InvalidToken> {
+        json::parse(text).map_err(|error| match error.classify() {
             serde_json::error::Category::Data => InvalidToken::BadClaims,
             _ => InvalidToken::Malformed,
         })

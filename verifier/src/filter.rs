@@ -1,20 +1,14 @@
-//! Resources and the filters that select them.
+//! Filters: sets of resources, written as paths with wildcards.
 //!
-//! A [`Resource`] names one thing (`projects/alpha`), a [`ResourceFilter`] a set of them
-//! (`projects/alpha/*`). Both are canonical text: what parses has exactly one spelling, so that
-//! comparing bytes, segment by segment, is exact. Nothing here is ever decoded or repaired.
+//! What parses has exactly one spelling, so that comparing bytes, segment by segment, is exact.
+//! Nothing here is ever decoded or repaired.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::error::SyntaxError;
-
-/// Segments that a filter may have.
-const MAX_SEGMENTS: usize = 16;
-/// Bytes that a filter may have.
-const MAX_FILTER_BYTES: usize = 512;
-/// Characters that a literal segment of a filter may have; a `%XX` counts as one.
-const MAX_LITERAL: usize = 128;
+use crate::resource::Resource;
+use crate::syntax::check_filter;
 
 /// A set of resources, written as a path that may hold wildcards.
 ///
@@ -72,7 +66,7 @@ impl ResourceFilter {
     /// # Ok::<(), tenmint_verifier::SyntaxError>(())
     /// ```
     pub fn matches(&self, resource: &Resource) -> bool {
-        text_covers(&self.text, &resource.text)
+        text_covers(&self.text, resource.as_str())
     }
 
     /// Whether every resource of `narrow` is one of this filter's. Exact.
@@ -123,120 +117,6 @@ impl fmt::Debug for ResourceFilter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ResourceFilter({})", self.text)
     }
-}
-
-/// One thing that an API guards, as a path of encoded segments.
-///
-/// Build it from raw segments with [`Resource::new`]. Never cut it out of a URL path, where `%2F`,
-/// `..` and `//` mean one thing to a router and another to a filter.
-///
-/// ```
-/// use tenmint_verifier::Resource;
-///
-/// let file = Resource::new(["files", "a b/c.txt"])?;
-/// assert_eq!(file.as_str(), "files/a%20b%2Fc.txt");
-/// assert!(Resource::new(["files", ".."]).is_err());
-/// # Ok::<(), tenmint_verifier::SyntaxError>(())
-/// ```
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Resource {
-    text: Box<str>,
-}
-
-impl Resource {
-    /// A resource of these raw segments, each encoded.
-    ///
-    /// A resource may be longer than any filter: wildcards reach it all the same.
-    ///
-    /// # Errors
-    /// No segment at all, an empty one, `.` or `..`.
-    ///
-    /// ```
-    /// use tenmint_verifier::Resource;
-    /// assert_eq!(Resource::new(["projects", "alpha"])?.as_str(), "projects/alpha");
-    /// # Ok::<(), tenmint_verifier::SyntaxError>(())
-    /// ```
-    pub fn new<I>(segments: I) -> Result<Self, SyntaxError>
-    where
-        I: IntoIterator,
-        I::Item: AsRef<str>,
-    {
-        let mut text = String::new();
-        for segment in segments {
-            if !text.is_empty() {
-                text.push('/');
-            }
-            push_encoded(&mut text, segment.as_ref())?;
-        }
-        if text.is_empty() {
-            return Err(SyntaxError::new("a resource needs a segment"));
-        }
-        Ok(Self { text: text.into() })
-    }
-
-    /// The canonical text.
-    ///
-    /// ```
-    /// use tenmint_verifier::Resource;
-    /// assert_eq!(Resource::new(["a", "b c"])?.as_str(), "a/b%20c");
-    /// # Ok::<(), tenmint_verifier::SyntaxError>(())
-    /// ```
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-
-    /// The filter that selects exactly this resource, where it is short enough to be written.
-    ///
-    /// ```
-    /// use tenmint_verifier::Resource;
-    /// assert_eq!(Resource::new(["a", "b"])?.to_filter()?.as_str(), "a/b");
-    /// # Ok::<(), tenmint_verifier::SyntaxError>(())
-    /// ```
-    pub fn to_filter(&self) -> Result<ResourceFilter, SyntaxError> {
-        self.text.parse()
-    }
-}
-
-impl FromStr for Resource {
-    type Err = SyntaxError;
-
-    /// Takes canonical text, as [`Resource::as_str`] gives it.
-    fn from_str(text: &str) -> Result<Self, SyntaxError> {
-        check(text, Limits::RESOURCE)?;
-        Ok(Self { text: text.into() })
-    }
-}
-
-impl fmt::Display for Resource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl fmt::Debug for Resource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Resource({})", self.text)
-    }
-}
-
-fn push_encoded(text: &mut String, segment: &str) -> Result<(), SyntaxError> {
-    if matches!(segment, "" | "." | "..") {
-        return Err(SyntaxError::new(format!("`{segment}` is no segment of a resource")));
-    }
-    for byte in segment.bytes() {
-        if class(byte) == Class::Plain {
-            text.push(char::from(byte));
-        } else {
-            text.push('%');
-            text.push(hex_digit(byte >> 4));
-            text.push(hex_digit(byte & 0xF));
-        }
-    }
-    Ok(())
-}
-
-fn hex_digit(nibble: u8) -> char {
-    char::from_digit(u32::from(nibble), 16).map_or('0', |digit| digit.to_ascii_uppercase())
 }
 
 /// Whether every resource that `narrow` selects is selected by `wide`; both canonical.
@@ -348,162 +228,4 @@ fn common_prefix(a: &[u8], b: &[u8]) -> usize {
 
 fn segment_end(text: &[u8]) -> usize {
     text.iter().position(|byte| *byte == b'/').unwrap_or(text.len())
-}
-
-/// What a byte may be in a filter.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Class {
-    /// A character of a literal that stands for itself.
-    Plain,
-    Slash,
-    Percent,
-    Wildcard,
-    Refused,
-}
-
-fn class(byte: u8) -> Class {
-    match byte {
-        b'A'..=b'Z'
-        | b'a'..=b'z'
-        | b'0'..=b'9'
-        | b'-'
-        | b'.'
-        | b'_'
-        | b'~'
-        | b':'
-        | b'@'
-        | b'=' => Class::Plain,
-        b'/' => Class::Slash,
-        b'%' => Class::Percent,
-        b'*' | b'?' => Class::Wildcard,
-        _ => Class::Refused,
-    }
-}
-
-/// How far a text may go: a filter is bounded and may hold wildcards, a resource is neither.
-#[derive(Clone, Copy)]
-struct Limits {
-    bytes: usize,
-    segments: usize,
-    literal: usize,
-    wildcards: bool,
-}
-
-impl Limits {
-    const FILTER: Self = Self {
-        bytes: MAX_FILTER_BYTES,
-        segments: MAX_SEGMENTS,
-        literal: MAX_LITERAL,
-        wildcards: true,
-    };
-    const RESOURCE: Self =
-        Self { bytes: usize::MAX, segments: usize::MAX, literal: usize::MAX, wildcards: false };
-}
-
-/// Checks the canonical form of a filter (contract, section 3).
-pub(crate) fn check_filter(text: &str) -> Result<(), SyntaxError> {
-    check(text, Limits::FILTER)
-}
-
-fn check(text: &str, limits: Limits) -> Result<(), SyntaxError> {
-    if text.len() > limits.bytes {
-        return Err(SyntaxError::new(format!("a filter has at most {MAX_FILTER_BYTES} bytes")));
-    }
-    let mut rest = text.as_bytes();
-    let mut segments = 0;
-    loop {
-        let end = segment_length(rest, limits)?;
-        let (segment, after) = rest.split_at(end);
-        segments += 1;
-        check_segment(segment, after.is_empty(), text)?;
-        let [_slash, after @ ..] = after else { break };
-        rest = after;
-    }
-    if segments > limits.segments {
-        return Err(SyntaxError::new(format!("a filter has at most {MAX_SEGMENTS} segments")));
-    }
-    Ok(())
-}
-
-/// The bytes up to the next slash, each of them allowed.
-fn segment_length(rest: &[u8], limits: Limits) -> Result<usize, SyntaxError> {
-    let (mut at, mut characters) = (0, 0);
-    while let Some(byte) = rest.get(at) {
-        match class(*byte) {
-            Class::Plain => at += 1,
-            Class::Wildcard if limits.wildcards => at += 1,
-            Class::Slash => break,
-            Class::Percent => at += escape_length(rest.split_at(at).1)?,
-            Class::Wildcard | Class::Refused => return Err(refused_character(rest, at)),
-        }
-        characters += 1;
-    }
-    if characters > limits.literal {
-        return Err(SyntaxError::new(format!("a segment has at most {MAX_LITERAL} characters")));
-    }
-    Ok(at)
-}
-
-fn check_segment(segment: &[u8], is_last: bool, text: &str) -> Result<(), SyntaxError> {
-    match segment {
-        [] => Err(empty_segment(text)),
-        b"." | b".." => Err(SyntaxError::new("`.` and `..` are no segments: write the path out")),
-        b"*" => Ok(()),
-        b"?" if is_last => Ok(()),
-        b"?" => Err(SyntaxError::new("`?` stands only as the last segment: write `*` here")),
-        b"**" => Err(SyntaxError::new("`**` is not known: a last `*` reaches every depth")),
-        _ if segment.contains(&b'*') || segment.contains(&b'?') => {
-            Err(SyntaxError::new("a wildcard stands for a whole segment, never for a part of one"))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn empty_segment(text: &str) -> SyntaxError {
-    SyntaxError::new(match text {
-        "" => "a filter needs a segment: write `*` for every resource",
-        _ if text.starts_with('/') => "a filter does not start with `/`: leave it out",
-        _ if text.ends_with('/') => "a filter does not end with `/`: leave it out, or write `/*`",
-        _ => "`//` is refused: write one `/`",
-    })
-}
-
-fn escape_length(rest: &[u8]) -> Result<usize, SyntaxError> {
-    let [_, high @ (b'0'..=b'9' | b'A'..=b'F' | b'a'..=b'f'), low, ..] = rest else {
-        return Err(SyntaxError::new("`%` needs two hexadecimal digits: write a `%` as `%25`"));
-    };
-    let digit =
-        |byte: &u8| char::from(*byte).to_digit(16).and_then(|value| u8::try_from(value).ok());
-    let (Some(high_value), Some(low_value)) = (digit(high), digit(low)) else {
-        return Err(SyntaxError::new("`%` needs two hexadecimal digits: write a `%` as `%25`"));
-    };
-    let (high_char, low_char) = (char::from(*high), char::from(*low));
-    if high.is_ascii_lowercase() || low.is_ascii_lowercase() {
-        let fix = format!("{high_char}{low_char}").to_uppercase();
-        return Err(SyntaxError::new(format!(
-            "`%{high_char}{low_char}` is not canonical: write `%{fix}`"
-        )));
-    }
-    let byte = high_value << 4 | low_value;
-    if class(byte) == Class::Plain {
-        return Err(SyntaxError::new(format!(
-            "`%{high_char}{low_char}` is not canonical: write `{}`",
-            char::from(byte)
-        )));
-    }
-    Ok(3)
-}
-
-fn refused_character(rest: &[u8], at: usize) -> SyntaxError {
-    let tail = String::from_utf8_lossy(rest.split_at(at).1);
-    let Some(character) = tail.chars().next() else {
-        return SyntaxError::new("a character is not allowed here");
-    };
-    let mut fix = String::new();
-    for byte in character.to_string().bytes() {
-        fix.push('%');
-        fix.push(hex_digit(byte >> 4));
-        fix.push(hex_digit(byte & 0xF));
-    }
-    SyntaxError::new(format!("{character:?} is not allowed in a filter: write `{fix}`"))
 }

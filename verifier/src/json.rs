@@ -18,8 +18,10 @@ pub(crate) trait Members<'de>: Default {
 }
 
 /// Parses one object, and nothing behind it.
-pub(crate) fn parse<'de, T: Members<'de>>(bytes: &'de [u8]) -> Result<T, serde_json::Error> {
-    serde_json::from_slice::<Strict<T>>(bytes).map(|strict| strict.0)
+///
+/// From text, not from bytes: what is skipped would else go unread, and could be no UTF-8.
+pub(crate) fn parse<'de, T: Members<'de>>(text: &'de str) -> Result<T, serde_json::Error> {
+    serde_json::from_str::<Strict<T>>(text).map(|strict| strict.0)
 }
 
 /// Skips a value that has no meaning here.

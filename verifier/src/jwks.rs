@@ -86,14 +86,15 @@ impl JwkSet {
     /// assert!(JwkSet::parse(b"[]").is_err());
     /// ```
     pub fn parse(document: &[u8]) -> Result<Self, JwkSetError> {
-        let raw: RawSet<'_> = json::parse(document).map_err(|_| JwkSetError)?;
+        let text = std::str::from_utf8(document).map_err(|_| JwkSetError)?;
+        let raw: RawSet<'_> = json::parse(text).map_err(|_| JwkSetError)?;
         let jwks = raw.keys.ok_or(JwkSetError)?;
         if jwks.len() > MAX_KEYS {
             return Err(JwkSetError);
         }
         let mut set = Self::default();
         for jwk in jwks {
-            match json::parse::<RawJwk<'_>>(jwk.get().as_bytes()).ok().and_then(RawJwk::usable) {
+            match json::parse::<RawJwk<'_>>(jwk.get()).ok().and_then(RawJwk::usable) {
                 // of two keys with one `kid` the first counts, whatever order a fetch has them in
                 Some(key) if set.find(&key.kid).is_none() => set.keys.push(key),
                 _ => set.skipped += 1,
@@ -344,3 +345,6 @@ fn has_roca_fingerprint(n: &[u8]) -> bool {
         })
     })
 }
+
+#[cfg(test)]
+mod vectors;

@@ -22,19 +22,36 @@
 //! # }
 //! ```
 
+#[cfg(feature = "axum")]
+pub mod axum;
 mod claims;
 mod error;
 mod filter;
 mod json;
 mod jwks;
+#[cfg(feature = "remote")]
+mod remote;
+mod resource;
+mod rules;
 mod scope;
+mod scope_set;
+mod syntax;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod token;
 mod verify;
 
 pub use claims::{Claims, NewClaims};
 pub use error::{BuildError, InvalidToken, SyntaxError, VerifyError};
-pub use filter::{Resource, ResourceFilter};
+pub use filter::ResourceFilter;
 pub use jwks::{Algorithm, JwkSet, JwkSetError};
-pub use scope::{Action, ActionName, Scope, ScopeSet, ScopeView};
+pub use resource::Resource;
+pub use scope::{Action, ActionName, Scope, ScopeView};
+pub use scope_set::ScopeSet;
 pub use token::Token;
 pub use verify::{Verifier, VerifierBuilder};
+
+/// The examples of the README, run as tests.
+#[cfg(all(doctest, feature = "axum", feature = "remote", feature = "testing"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

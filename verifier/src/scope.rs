@@ -1,20 +1,17 @@
-//! Scopes: an action on the resources of a filter, and sets of them.
+//! Scopes: an action on the resources of a filter.
 //!
-//! A [`ScopeSet`] is a union and nothing else: there is no denial, and no action implies another.
-//! The organization is never part of a scope; it is a claim of the token, and an argument of every
-//! check.
+//! No action implies another. The organization is never part of a scope; it is a claim of the
+//! token, and an argument of every check.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
 use crate::error::SyntaxError;
-use crate::filter::{self, Resource, ResourceFilter};
+use crate::filter::{self, ResourceFilter};
+use crate::resource::Resource;
+use crate::syntax;
 
-/// Scopes that a set may be written with.
-const MAX_SCOPES: usize = 64;
-/// Bytes that a set may be written with.
-const MAX_SET_BYTES: usize = 4096;
 /// Characters that the name of an action may have.
 const MAX_NAME: usize = 64;
 
@@ -150,7 +147,7 @@ impl Scope {
         Self::join(action.as_str(), filter.as_str())
     }
 
-    fn join(action: &str, filter: &str) -> Self {
+    pub(crate) fn join(action: &str, filter: &str) -> Self {
         // a checked name has at most 64 characters
         let action_end = u8::try_from(action.len()).unwrap_or(u8::MAX);
         Self { text: format!("{action}:{filter}").into(), action_end }
@@ -177,6 +174,14 @@ impl Scope {
     /// ```
     pub fn view(&self) -> ScopeView<'_> {
         ScopeView::split(&self.text, usize::from(self.action_end))
+    }
+
+    pub(crate) fn action_end(&self) -> u32 {
+        u32::from(self.action_end)
+    }
+
+    pub(crate) fn into_text(self) -> Box<str> {
+        self.text
     }
 
     /// Whether the scope allows this action on this resource.
@@ -257,7 +262,7 @@ pub struct ScopeView<'a> {
 }
 
 impl<'a> ScopeView<'a> {
-    fn split(text: &'a str, action_end: usize) -> Self {
+    pub(crate) fn split(text: &'a str, action_end: usize) -> Self {
         let (action, rest) = text.split_at(action_end);
         Self { text, action, filter: rest.strip_prefix(':').unwrap_or("*") }
     }
@@ -307,7 +312,7 @@ impl<'a> ScopeView<'a> {
         self.allows(action.as_str()) && filter::text_covers(self.filter, resource.as_str())
     }
 
-    fn covers(self, narrow: ScopeView<'_>) -> bool {
+    pub(crate) fn covers(self, narrow: ScopeView<'_>) -> bool {
         self.allows(narrow.action) && filter::text_covers(self.filter, narrow.filter)
     }
 
@@ -336,271 +341,13 @@ impl fmt::Debug for ScopeView<'_> {
     }
 }
 
-/// A union of scopes, never empty, written with single spaces (RFC 6749, section 3.3).
-///
-/// Printing gives back the spelling and the order that were parsed.
-///
-/// ```
-/// use tenmint_verifier::{Action, Resource, ScopeSet};
-///
-/// let granted: ScopeSet = "read:projects/* write:projects/alpha".parse()?;
-/// assert!(granted.matches(&Action::Write, &Resource::new(["projects", "alpha"])?));
-/// assert!(granted.covers(&"read:projects/?".parse()?));
-/// # Ok::<(), tenmint_verifier::SyntaxError>(())
-/// ```
-#[derive(Clone, PartialEq, Eq, Hash)]
-pub struct ScopeSet {
-    text: Box<str>,
-    spans: Box<[Span]>,
-}
-
-/// Where a scope stands in the text of its set, and where its action ends.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Span {
-    start: u32,
-    action_end: u32,
-    end: u32,
-}
-
-impl ScopeSet {
-    /// The text, as it was written.
-    ///
-    /// ```
-    /// # use tenmint_verifier::ScopeSet;
-    /// assert_eq!("chat read:*".parse::<ScopeSet>()?.as_str(), "chat read:*");
-    /// # Ok::<(), tenmint_verifier::SyntaxError>(())
-    /// ```
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-
-    /// The scopes, in the order they were written.
-    ///
-    /// ```
-    /// # use tenmint_verifier::ScopeSet;
-    /// assert_eq!("chat read:*".parse::<ScopeSet>()?.iter().count(), 2);
-    /// # Ok::<(), tenmint_verifier::SyntaxError>(())
-    /// ```
-    pub fn iter(&self) -> impl Iterator<Item = ScopeView<'_>> + Clone {
-        self.spans.iter().map(|span| {
-            let text = self.text.get(span.start as usize..span.end as usize).unwrap_or_default();
-            ScopeView::split(text, (span.action_end - span.start) as usize)
-        })
-    }
-
-    /// Whether one of the scopes allows this action on this resource.
-    ///
-    /// ```
-    /// use tenmint_verifier::{Action, Resource, ScopeSet};
-    /// let set: ScopeSet = "read:a/* write:a/b".parse()?;
-    /// assert!(!set.matches(&Action::Write, &Resource::new(["a", "c"])?));
-    /// # Ok::<(), tenmint_verifier::SyntaxError>(())
-    /// ```
-    pub fn matches(&self, action: &Action, resource: &Resource) -> bool {
-        self.iter().any(|scope| scope.matches(action, resource))
-    }
-
-    /// Whether the set allows all that `narrow` allows. Exact, also where it takes several scopes
-    /// together: `read:a/? read:a/*/*` covers `read:a/*`.
-    ///
-    /// ```
-    /// use tenmint_verifier::ScopeSet;
-    /// let set: ScopeSet = "read:a/? read:a/*/*".parse()?;
-    /// assert!(set.covers(&"read:a/*".parse()?));
-    /// # Ok::<(), tenmint_verifier::SyntaxError>(())
-    /// ```
-    pub fn covers(&self, narrow: &Scope) -> bool {
-        self.covers_view(narrow.view())
-    }
-
-    /// The place of the first scope of `narrow` that this set does not cover, if there is one.
-    ///
-    /// ```
-    /// use tenmint_verifier::ScopeSet;
-    /// let held: ScopeSet = "read:a/*".parse()?;
-    /// let asked: ScopeSet = "read:a/b write:a/b".parse()?;
-    /// assert_eq!(held.first_uncovered(&asked), Some(1));
-    /// # Ok::<(), tenmint_verifier::SyntaxError>(())
-    /// ```
-    pub fn first_uncovered(&self, narrow: &ScopeSet) -> Option<usize> {
-        narrow.iter().position(|scope| !self.covers_view(scope))
-    }
-
-    /// What both sets allow: each pair of scopes intersected, covered ones dropped.
-    ///
-    /// The result may be longer than what [`ScopeSet::from_str`] takes; who prints it into a token
-    /// checks its length.
-    ///
-    /// ```
-    /// use tenmint_verifier::ScopeSet;
-    /// let key: ScopeSet = "read:projects/* chat".parse()?;
-    /// let owner: ScopeSet = "*:projects/alpha/*".parse()?;
-    /// assert_eq!(key.intersect(&owner).unwrap().as_str(), "read:projects/alpha/* chat:projects/alpha/*");
-    /// # Ok::<(), tenmint_verifier::SyntaxError>(())
-    /// ```
-    pub fn intersect(&self, other: &ScopeSet) -> Option<ScopeSet> {
-        let pairs = self.iter().flat_map(|a| other.iter().map(move |b| (a, b)));
-        Self::from_uncovered(pairs.filter_map(|(a, b)| {
-            // where one covers the other, the narrow one stays as it was written
-            if b.covers(a) {
-                return Some(a.to_scope());
-            }
-            if a.covers(b) {
-                return Some(b.to_scope());
-            }
-            let action = match (a.action, b.action) {
-                (action, other) if action == other || other == "*" => action,
-                ("*", action) => action,
-                _ => return None,
-            };
-            Some(Scope::join(action, &filter::intersect(a.filter, b.filter)?))
-        }))
-    }
-
-    /// The same set without the scopes that another one of it covers.
-    ///
-    /// ```
-    /// use tenmint_verifier::ScopeSet;
-    /// let set: ScopeSet = "read:a/b chat read:a/*".parse()?;
-    /// assert_eq!(set.without_covered().as_str(), "chat read:a/*");
-    /// # Ok::<(), tenmint_verifier::SyntaxError>(())
-    /// ```
-    #[must_use]
-    pub fn without_covered(&self) -> ScopeSet {
-        Self::from_uncovered(self.iter().map(ScopeView::to_scope)).unwrap_or_else(|| self.clone())
-    }
-
-    /// Keeps a scope unless one that is kept covers it; drops those it covers itself.
-    fn from_uncovered(scopes: impl Iterator<Item = Scope>) -> Option<ScopeSet> {
-        let mut kept: Vec<Scope> = Vec::new();
-        for scope in scopes {
-            if kept.iter().any(|wide| wide.covers(&scope)) {
-                continue;
-            }
-            kept.retain(|narrow| !scope.covers(narrow));
-            kept.push(scope);
-        }
-        kept.into_iter().collect::<Joined>().into_set()
-    }
-
-    fn covers_view(&self, narrow: ScopeView<'_>) -> bool {
-        self.iter().any(|wide| wide.covers(narrow)) || self.covers_by_length(narrow)
-    }
-
-    /// Several filters can cover an open one together, each at some lengths. Above the longest of
-    /// them every length is like the next, so there are finitely many to look at.
-    fn covers_by_length(&self, narrow: ScopeView<'_>) -> bool {
-        if !filter::is_open(narrow.filter) {
-            return false;
-        }
-        let wide = self.iter().filter(|wide| wide.allows(narrow.action));
-        let own = filter::length(narrow.filter);
-        let longest = wide.clone().map(|wide| filter::length(wide.filter)).fold(own, usize::max);
-        (own..=longest + 1).all(|length| {
-            wide.clone().any(|wide| filter::covers_at(wide.filter, narrow.filter, length))
-        })
-    }
-}
-
-impl FromStr for ScopeSet {
-    type Err = SyntaxError;
-
-    fn from_str(text: &str) -> Result<Self, SyntaxError> {
-        if text.len() > MAX_SET_BYTES {
-            return Err(SyntaxError::new(format!("scopes have at most {MAX_SET_BYTES} bytes")));
-        }
-        if text.is_empty() {
-            return Err(SyntaxError::new("an empty list of scopes is refused: leave it out"));
-        }
-        let mut spans = Vec::with_capacity(text.bytes().filter(|byte| *byte == b' ').count() + 1);
-        let mut start = 0_u32;
-        for scope in text.split(' ') {
-            if scope.is_empty() {
-                return Err(SyntaxError::new("scopes are separated by exactly one space"));
-            }
-            let action_end = start + u32::from(check_scope(scope)?);
-            let end = start + span_length(scope);
-            spans.push(Span { start, action_end, end });
-            start = end + 1;
-        }
-        if spans.len() > MAX_SCOPES {
-            return Err(SyntaxError::new(format!("a list has at most {MAX_SCOPES} scopes")));
-        }
-        Ok(Self { text: text.into(), spans: spans.into() })
-    }
-}
-
-impl From<Scope> for ScopeSet {
-    fn from(scope: Scope) -> Self {
-        let span = Span {
-            start: 0,
-            action_end: u32::from(scope.action_end),
-            end: span_length(&scope.text),
-        };
-        Self { text: scope.text, spans: Box::new([span]) }
-    }
-}
-
-impl fmt::Display for ScopeSet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-impl fmt::Debug for ScopeSet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ScopeSet({})", self.text)
-    }
-}
-
-impl serde::Serialize for ScopeSet {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&self.text)
-    }
-}
-
-/// Scopes on their way into the text of a set.
-#[derive(Default)]
-struct Joined {
-    text: String,
-    spans: Vec<Span>,
-}
-
-impl Joined {
-    fn into_set(self) -> Option<ScopeSet> {
-        let some = !self.spans.is_empty();
-        some.then(|| ScopeSet { text: self.text.into(), spans: self.spans.into() })
-    }
-}
-
-impl FromIterator<Scope> for Joined {
-    fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Self {
-        let mut joined = Self::default();
-        for scope in scopes {
-            if !joined.text.is_empty() {
-                joined.text.push(' ');
-            }
-            let start = span_length(&joined.text);
-            joined.text.push_str(&scope.text);
-            let action_end = start + u32::from(scope.action_end);
-            joined.spans.push(Span { start, action_end, end: span_length(&joined.text) });
-        }
-        joined
-    }
-}
-
-/// A set is at most 64 x 64 filters of 1 KiB, far below 4 GiB.
-fn span_length(text: &str) -> u32 {
-    u32::try_from(text.len()).unwrap_or(u32::MAX)
-}
-
 /// Checks one scope-token and says where its action ends.
-fn check_scope(text: &str) -> Result<u8, SyntaxError> {
-    let (action, filter) = match text.split_once(':') {
-        Some((action, filter)) => (action, Some(filter)),
-        None => (text, None),
-    };
-    if action != "*" {
+pub(crate) fn check_scope(text: &str) -> Result<u8, SyntaxError> {
+    let action_end = text.bytes().position(|byte| byte == b':').unwrap_or(text.len());
+    let (action, filter) = text.split_at(action_end);
+    let filter = filter.strip_prefix(':');
+    let is_built_in = matches!(action, "read" | "write" | "admin" | "*");
+    if !is_built_in {
         check_name(action)?;
     }
     match filter {
@@ -609,8 +356,8 @@ fn check_scope(text: &str) -> Result<u8, SyntaxError> {
                 "`{action}:` has an empty filter: write `{action}:*`"
             )));
         }
-        Some(filter) => filter::check_filter(filter)?,
-        None if matches!(action, "read" | "write" | "admin" | "*") => {
+        Some(filter) => syntax::check_filter(filter)?,
+        None if is_built_in => {
             return Err(SyntaxError::new(format!("`{action}` needs a filter: write `{action}:*`")));
         }
         None => {}

@@ -1,8 +1,11 @@
 //! A verified token, and the question an API asks it: may it do this?
 
+use std::sync::Arc;
+
 use crate::claims::Claims;
 use crate::error::VerifyError;
-use crate::filter::{Resource, ResourceFilter};
+use crate::filter::ResourceFilter;
+use crate::resource::Resource;
 use crate::scope::{Action, Scope};
 
 /// A token that was verified. Only a [`Verifier`](crate::Verifier) makes one.
@@ -25,12 +28,13 @@ use crate::scope::{Action, Scope};
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {
-    claims: Claims,
+    // shared, because a layer and its handler both hold the token of a request
+    claims: Arc<Claims>,
 }
 
 impl Token {
     pub(crate) fn new(claims: Claims) -> Self {
-        Self { claims }
+        Self { claims: Arc::new(claims) }
     }
 
     /// The claims.

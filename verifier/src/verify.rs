@@ -1,24 +1,17 @@
-//! The verification itself: from the text of a token to a [`Token`], strictly.
-//!
-//! Parsing is ours, the signature is ring's. The order is fixed: size, form, header, key,
-//! signature, and only then what the claims say (RFC 8725).
+//! The verifier that an API holds: rules, and where its keys come from.
 
-use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::de::MapAccess;
-
-use crate::claims::{Claims, RawClaims};
-use crate::error::{BuildError, InvalidToken, VerifyError};
-use crate::json::{self, Members, Text};
-use crate::jwks::{Algorithm, JwkSet, PublicKey};
+#[cfg(feature = "remote")]
+use crate::error::InvalidToken;
+use crate::error::{BuildError, VerifyError};
+use crate::jwks::{Algorithm, JwkSet};
+#[cfg(feature = "remote")]
+use crate::remote::{RemoteKeys, SERVE_STALE};
+use crate::rules::{Clock, Rules};
 use crate::token::Token;
 
-/// Bytes of a token at most: the issuer makes none over 7 KiB.
-const MAX_TOKEN_BYTES: usize = 8 * 1024;
 /// How far the clocks of issuer and API may be apart.
 const LEEWAY: Duration = Duration::from_secs(10);
 
@@ -50,7 +43,7 @@ struct Inner {
 enum Keys {
     Given(JwkSet),
     #[cfg(feature = "remote")]
-    Remote(crate::remote::RemoteKeys),
+    Remote(RemoteKeys),
 }
 
 impl Verifier {
@@ -68,8 +61,10 @@ impl Verifier {
                 algorithms: Algorithm::ALL.to_vec(),
                 leeway: LEEWAY.as_secs(),
                 accepts_typ_jwt: false,
-                clock: Clock(system_seconds),
+                clock: Clock::SYSTEM,
             },
+            #[cfg(feature = "remote")]
+            serve_stale: SERVE_STALE,
         }
     }
 
@@ -88,11 +83,12 @@ impl Verifier {
     /// ```
     pub fn verify_held(&self, token: &str) -> Result<Token, VerifyError> {
         let rules = &self.inner.rules;
-        match &self.inner.keys {
-            Keys::Given(keys) => Ok(rules.verify(token, keys)?),
+        let claims = match &self.inner.keys {
+            Keys::Given(keys) => rules.verify(token, keys),
             #[cfg(feature = "remote")]
-            Keys::Remote(remote) => Ok(rules.verify(token, &*remote.held()?)?),
-        }
+            Keys::Remote(remote) => rules.verify(token, &*remote.held()?),
+        }?;
+        Ok(Token::new(claims))
     }
 
     /// Verifies a token, and fetches the keys of the issuer anew where the token names one that is
@@ -116,24 +112,37 @@ impl Verifier {
         expect(clippy::unused_async, reason = "one signature with and without remote keys")
     )]
     pub async fn verify(&self, token: &str) -> Result<Token, VerifyError> {
-        let verified = self.verify_held(token);
         #[cfg(feature = "remote")]
-        if let Keys::Remote(remote) = &self.inner.keys
-            && needs_keys(&verified)
-            && remote.refetch().await
-        {
-            return self.verify_held(token);
+        if let Some(remote) = self.remote_keys() {
+            // noted before the look at the keys, so that no fetch can end between the two unseen
+            let seen = remote.fetches();
+            let verified = self.verify_held(token);
+            if worth_waiting(&verified, seen) && remote.fetched_since(seen).await {
+                return self.verify_held(token);
+            }
+            return verified;
         }
-        verified
+        self.verify_held(token)
+    }
+
+    #[cfg(feature = "remote")]
+    pub(crate) fn remote_keys(&self) -> Option<&RemoteKeys> {
+        match &self.inner.keys {
+            Keys::Remote(remote) => Some(remote),
+            Keys::Given(_) => None,
+        }
     }
 }
 
+/// A token of an unknown key waits for the next fetch, any other only for the very first: an issuer
+/// that is out of reach for long must not hold up every request besides.
 #[cfg(feature = "remote")]
-fn needs_keys(verified: &Result<Token, VerifyError>) -> bool {
-    matches!(
-        verified,
-        Err(VerifyError::InvalidToken(InvalidToken::UnknownKey) | VerifyError::KeysUnavailable)
-    )
+fn worth_waiting(verified: &Result<Token, VerifyError>, seen: u64) -> bool {
+    match verified {
+        Err(VerifyError::InvalidToken(InvalidToken::UnknownKey)) => true,
+        Err(VerifyError::KeysUnavailable) => seen == 0,
+        _ => false,
+    }
 }
 
 /// The rules of a verifier, before it has keys.
@@ -152,6 +161,8 @@ fn needs_keys(verified: &Result<Token, VerifyError>) -> bool {
 #[derive(Debug, Clone)]
 pub struct VerifierBuilder {
     rules: Rules,
+    #[cfg(feature = "remote")]
+    pub(crate) serve_stale: Duration,
 }
 
 impl VerifierBuilder {
@@ -212,7 +223,7 @@ impl VerifierBuilder {
     /// ```
     #[must_use]
     pub fn clock(mut self, seconds: fn() -> u64) -> Self {
-        self.rules.clock = Clock(seconds);
+        self.rules.clock = Clock::new(seconds);
         self
     }
 
@@ -231,181 +242,19 @@ impl VerifierBuilder {
         self.rules.check()?;
         Ok(Verifier { inner: Arc::new(Inner { rules: self.rules, keys: Keys::Given(keys) }) })
     }
-}
 
-/// What a token must be.
-#[derive(Debug, Clone)]
-struct Rules {
-    issuer: String,
-    audiences: Vec<String>,
-    algorithms: Vec<Algorithm>,
-    leeway: u64,
-    accepts_typ_jwt: bool,
-    clock: Clock,
-}
-
-impl Rules {
-    fn check(&self) -> Result<(), BuildError> {
-        let authority =
-            self.issuer.strip_prefix("https://").or_else(|| self.issuer.strip_prefix("http://"));
-        if authority.is_none_or(|host| host.is_empty() || host.contains(['/', '?', '#', '@'])) {
-            return Err(BuildError::new(format!(
-                "the issuer `{}` is no origin: write it like `https://auth.example.com`",
-                self.issuer
-            )));
-        }
-        if self.audiences.is_empty() {
-            return Err(BuildError::new("a verifier needs an audience"));
-        }
-        if self.algorithms.is_empty() {
-            return Err(BuildError::new("a verifier needs an algorithm"));
-        }
-        Ok(())
+    #[cfg(feature = "remote")]
+    pub(crate) fn check(&self) -> Result<(), BuildError> {
+        self.rules.check()
     }
 
-    fn verify(&self, token: &str, keys: &JwkSet) -> Result<Token, InvalidToken> {
-        let parts = Parts::split(token)?;
-        let header = Header::parse(&parts.header)?;
-        self.check_type(&header)?;
-        let key = self.select_key(&header, keys)?;
-        if !key.verifies(parts.signed.as_bytes(), &parts.signature) {
-            return Err(InvalidToken::BadSignature);
-        }
-        let raw = RawClaims::parse(&parts.claims)?;
-        let not_before = raw.nbf;
-        let claims = raw.require()?;
-        self.check_claims(&claims, not_before)?;
-        Ok(Token::new(claims))
+    #[cfg(feature = "remote")]
+    pub(crate) fn issuer(&self) -> &str {
+        &self.rules.issuer
     }
 
-    fn check_type(&self, header: &Header<'_>) -> Result<(), InvalidToken> {
-        // media types are compared without case: RFC 2045, section 5.1
-        let is = |name: &str| header.typ.0.eq_ignore_ascii_case(name);
-        let ok = is("at+jwt") || is("application/at+jwt") || self.accepts_typ_jwt && is("JWT");
-        if ok { Ok(()) } else { Err(InvalidToken::WrongType) }
+    #[cfg(feature = "remote")]
+    pub(crate) fn with_remote(self, keys: RemoteKeys) -> Verifier {
+        Verifier { inner: Arc::new(Inner { rules: self.rules, keys: Keys::Remote(keys) }) }
     }
-
-    /// The key that `kid` names, if its own algorithm is allowed and is the one that `alg` says.
-    fn select_key<'k>(
-        &self,
-        header: &Header<'_>,
-        keys: &'k JwkSet,
-    ) -> Result<&'k PublicKey, InvalidToken> {
-        if !self.algorithms.iter().any(|allowed| allowed.name() == header.alg.0) {
-            return Err(InvalidToken::WrongAlgorithm);
-        }
-        let key = keys.find(&header.kid.0).ok_or(InvalidToken::UnknownKey)?;
-        if key.algorithm().name() == header.alg.0 {
-            Ok(key)
-        } else {
-            Err(InvalidToken::WrongAlgorithm)
-        }
-    }
-
-    fn check_claims(&self, claims: &Claims, not_before: Option<u64>) -> Result<(), InvalidToken> {
-        let now = (self.clock.0)();
-        if claims.iss != self.issuer {
-            return Err(InvalidToken::WrongIssuer);
-        }
-        if !claims.aud.iter().any(|audience| self.audiences.contains(audience)) {
-            return Err(InvalidToken::WrongAudience);
-        }
-        if now >= claims.exp.saturating_add(self.leeway) {
-            return Err(InvalidToken::Expired);
-        }
-        let starts = claims.iat.max(not_before.unwrap_or(0));
-        if starts > now.saturating_add(self.leeway) {
-            return Err(InvalidToken::NotYetValid);
-        }
-        Ok(())
-    }
-}
-
-/// The three parts of a JWS in compact form (RFC 7515, section 7.1), decoded.
-struct Parts<'t> {
-    signed: &'t str,
-    header: Vec<u8>,
-    claims: Vec<u8>,
-    signature: Vec<u8>,
-}
-
-impl<'t> Parts<'t> {
-    fn split(token: &'t str) -> Result<Self, InvalidToken> {
-        if token.len() > MAX_TOKEN_BYTES {
-            return Err(InvalidToken::TooLarge);
-        }
-        let (signed, signature) = token.rsplit_once('.').ok_or(InvalidToken::Malformed)?;
-        let (header, claims) = signed.split_once('.').ok_or(InvalidToken::Malformed)?;
-        // a second dot is no base64url, so a third part more is refused here; unused bits too
-        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| InvalidToken::Malformed);
-        Ok(Self {
-            signed,
-            header: decode(header)?,
-            claims: decode(claims)?,
-            signature: decode(signature)?,
-        })
-    }
-}
-
-/// A header that asks for nothing but a plain signature by a known key.
-struct Header<'h> {
-    alg: Text<'h>,
-    kid: Text<'h>,
-    typ: Text<'h>,
-}
-
-impl<'h> Header<'h> {
-    fn parse(bytes: &'h [u8]) -> Result<Self, InvalidToken> {
-        let raw: RawHeader<'h> = json::parse(bytes).map_err(|_| InvalidToken::Malformed)?;
-        if raw.asks_for_more {
-            return Err(InvalidToken::HeaderRefused);
-        }
-        Ok(Self {
-            alg: raw.alg.ok_or(InvalidToken::WrongAlgorithm)?,
-            kid: raw.kid.ok_or(InvalidToken::UnknownKey)?,
-            typ: raw.typ.ok_or(InvalidToken::WrongType)?,
-        })
-    }
-}
-
-#[derive(Default)]
-struct RawHeader<'h> {
-    alg: Option<Text<'h>>,
-    kid: Option<Text<'h>>,
-    typ: Option<Text<'h>>,
-    asks_for_more: bool,
-}
-
-impl<'h> Members<'h> for RawHeader<'h> {
-    fn member<A: MapAccess<'h>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
-        match name {
-            "alg" => self.alg = Some(map.next_value()?),
-            "kid" => self.kid = Some(map.next_value()?),
-            "typ" => self.typ = Some(map.next_value()?),
-            // extensions that must be understood, keys that the token brings along, and what
-            // lies inside another wrapping: RFC 8725, sections 3.10 and 3.12
-            "crit" | "b64" | "jwk" | "jku" | "x5u" | "x5c" | "x5t" | "x5t#S256" | "cty" | "zip"
-            | "enc" => {
-                self.asks_for_more = true;
-                json::skip(map)?;
-            }
-            _ => json::skip(map)?,
-        }
-        Ok(())
-    }
-}
-
-/// Seconds since 1970, from wherever the verifier was told.
-#[derive(Clone, Copy)]
-struct Clock(fn() -> u64);
-
-impl fmt::Debug for Clock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Clock")
-    }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the one place that reads the clock of the machine")]
-fn system_seconds() -> u64 {
-    std::time::SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -1,0 +1,199 @@
+//! The keys of a running issuer, kept fresh in the background.
+//!
+//! One task fetches; everybody else reads what it found. A token of a known key never waits, and
+//! nothing that callers send makes the task fetch more often than once per cool-down.
+
+mod fetch;
+mod freshness;
+mod refresh;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+use crate::error::{BuildError, VerifyError};
+use crate::jwks::JwkSet;
+use crate::remote::fetch::IssuerClient;
+use crate::remote::refresh::Refresh;
+use crate::verify::{Verifier, VerifierBuilder};
+
+/// How long keys serve after their freshness has ended, unless said otherwise.
+pub(crate) const SERVE_STALE: Duration = Duration::from_hours(1);
+/// One fetch for unknown keys in this time, for all callers together.
+const COOL_DOWN: Duration = Duration::from_secs(30);
+
+impl VerifierBuilder {
+    /// How long the keys serve while the issuer is out of reach, beyond their freshness: 1 h unless
+    /// said. Then every token is refused with [`VerifyError::KeysUnavailable`].
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use tenmint_verifier::Verifier;
+    /// let builder = Verifier::builder("https://auth.example.com")
+    ///     .serve_stale(Duration::from_secs(6 * 3600));
+    /// ```
+    #[must_use]
+    pub fn serve_stale(mut self, bound: Duration) -> Self {
+        self.serve_stale = bound;
+        self
+    }
+
+    /// A verifier with the keys of the running issuer. The first fetch begins at once, in a task of
+    /// this tokio runtime that ends with the last clone of the verifier.
+    ///
+    /// The issuer need not be up: until its keys have come, tokens are refused with
+    /// [`VerifyError::KeysUnavailable`].
+    ///
+    /// # Errors
+    /// No audience, no algorithm, an issuer that is no origin, plain `http` elsewhere than on
+    /// loopback, no root certificates on this machine, or no tokio runtime.
+    ///
+    /// ```
+    /// # use tenmint_verifier::Verifier;
+    /// # async {
+    /// let verifier = Verifier::builder("https://auth.example.com")
+    ///     .audience("https://api.example.com")
+    ///     .remote()?;
+    /// # Ok::<(), tenmint_verifier::BuildError>(())
+    /// # };
+    /// ```
+    pub fn remote(self) -> Result<Verifier, BuildError> {
+        self.check()?;
+        let client = IssuerClient::new(self.issuer())?;
+        let keys = RemoteKeys::start(client, self.serve_stale)?;
+        Ok(self.with_remote(keys))
+    }
+}
+
+impl Verifier {
+    /// Waits until there are keys. A verifier whose keys were given is ready at once.
+    ///
+    /// # Errors
+    /// [`VerifyError::KeysUnavailable`] after that time; [`Verifier::fetch_error`] says why.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # async fn start(verifier: tenmint_verifier::Verifier) {
+    /// if verifier.ready(Duration::from_secs(5)).await.is_err() {
+    ///     eprintln!("no keys yet: {:?}", verifier.fetch_error());
+    /// }
+    /// # }
+    /// ```
+    pub async fn ready(&self, patience: Duration) -> Result<(), VerifyError> {
+        match self.remote_keys() {
+            Some(remote) => remote.ready(patience).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Why the last fetch of keys failed, for the log of the API; nothing if it did not.
+    ///
+    /// ```
+    /// # let keys = tenmint_verifier::JwkSet::parse(br#"{"keys": []}"#).unwrap();
+    /// # let verifier = tenmint_verifier::Verifier::builder("https://auth.example.com")
+    /// #     .audience("https://api.example.com").with_keys(keys).unwrap();
+    /// assert_eq!(verifier.fetch_error(), None);
+    /// ```
+    pub fn fetch_error(&self) -> Option<String> {
+        self.remote_keys()?.state.borrow().error.clone()
+    }
+}
+
+/// The reading side of the task that fetches.
+#[derive(Debug)]
+pub(crate) struct RemoteKeys {
+    state: watch::Receiver<State>,
+    /// The task ends when this channel closes.
+    asks: watch::Sender<Option<Ask>>,
+}
+
+/// What the task has found.
+#[derive(Debug)]
+struct State {
+    held: Option<Held>,
+    fetching: bool,
+    /// How many fetches have ended, well or badly.
+    fetches: u64,
+    error: Option<String>,
+}
+
+#[derive(Debug)]
+struct Held {
+    keys: Arc<JwkSet>,
+    /// Nothing for a bound beyond the end of the clock.
+    usable_until: Option<Instant>,
+}
+
+/// A caller's wish for a fetch after the first `seen` ones.
+#[derive(Debug, Clone, Copy)]
+struct Ask {
+    at: Instant,
+    seen: u64,
+}
+
+impl RemoteKeys {
+    fn start(client: IssuerClient, serve_stale: Duration) -> Result<Self, BuildError> {
+        let runtime = tokio::runtime::Handle::try_current()
+            .map_err(|_| BuildError::new("a remote verifier is built inside a tokio runtime"))?;
+        let none_yet = State { held: None, fetching: true, fetches: 0, error: None };
+        let (finder, state) = watch::channel(none_yet);
+        let (asks, asked) = watch::channel(None);
+        runtime.spawn(Refresh::new(client, serve_stale, finder).run(asked));
+        Ok(Self { state, asks })
+    }
+
+    /// The keys, unless there are none or they are too old.
+    pub(crate) fn held(&self) -> Result<Arc<JwkSet>, VerifyError> {
+        let state = self.state.borrow();
+        let held = state.held.as_ref().ok_or(VerifyError::KeysUnavailable)?;
+        match held.usable_until {
+            Some(end) if end <= Instant::now() => Err(VerifyError::KeysUnavailable),
+            _ => Ok(Arc::clone(&held.keys)),
+        }
+    }
+
+    /// How many fetches have ended: a caller notes it before it looks for a key.
+    pub(crate) fn fetches(&self) -> u64 {
+        self.state.borrow().fetches
+    }
+
+    /// Waits for a fetch that ends after the first `seen` ones, and says whether one did.
+    ///
+    /// It begins one itself where none is under way, at most once per cool-down.
+    pub(crate) async fn fetched_since(&self, seen: u64) -> bool {
+        let mut state = self.state.clone();
+        if !self.ask(seen) && !state.borrow().fetching {
+            return state.borrow().fetches != seen;
+        }
+        // an error says that the task is gone with its runtime
+        state.wait_for(|state| state.fetches != seen).await.is_ok()
+    }
+
+    /// Whether a fetch was asked for, by this caller or by one that has seen no more than it.
+    fn ask(&self, seen: u64) -> bool {
+        let now = Instant::now();
+        let is_asked = |ask: &Option<Ask>| ask.is_some_and(|ask| ask.seen == seen);
+        let must_wait =
+            |ask: &Option<Ask>| ask.is_some_and(|ask| now.duration_since(ask.at) < COOL_DOWN);
+        let ask = *self.asks.borrow();
+        if is_asked(&ask) || must_wait(&ask) {
+            return is_asked(&ask);
+        }
+        self.asks.send_if_modified(|ask| {
+            let first = !is_asked(ask) && !must_wait(ask) && self.fetches() == seen;
+            if first {
+                *ask = Some(Ask { at: now, seen });
+            }
+            first
+        });
+        is_asked(&self.asks.borrow())
+    }
+
+    async fn ready(&self, patience: Duration) -> Result<(), VerifyError> {
+        let mut state = self.state.clone();
+        let first = timeout(patience, state.wait_for(|state| state.held.is_some())).await;
+        if matches!(first, Ok(Ok(_))) { Ok(()) } else { Err(VerifyError::KeysUnavailable) }
+    }
+}

@@ -1,0 +1,206 @@
+//! What a token must be: from its text to its [`Claims`], strictly.
+//!
+//! Parsing is ours, the signature is ring's. The order is fixed: size, form, header, key,
+//! signature, and only then what the claims say (RFC 8725).
+
+use std::fmt;
+use std::time::UNIX_EPOCH;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::de::MapAccess;
+
+use crate::claims::{Claims, RawClaims};
+use crate::error::{BuildError, InvalidToken};
+use crate::json::{self, Members, Text};
+use crate::jwks::{Algorithm, JwkSet, PublicKey};
+
+/// Bytes of a token at most: the issuer makes none over 7 KiB.
+const MAX_TOKEN_BYTES: usize = 8 * 1024;
+
+/// What a token must be.
+#[derive(Debug, Clone)]
+pub(crate) struct Rules {
+    pub(crate) issuer: String,
+    pub(crate) audiences: Vec<String>,
+    pub(crate) algorithms: Vec<Algorithm>,
+    pub(crate) leeway: u64,
+    pub(crate) accepts_typ_jwt: bool,
+    pub(crate) clock: Clock,
+}
+
+impl Rules {
+    pub(crate) fn check(&self) -> Result<(), BuildError> {
+        let authority =
+            self.issuer.strip_prefix("https://").or_else(|| self.issuer.strip_prefix("http://"));
+        if authority.is_none_or(|host| host.is_empty() || host.contains(['/', '?', '#', '@'])) {
+            return Err(BuildError::new(format!(
+                "the issuer `{}` is no origin: write it like `https://auth.example.com`",
+                self.issuer
+            )));
+        }
+        if self.audiences.is_empty() {
+            return Err(BuildError::new("a verifier needs an audience"));
+        }
+        if self.algorithms.is_empty() {
+            return Err(BuildError::new("a verifier needs an algorithm"));
+        }
+        Ok(())
+    }
+
+    /// The claims of a valid token.
+    pub(crate) fn verify(&self, token: &str, keys: &JwkSet) -> Result<Claims, InvalidToken> {
+        let parts = Parts::split(token)?;
+        let header = Header::parse(&parts.header)?;
+        self.check_type(&header)?;
+        let key = self.select_key(&header, keys)?;
+        if !key.verifies(parts.signed.as_bytes(), &parts.signature) {
+            return Err(InvalidToken::BadSignature);
+        }
+        let raw = RawClaims::parse(&parts.claims)?;
+        let not_before = raw.nbf;
+        let claims = raw.require()?;
+        self.check_claims(&claims, not_before)?;
+        Ok(claims)
+    }
+
+    fn check_type(&self, header: &Header<'_>) -> Result<(), InvalidToken> {
+        // media types are compared without case: RFC 2045, section 5.1
+        let is = |name: &str| header.typ.0.eq_ignore_ascii_case(name);
+        let ok = is("at+jwt") || is("application/at+jwt") || self.accepts_typ_jwt && is("JWT");
+        if ok { Ok(()) } else { Err(InvalidToken::WrongType) }
+    }
+
+    /// The key that `kid` names, if its own algorithm is allowed and is the one that `alg` says.
+    fn select_key<'k>(
+        &self,
+        header: &Header<'_>,
+        keys: &'k JwkSet,
+    ) -> Result<&'k PublicKey, InvalidToken> {
+        if !self.algorithms.iter().any(|allowed| allowed.name() == header.alg.0) {
+            return Err(InvalidToken::WrongAlgorithm);
+        }
+        let key = keys.find(&header.kid.0).ok_or(InvalidToken::UnknownKey)?;
+        if key.algorithm().name() == header.alg.0 {
+            Ok(key)
+        } else {
+            Err(InvalidToken::WrongAlgorithm)
+        }
+    }
+
+    fn check_claims(&self, claims: &Claims, not_before: Option<u64>) -> Result<(), InvalidToken> {
+        let now = (self.clock.0)();
+        if claims.iss != self.issuer {
+            return Err(InvalidToken::WrongIssuer);
+        }
+        if !claims.aud.iter().any(|audience| self.audiences.contains(audience)) {
+            return Err(InvalidToken::WrongAudience);
+        }
+        if now >= claims.exp.saturating_add(self.leeway) {
+            return Err(InvalidToken::Expired);
+        }
+        let starts = claims.iat.max(not_before.unwrap_or(0));
+        if starts > now.saturating_add(self.leeway) {
+            return Err(InvalidToken::NotYetValid);
+        }
+        Ok(())
+    }
+}
+
+/// The three parts of a JWS in compact form (RFC 7515, section 7.1), decoded.
+struct Parts<'t> {
+    signed: &'t str,
+    header: String,
+    claims: String,
+    signature: Vec<u8>,
+}
+
+impl<'t> Parts<'t> {
+    fn split(token: &'t str) -> Result<Self, InvalidToken> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(InvalidToken::TooLarge);
+        }
+        let (signed, signature) = token.rsplit_once('.').ok_or(InvalidToken::Malformed)?;
+        let (header, claims) = signed.split_once('.').ok_or(InvalidToken::Malformed)?;
+        // a second dot is no base64url, so a third part more is refused here; unused bits too
+        let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).map_err(|_| InvalidToken::Malformed);
+        let text = |part| String::from_utf8(decode(part)?).map_err(|_| InvalidToken::Malformed);
+        Ok(Self {
+            signed,
+            header: text(header)?,
+            claims: text(claims)?,
+            signature: decode(signature)?,
+        })
+    }
+}
+
+/// A header that asks for nothing but a plain signature by a known key.
+struct Header<'h> {
+    alg: Text<'h>,
+    kid: Text<'h>,
+    typ: Text<'h>,
+}
+
+impl<'h> Header<'h> {
+    fn parse(text: &'h str) -> Result<Self, InvalidToken> {
+        let raw: RawHeader<'h> = json::parse(text).map_err(|_| InvalidToken::Malformed)?;
+        if raw.asks_for_more {
+            return Err(InvalidToken::HeaderRefused);
+        }
+        Ok(Self {
+            alg: raw.alg.ok_or(InvalidToken::WrongAlgorithm)?,
+            kid: raw.kid.ok_or(InvalidToken::UnknownKey)?,
+            typ: raw.typ.ok_or(InvalidToken::WrongType)?,
+        })
+    }
+}
+
+#[derive(Default)]
+struct RawHeader<'h> {
+    alg: Option<Text<'h>>,
+    kid: Option<Text<'h>>,
+    typ: Option<Text<'h>>,
+    asks_for_more: bool,
+}
+
+impl<'h> Members<'h> for RawHeader<'h> {
+    fn member<A: MapAccess<'h>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
+        match name {
+            "alg" => self.alg = Some(map.next_value()?),
+            "kid" => self.kid = Some(map.next_value()?),
+            "typ" => self.typ = Some(map.next_value()?),
+            // extensions that must be understood, keys that the token brings along, and what
+            // lies inside another wrapping: RFC 8725, sections 3.10 and 3.12
+            "crit" | "b64" | "jwk" | "jku" | "x5u" | "x5c" | "x5t" | "x5t#S256" | "cty" | "zip"
+            | "enc" => {
+                self.asks_for_more = true;
+                json::skip(map)?;
+            }
+            _ => json::skip(map)?,
+        }
+        Ok(())
+    }
+}
+
+/// Seconds since 1970, from wherever the verifier was told.
+#[derive(Clone, Copy)]
+pub(crate) struct Clock(fn() -> u64);
+
+impl Clock {
+    pub(crate) const SYSTEM: Self = Self(system_seconds);
+
+    pub(crate) fn new(seconds: fn() -> u64) -> Self {
+        Self(seconds)
+    }
+}
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clock")
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the clock of the machine")]
+pub(crate) fn system_seconds() -> u64 {
+    std::time::SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}

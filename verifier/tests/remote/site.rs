@@ -1,0 +1,112 @@
+//! An issuer on loopback that answers whatever it is told to, byte by byte.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says so")]
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+/// What the site answers.
+#[derive(Clone)]
+pub(crate) enum Answer {
+    /// These bytes, then the end of the connection.
+    Bytes(Vec<u8>),
+    /// These bytes, and never the end.
+    Hang(Vec<u8>),
+}
+
+impl Answer {
+    pub(crate) fn ok(headers: &str, body: &str) -> Self {
+        Self::status("200 OK", headers, body)
+    }
+
+    pub(crate) fn status(status: &str, headers: &str, body: &str) -> Self {
+        let length = body.len();
+        let head = format!("HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\n\r\n");
+        Self::Bytes([head.as_bytes(), body.as_bytes()].concat())
+    }
+}
+
+/// The two documents of an issuer, and the heads of the requests for them.
+struct Pages {
+    metadata: Answer,
+    jwks: Answer,
+    heads: Vec<String>,
+}
+
+#[derive(Clone)]
+pub(crate) struct Site {
+    pub(crate) origin: String,
+    pages: Arc<Mutex<Pages>>,
+    hits: watch::Receiver<usize>,
+}
+
+impl Site {
+    /// A site that serves its metadata, and hangs when asked for keys.
+    pub(crate) async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let origin = format!("http://{}", listener.local_addr().unwrap());
+        let metadata = json!({"issuer": origin, "jwks_uri": format!("{origin}/jwks.json")});
+        let metadata = Answer::ok("", &metadata.to_string());
+        let pages = Pages { metadata, jwks: Answer::Hang(Vec::new()), heads: Vec::new() };
+        let pages = Arc::new(Mutex::new(pages));
+        let (counter, hits) = watch::channel(0);
+        tokio::spawn(serve(listener, Arc::clone(&pages), counter));
+        Self { origin, pages, hits }
+    }
+
+    pub(crate) fn set_metadata(&self, answer: Answer) {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner).metadata = answer;
+    }
+
+    pub(crate) fn set_jwks(&self, answer: Answer) {
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner).jwks = answer;
+    }
+
+    /// The heads of the requests for keys so far.
+    pub(crate) fn key_requests(&self) -> Vec<String> {
+        let pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        pages.heads.iter().filter(|head| head.starts_with("get /jwks.json ")).cloned().collect()
+    }
+
+    pub(crate) fn hits(&self) -> usize {
+        *self.hits.borrow()
+    }
+
+    /// Waits until that many requests have come.
+    pub(crate) async fn hit(&self, count: usize) {
+        self.hits.clone().wait_for(|hits| *hits >= count).await.unwrap();
+    }
+}
+
+async fn serve(listener: TcpListener, pages: Arc<Mutex<Pages>>, hits: watch::Sender<usize>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        tokio::spawn(answer(stream, Arc::clone(&pages), hits.clone()));
+    }
+}
+
+async fn answer(mut stream: TcpStream, pages: Arc<Mutex<Pages>>, hits: watch::Sender<usize>) {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        // one who speaks TLS says other things, and hangs up
+        let Ok(byte) = stream.read_u8().await else { return };
+        head.push(byte);
+    }
+    let head = String::from_utf8(head).unwrap().to_lowercase();
+    let answer = {
+        let mut pages = pages.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_metadata = head.starts_with("get /.well-known/oauth-authorization-server ");
+        pages.heads.push(head);
+        if is_metadata { pages.metadata.clone() } else { pages.jwks.clone() }
+    };
+    hits.send_modify(|hits| *hits += 1);
+    match answer {
+        Answer::Bytes(bytes) => drop(stream.write_all(&bytes).await),
+        Answer::Hang(bytes) => {
+            drop(stream.write_all(&bytes).await);
+            std::future::pending::<()>().await;
+        }
+    }
+}
