@@ -18,6 +18,9 @@ CLIENT_ID = os.environ["TENMINT_CLIENT_ID"]
 SECRET = os.environ["TENMINT_CLIENT_SECRET"]
 WRONG = os.environ["TENMINT_WRONG_SECRET"]
 AUDIENCE = os.environ["TENMINT_AUDIENCE"]
+SHORT_TOKEN_URL = os.environ["TENMINT_SHORT_TOKEN_URL"]
+SHORT_ID = os.environ["TENMINT_SHORT_CLIENT_ID"]
+SHORT_SECRET = os.environ["TENMINT_SHORT_CLIENT_SECRET"]
 ALL = os.environ["TENMINT_SCOPE"].split()
 ONE = os.environ["TENMINT_ONE_SCOPE"]
 BAD = os.environ["TENMINT_BAD_SCOPE"]
@@ -72,20 +75,26 @@ def check_authlib():
         saw = error_of(lambda: fetch(scope=BAD), OAuthError)
         check(f"Authlib by {way} with a bad scope sees invalid_scope", saw == "invalid_scope", saw)
 
-    renewed = []
-    session = authlib(
-        SECRET,
-        "client_secret_basic",
-        token_endpoint=TOKEN_URL,
-        grant_type="client_credentials",
-        update_token=lambda token, **_: renewed.append(token["access_token"]),
-    )
-    first = session.fetch_token()["access_token"]
+    def holder(client_id, secret, url):
+        renewed = []
+        session = AuthlibSession(
+            client_id,
+            secret,
+            token_endpoint=url,
+            grant_type="client_credentials",
+            update_token=lambda token, **_: renewed.append(token["access_token"]),
+        )
+        return session, renewed, session.fetch_token()["access_token"]
+
+    session, renewed, first = holder(CLIENT_ID, SECRET, TOKEN_URL)
     session.get(f"{ISSUER}/readyz")
     check("Authlib keeps a token that is good", not renewed, "it fetched another")
     session.token = {**session.token, "expires_at": int(time.time()) - 1}
     session.get(f"{ISSUER}/readyz")
     check("Authlib renews an expired token", len(renewed) == 1 and renewed[0] != first, len(renewed))
+    session, renewed, first = holder(SHORT_ID, SHORT_SECRET, SHORT_TOKEN_URL)
+    session.get(f"{ISSUER}/readyz")
+    check("Authlib renews a token that lives 60 s", len(renewed) == 1 and renewed[0] != first, len(renewed))
 
 
 def check_requests_oauthlib():
@@ -191,11 +200,7 @@ def check_pyjwt():
         os.environ["TENMINT_OTHER_CLIENT_ID"], os.environ["TENMINT_OTHER_CLIENT_SECRET"]
     )
     refuses("a token for another audience", jwt.InvalidAudienceError, other)
-    foreign = fetch_for(
-        os.environ["TENMINT_SHORT_CLIENT_ID"],
-        os.environ["TENMINT_SHORT_CLIENT_SECRET"],
-        os.environ["TENMINT_SHORT_TOKEN_URL"],
-    )
+    foreign = fetch_for(SHORT_ID, SHORT_SECRET, SHORT_TOKEN_URL)
     refuses("a token of another server", jwt.PyJWKClientError, foreign)
 
 

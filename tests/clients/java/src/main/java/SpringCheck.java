@@ -33,9 +33,14 @@ final class SpringCheck {
 
     private static ClientRegistration client(
             ClientAuthenticationMethod method, String secret, String... scopes) {
-        return ClientRegistrations.fromIssuerLocation(Check.ISSUER)
+        return client(Check.ISSUER, Check.setting("CLIENT_ID"), method, secret, scopes);
+    }
+
+    private static ClientRegistration client(String issuer, String id,
+            ClientAuthenticationMethod method, String secret, String... scopes) {
+        return ClientRegistrations.fromIssuerLocation(issuer)
             .registrationId("tenmint")
-            .clientId(Check.setting("CLIENT_ID"))
+            .clientId(id)
             .clientSecret(secret)
             .clientAuthenticationMethod(method)
             .authorizationGrantType(AuthorizationGrantType.CLIENT_CREDENTIALS)
@@ -72,20 +77,33 @@ final class SpringCheck {
     }
 
     private static void renews() {
-        ClientRegistration client = client(ClientAuthenticationMethod.CLIENT_SECRET_BASIC,
-            Check.setting("CLIENT_SECRET"), Check.ONE);
-        InMemoryClientRegistrationRepository clients = new InMemoryClientRegistrationRepository(client);
         ClientCredentialsOAuth2AuthorizedClientProvider provider =
             new ClientCredentialsOAuth2AuthorizedClientProvider();
         AuthorizedClientServiceOAuth2AuthorizedClientManager manager =
-            new AuthorizedClientServiceOAuth2AuthorizedClientManager(
-                clients, new InMemoryOAuth2AuthorizedClientService(clients));
-        manager.setAuthorizedClientProvider(provider);
-
+            manager(provider, "", Check.ISSUER);
         String first = held(manager);
         Check.check("Spring keeps a token that is good", first.equals(held(manager)), "another");
         provider.setClock(ahead());
         Check.check("Spring renews an expired token", !first.equals(held(manager)), "the same one");
+
+        manager = manager(new ClientCredentialsOAuth2AuthorizedClientProvider(),
+            "SHORT_", Check.setting("SHORT_ISSUER"));
+        first = held(manager);
+        Check.check("Spring renews a token that lives 60 s", !first.equals(held(manager)), "the same one");
+    }
+
+    private static AuthorizedClientServiceOAuth2AuthorizedClientManager manager(
+            ClientCredentialsOAuth2AuthorizedClientProvider provider, String client, String issuer) {
+        InMemoryClientRegistrationRepository clients =
+            new InMemoryClientRegistrationRepository(client(
+                issuer, Check.setting(client + "CLIENT_ID"),
+                ClientAuthenticationMethod.CLIENT_SECRET_BASIC,
+                Check.setting(client + "CLIENT_SECRET"), Check.ONE));
+        AuthorizedClientServiceOAuth2AuthorizedClientManager manager =
+            new AuthorizedClientServiceOAuth2AuthorizedClientManager(
+                clients, new InMemoryOAuth2AuthorizedClientService(clients));
+        manager.setAuthorizedClientProvider(provider);
+        return manager;
     }
 
     private static String held(AuthorizedClientServiceOAuth2AuthorizedClientManager manager) {
