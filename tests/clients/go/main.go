@@ -175,6 +175,13 @@ func checkOIDC(ctx context.Context) {
 	refuses("a token for another audience", "expected audience", verifier, other)
 	foreign := fetchFor(ctx, setting("SHORT_CLIENT_ID"), setting("SHORT_CLIENT_SECRET"), setting("SHORT_TOKEN_URL"))
 	refuses("a token of another server", "failed to verify signature", verifier, foreign)
+
+	provider, err = oidc.NewProvider(ctx, setting("RSA_ISSUER"))
+	if err == nil {
+		signed := fetchFor(ctx, setting("RSA_CLIENT_ID"), setting("RSA_CLIENT_SECRET"), provider.Endpoint().TokenURL)
+		_, err = provider.Verifier(&oidc.Config{ClientID: setting("AUDIENCE")}).Verify(ctx, signed)
+	}
+	check("go-oidc accepts an RS256 token", err == nil, err)
 }
 
 func main() {

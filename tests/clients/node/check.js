@@ -155,16 +155,23 @@ async function checkJose() {
     env('SHORT_CLIENT_ID'), env('SHORT_CLIENT_SECRET'), env('SHORT_ISSUER'),
   )
   await refuses('a token of another server', 'ERR_JWKS_NO_MATCHING_KEY', foreign)
+
+  const rsa = jose.createRemoteJWKSet(new URL('/.well-known/jwks.json', env('RSA_ISSUER')))
+  const options = { issuer: env('RSA_ISSUER'), audience, typ: 'at+jwt', algorithms: ['RS256'] }
+  const signed = await fetchFor(env('RSA_CLIENT_ID'), env('RSA_CLIENT_SECRET'), env('RSA_ISSUER'))
+  const saw = await failure(() => jose.jwtVerify(signed, rsa, options), (error) => error.message)
+  check('jose accepts an RS256 token', saw === 'no error', saw)
 }
 
 /** The strict reading of RFC 9068. */
 async function checkOauth4webapi() {
-  const url = new URL(issuer)
   const insecure = { [oauth.allowInsecureRequests]: true }
-  const server = await oauth.processDiscoveryResponse(
-    url, await oauth.discoveryRequest(url, { algorithm: 'oauth2', ...insecure }),
-  )
-  const validate = (token, more = {}) => {
+  const discovered = async (url) =>
+    oauth.processDiscoveryResponse(
+      url, await oauth.discoveryRequest(url, { algorithm: 'oauth2', ...insecure }),
+    )
+  const main = await discovered(new URL(issuer))
+  const validate = (token, more = {}, server = main) => {
     const request = new Request('https://api.example.com/', {
       headers: { authorization: `Bearer ${token}` },
     })
@@ -184,6 +191,11 @@ async function checkOauth4webapi() {
   await refuses('an expired token', 'OAUTH_JWT_TIMESTAMP_CHECK_FAILED', token, later)
   const other = await fetchFor(env('OTHER_CLIENT_ID'), env('OTHER_CLIENT_SECRET'))
   await refuses('a token for another audience', 'OAUTH_JWT_CLAIM_COMPARISON_FAILED', other)
+
+  const rsa = await discovered(new URL(env('RSA_ISSUER')))
+  const signed = await fetchFor(env('RSA_CLIENT_ID'), env('RSA_CLIENT_SECRET'), env('RSA_ISSUER'))
+  const saw = await failure(() => validate(signed, {}, rsa), (error) => error.message)
+  check('oauth4webapi accepts an RS256 token', saw === 'no error', saw)
 }
 
 await checkOpenidClient()

@@ -161,17 +161,22 @@ def tampered_signature(token):
 
 
 def check_pyjwt():
-    jwks = jwt.PyJWKClient(os.environ["TENMINT_JWKS_URL"])
+    def verifier(issuer, algorithm):
+        jwks = jwt.PyJWKClient(f"{issuer}/.well-known/jwks.json")
 
-    def verify(token, **more):
-        return jwt.decode(
-            token,
-            jwks.get_signing_key_from_jwt(token),
-            algorithms=["ES256"],
-            audience=AUDIENCE,
-            issuer=ISSUER,
-            **more,
-        )
+        def verify(token, **more):
+            return jwt.decode(
+                token,
+                jwks.get_signing_key_from_jwt(token),
+                algorithms=[algorithm],
+                audience=AUDIENCE,
+                issuer=issuer,
+                **more,
+            )
+
+        return verify
+
+    verify = verifier(ISSUER, "ES256")
 
     def refuses(name, kind, token, **more):
         try:
@@ -202,6 +207,12 @@ def check_pyjwt():
     refuses("a token for another audience", jwt.InvalidAudienceError, other)
     foreign = fetch_for(SHORT_ID, SHORT_SECRET, SHORT_TOKEN_URL)
     refuses("a token of another server", jwt.PyJWKClientError, foreign)
+
+    issuer = os.environ["TENMINT_RSA_ISSUER"]
+    client_id = os.environ["TENMINT_RSA_CLIENT_ID"]
+    token = fetch_for(client_id, os.environ["TENMINT_RSA_CLIENT_SECRET"], f"{issuer}/oauth/token")
+    saw = verifier(issuer, "RS256")(token)["client_id"]
+    check("PyJWT accepts an RS256 token", saw == client_id, saw)
 
 
 check_authlib()

@@ -98,9 +98,7 @@ final class NimbusCheck {
     }
 
     private static void verifies() throws Exception {
-        JWKSource<SecurityContext> keys =
-            JWKSourceBuilder.create(URI.create(Check.setting("JWKS_URL")).toURL()).build();
-        DefaultJWTProcessor<SecurityContext> now = processor(keys, 0);
+        DefaultJWTProcessor<SecurityContext> now = processor(Check.ISSUER, JWSAlgorithm.ES256, 0);
         String token = fetchFor("", Check.ISSUER);
         JWTClaimsSet claims = now.process(token, null);
         List<String> read = List.of(claims.getStringClaim("scope"), claims.getStringClaim("org"),
@@ -109,19 +107,28 @@ final class NimbusCheck {
             read.equals(List.of(Check.ONE, Check.setting("ORG"), ID.getValue())), read);
         refuses("a tampered payload", "Invalid signature", now, Check.tamperedPayload(token));
         refuses("a tampered signature", "Invalid signature", now, Check.tamperedSignature(token));
-        refuses("an expired token", "Expired JWT", processor(keys, Check.LATER_SECONDS), token);
+        refuses("an expired token", "Expired JWT",
+            processor(Check.ISSUER, JWSAlgorithm.ES256, Check.LATER_SECONDS), token);
         refuses("a token for another audience", "aud claim", now, fetchFor("OTHER_", Check.ISSUER));
         refuses("a token of another server", "no matching key", now,
             fetchFor("SHORT_", Check.setting("SHORT_ISSUER")));
+
+        String issuer = Check.setting("RSA_ISSUER");
+        String id = processor(issuer, JWSAlgorithm.RS256, 0)
+            .process(fetchFor("RSA_", issuer), null)
+            .getStringClaim("client_id");
+        Check.check("Nimbus accepts an RS256 token", id.equals(Check.setting("RSA_CLIENT_ID")), id);
     }
 
     private static DefaultJWTProcessor<SecurityContext> processor(
-            JWKSource<SecurityContext> keys, long ahead) {
-        JWTClaimsSet exact = new JWTClaimsSet.Builder().issuer(Check.ISSUER).build();
+            String issuer, JWSAlgorithm algorithm, long ahead) throws Exception {
+        JWKSource<SecurityContext> keys =
+            JWKSourceBuilder.create(URI.create(issuer + "/.well-known/jwks.json").toURL()).build();
+        JWTClaimsSet exact = new JWTClaimsSet.Builder().issuer(issuer).build();
         DefaultJWTProcessor<SecurityContext> processor = new DefaultJWTProcessor<>();
         processor.setJWSTypeVerifier(
             new DefaultJOSEObjectTypeVerifier<>(new JOSEObjectType("at+jwt")));
-        processor.setJWSKeySelector(new JWSVerificationKeySelector<>(JWSAlgorithm.ES256, keys));
+        processor.setJWSKeySelector(new JWSVerificationKeySelector<>(algorithm, keys));
         processor.setJWTClaimsSetVerifier(new DefaultJWTClaimsVerifier<>(
                 Check.setting("AUDIENCE"), exact, Set.of("sub", "iat", "exp", "jti", "client_id")) {
             @Override

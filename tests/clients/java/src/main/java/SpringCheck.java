@@ -117,7 +117,7 @@ final class SpringCheck {
     }
 
     private static void verifies() throws Exception {
-        NimbusJwtDecoder now = decoder(Clock.systemUTC());
+        NimbusJwtDecoder now = decoder(Check.ISSUER, Clock.systemUTC());
         String token = NimbusCheck.fetchFor("", Check.ISSUER);
         Jwt jwt = now.decode(token);
         List<String> read = List.of(jwt.getClaimAsString("scope"), jwt.getClaimAsString("org"),
@@ -126,21 +126,27 @@ final class SpringCheck {
             read.equals(List.of(Check.ONE, Check.setting("ORG"), Check.setting("CLIENT_ID"))), read);
         refuses("a tampered payload", "Invalid signature", now, Check.tamperedPayload(token));
         refuses("a tampered signature", "Invalid signature", now, Check.tamperedSignature(token));
-        refuses("an expired token", "expired", decoder(ahead()), token);
+        refuses("an expired token", "expired", decoder(Check.ISSUER, ahead()), token);
         refuses("a token for another audience", "aud", now,
             NimbusCheck.fetchFor("OTHER_", Check.ISSUER));
         refuses("a token of another server", "no matching key", now,
             NimbusCheck.fetchFor("SHORT_", Check.setting("SHORT_ISSUER")));
+
+        String issuer = Check.setting("RSA_ISSUER");
+        String id = decoder(issuer, Clock.systemUTC())
+            .decode(NimbusCheck.fetchFor("RSA_", issuer))
+            .getClaimAsString("client_id");
+        Check.check("Spring accepts an RS256 token", id.equals(Check.setting("RSA_CLIENT_ID")), id);
     }
 
-    private static NimbusJwtDecoder decoder(Clock clock) {
+    private static NimbusJwtDecoder decoder(String issuer, Clock clock) {
         JwtTimestampValidator timestamps = new JwtTimestampValidator();
         timestamps.setClock(clock);
         // out of the box it takes `typ` JWT alone
         NimbusJwtDecoder decoder =
-            NimbusJwtDecoder.withIssuerLocation(Check.ISSUER).validateType(false).build();
+            NimbusJwtDecoder.withIssuerLocation(issuer).validateType(false).build();
         decoder.setJwtValidator(JwtValidators.createAtJwtValidator()
-            .issuer(Check.ISSUER)
+            .issuer(issuer)
             .audience(Check.setting("AUDIENCE"))
             .validators(validators -> validators.put("clock", timestamps))
             .build());
