@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 const ROOMS: [(&str, &[&str], &[&str]); 6] = [
     ("model", &[], &["chrono", "crc32fast"]),
     ("store", &["model"], &["sqlx"]),
-    ("mint", &["model"], &["crypto_bigint", "crypto_primes", "parking_lot", "pkcs1"]),
+    ("mint", &["model"], &["crypto_bigint", "crypto_primes", "getrandom", "pkcs1"]),
     ("service", &["model", "store", "mint"], &[]),
     ("http", &["model", "mint", "service"], &["axum", "hyper", "tower_http", "tower_service"]),
     ("cli", &["model", "service", "http", "store"], &["clap", "oauth2", "hyper_rustls"]),

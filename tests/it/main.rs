@@ -10,6 +10,7 @@
 )]
 
 mod cli;
+mod docs;
 mod floors;
 mod follow;
 mod issuing;

@@ -1,0 +1,128 @@
+//! The commands of README and docs, run as they stand there.
+//!
+//! A block that is marked `sh` runs in a directory of its own, one block after the other in one
+//! shell; `sh background` starts something that stays. What is built already is not built again,
+//! and the ports of the text become free ones.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::cli::free_address;
+
+struct Block {
+    background: bool,
+    text: String,
+}
+
+fn blocks(page: &str) -> Vec<Block> {
+    let fenced = page.split("```").skip(1).step_by(2);
+    fenced
+        .filter_map(|block| {
+            let (mark, text) = block.split_once('\n')?;
+            let background = mark == "sh background";
+            (background || mark == "sh").then(|| Block { background, text: text.to_owned() })
+        })
+        .collect()
+}
+
+/// The pages whose commands a newcomer follows.
+fn pages() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages = vec![root.join("README.md")];
+    for entry in std::fs::read_dir(root.join("docs")).unwrap() {
+        pages.push(entry.unwrap().path());
+    }
+    pages.retain(|page| page.extension().is_some_and(|extension| extension == "md"));
+    pages
+}
+
+/// The same commands with the programs that the tests have built.
+fn localized(text: &str) -> String {
+    let program = env!("CARGO_BIN_EXE_tenmint");
+    let example = Path::new(program).with_file_name("examples/protected_api");
+    text.replace("target/release/tenmint", program)
+        .replace(
+            "cargo run --release -p tenmint-verifier --all-features --example protected_api",
+            &example.display().to_string(),
+        )
+        .replace("cargo run --release --", program)
+}
+
+/// One script of all blocks of a page. A thing in the background is up when its port answers.
+fn script(blocks: &[Block]) -> String {
+    let mut script = "set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n\
+        export TENMINT_LISTEN=127.0.0.1:8080 TENMINT_URL=http://127.0.0.1:8080\n"
+        .to_owned();
+    for block in blocks {
+        // the line that runs these very tests
+        if block.text.trim() == "tests/run" {
+            continue;
+        }
+        let text = localized(&block.text);
+        if block.background {
+            let lines: Vec<&str> = text.trim().lines().collect();
+            let (last, before) = lines.split_last().unwrap();
+            let listens =
+                if last.contains("protected_api") { "127.0.0.1:8081" } else { "127.0.0.1:8080" };
+            script += &before.join("\n");
+            script += &format!(
+                "\n{last} >background.log 2>&1 &\n\
+                 for _ in $(seq 500); do curl -s -o /dev/null http://{listens}/healthz && break; done\n"
+            );
+        } else {
+            script += &text;
+            if text.starts_with("KEY=") {
+                // a person is slower than the server's next look; a script is not
+                script += &format!(
+                    "for _ in $(seq 500); do TENMINT_API_KEY=$KEY {} token >/dev/null 2>&1 && break; done\n",
+                    env!("CARGO_BIN_EXE_tenmint")
+                );
+            }
+        }
+    }
+    script.replace("127.0.0.1:8080", &free_address()).replace("127.0.0.1:8081", &free_address())
+}
+
+#[test]
+fn every_command_of_readme_and_docs_works_as_it_stands() {
+    let build = ["build", "-q", "-p", "tenmint-verifier", "--example", "protected_api"];
+    let built = Command::new(env!("CARGO")).args(build).arg("--all-features").status();
+    assert!(built.unwrap().success());
+    let mut commands = 0;
+    for page in pages() {
+        let blocks = blocks(&std::fs::read_to_string(&page).unwrap());
+        if blocks.is_empty() {
+            continue;
+        }
+        commands += blocks.len();
+        let home = tempfile::tempdir().unwrap();
+        let script = script(&blocks);
+        let mut shell = Command::new("bash");
+        shell.args(["-c", &script]).current_dir(home.path()).env_remove("TENMINT_API_KEY");
+        let output = shell.output().unwrap();
+        assert!(
+            output.status.success(),
+            "{}\n{script}\n{}\n{}",
+            page.display(),
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+    assert!(commands >= 6, "the search finds no commands any more");
+}
+
+#[test]
+fn the_readme_is_a_signpost_and_every_page_it_points_to_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
+    assert!(readme.lines().count() <= 120);
+    for page in pages() {
+        let text = std::fs::read_to_string(&page).unwrap();
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if !target.starts_with("http") && !target.starts_with('#') {
+                let file = target.split('#').next().unwrap();
+                assert!(page.with_file_name(file).exists(), "{}: {target}", page.display());
+            }
+        }
+    }
+}
