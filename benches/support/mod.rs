@@ -30,11 +30,7 @@ impl Pinned {
 
     /// User and system time that its threads have used.
     pub(crate) fn processor_time(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        // the name of the program, in parentheses, may hold spaces
-        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
-        let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
-        Duration::from_secs_f64(ticks / TICKS)
+        processor_time(&self.child.id().to_string())
     }
 
     /// Resident memory, in bytes.
@@ -50,6 +46,20 @@ impl Drop for Pinned {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// User and system time that this process has used.
+#[allow(dead_code, reason = "each bench uses what it measures with")]
+pub(crate) fn own_processor_time() -> Duration {
+    processor_time("self")
+}
+
+fn processor_time(process: &str) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    // the name of the program, in parentheses, may hold spaces
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+    let ticks: f64 = fields[11].parse::<f64>().unwrap() + fields[12].parse::<f64>().unwrap();
+    Duration::from_secs_f64(ticks / TICKS)
 }
 
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {

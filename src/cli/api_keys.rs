@@ -12,8 +12,7 @@ use crate::model::api_key::{ApiKey, CreateApiKey};
 use crate::model::id::ApiKeyId;
 use crate::model::time::Timestamp;
 use crate::service::Service;
-use crate::service::api_keys::ListApiKeys;
-use crate::store::api_keys::Cursor;
+use crate::service::api_keys::{Cursor, ListApiKeys};
 
 /// Commands on API keys.
 #[derive(Debug, Subcommand)]

@@ -7,8 +7,8 @@ use http::Request;
 use serde_json::{Value, json};
 
 use crate::cli::client::send;
+use crate::cli::config::Config;
 use crate::cli::output::Output;
-use crate::config::Config;
 use crate::error::Result;
 use crate::model::installation::Issuer;
 use crate::service::doctor::{Finding, examine};

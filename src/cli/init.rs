@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
+use crate::cli::config::Config;
 use crate::cli::output::Output;
 use crate::clock::Clock;
-use crate::config::Config;
 use crate::error::Result;
 use crate::service::init::{CreateInstallation, CreatedInstallation, create_installation};
 

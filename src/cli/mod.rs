@@ -2,6 +2,7 @@
 
 mod api_keys;
 mod client;
+mod config;
 mod doctor;
 mod init;
 mod output;
@@ -14,9 +15,9 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::cli::config::{Config, Overrides};
 use crate::cli::output::{Format, Output};
 use crate::clock::Clock;
-use crate::config::{Config, Overrides};
 use crate::error::{Error, Result};
 use crate::service::Service;
 

@@ -7,9 +7,9 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+use crate::cli::config::Config;
 use crate::cli::output::Output;
 use crate::clock::Clock;
-use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::http::{self, listener};
 use crate::service::Service;
@@ -50,7 +50,7 @@ pub(super) async fn run(config: Config, args: &ServeArgs, output: &Output) -> Re
     output.note(&format!("tenmint listens on http://{address}, issuer {issuer}"));
 
     let stop = stop_signal()?;
-    listener::serve(listener, http::routes(mint, clock), config.limits, stop).await;
+    listener::serve(listener, http::routes(mint, clock, &config.limits), config.limits, stop).await;
     following.abort();
     service.close().await;
     tracing::info!("stopped");

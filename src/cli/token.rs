@@ -11,8 +11,8 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::cli::client::send;
+use crate::cli::config::read_secret;
 use crate::cli::output::Output;
-use crate::config::read_secret;
 use crate::error::{Error, Result};
 
 /// Arguments of `tenmint token`. The API key is never an argument: others can read those.

@@ -8,7 +8,6 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -44,6 +43,8 @@ pub struct Limits {
     pub max_connections: u32,
     /// From the first byte of a head to its last.
     pub head: Duration,
+    /// From the head to the last byte of the body.
+    pub body: Duration,
     /// From the head to the end of the answer.
     pub request: Duration,
     /// Between requests, and before the first.
@@ -57,6 +58,7 @@ impl Default for Limits {
         Self {
             max_connections: 10_000,
             head: Duration::from_secs(10),
+            body: Duration::from_secs(10),
             request: Duration::from_secs(30),
             idle: Duration::from_mins(1),
             drain: Duration::from_secs(10),
@@ -117,21 +119,15 @@ struct Connection {
     stopped: watch::Receiver<bool>,
 }
 
-/// The address a connection comes from.
-#[derive(Debug, Clone, Copy)]
-pub struct PeerAddress(pub SocketAddr);
-
 impl Connection {
     async fn run(mut self, stream: TcpStream) {
-        let Ok(peer) = stream.peer_addr() else { return };
         // an answer is one small packet, and must not wait for an acknowledgement
         let _ = stream.set_nodelay(true);
         let deadline = Arc::new(Deadline::new(self.limits));
         let io = Watched { io: TokioIo::new(stream), deadline: deadline.clone() };
         let router = self.router;
-        let service = service_fn(|mut request: Request<Incoming>| {
+        let service = service_fn(|request: Request<Incoming>| {
             deadline.serving();
-            request.extensions_mut().insert(PeerAddress(peer));
             answer(router.clone(), request, deadline.clone())
         });
         let mut connection = pin!(

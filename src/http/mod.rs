@@ -6,6 +6,7 @@ pub mod oauth;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -17,6 +18,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{Any, CorsLayer};
 
 use crate::clock::Clock;
+use crate::http::listener::Limits;
 use crate::http::oauth::metadata::Metadata;
 use crate::mint::Mint;
 
@@ -28,24 +30,33 @@ pub struct App {
     mint: Arc<Mint>,
     clock: Clock,
     metadata: Metadata,
+    /// How long the body of a request may take to come.
+    body_deadline: Duration,
 }
 
 /// All routes of a node.
-pub fn routes(mint: Arc<Mint>, clock: Clock) -> Router {
+pub fn routes(mint: Arc<Mint>, clock: Clock, limits: &Limits) -> Router {
     let metadata = Metadata::of(mint.installation());
-    let app = Arc::new(App { mint, clock, metadata });
+    let app = Arc::new(App { mint, clock, metadata, body_deadline: limits.body });
     let discovery = Router::new()
         .route("/.well-known/oauth-authorization-server", get(oauth::metadata::show))
         .route("/.well-known/openid-configuration", get(oauth::metadata::show))
         .route("/.well-known/jwks.json", get(oauth::jwks::show))
-        .layer(CorsLayer::new().allow_origin(Any).allow_methods([Method::GET, Method::HEAD]));
+        // a browser that asks again with `If-None-Match` sends a preflight, which must get this far
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(
+            CorsLayer::new()
+                .allow_origin(Any)
+                .allow_methods([Method::GET, Method::HEAD])
+                .allow_headers([header::IF_NONE_MATCH]),
+        );
     Router::new()
         .route("/oauth/token", any(oauth::token::create))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
+        .method_not_allowed_fallback(method_not_allowed)
         .merge(discovery)
         .fallback(not_found)
-        .method_not_allowed_fallback(method_not_allowed)
         .layer(CatchPanicLayer::custom(|_| panicked()))
         .with_state(app)
 }
@@ -64,7 +75,7 @@ fn route_name(path: &str) -> &'static str {
 }
 
 /// Finishes an answer, whatever route gave it: the id of the request, what browsers must not do,
-/// and the log. A token that was issued leaves no line here: the ledger is its record.
+/// and the log. A token that was issued leaves no line at the default level.
 fn finish(request: &RequestLine, mut response: Response<Body>) -> Response<Body> {
     let id = next_request_id();
     let status = response.status();

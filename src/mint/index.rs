@@ -14,7 +14,7 @@ use crate::mint::slab::{Place, Slab};
 use crate::mint::{ClientCredential, Refused};
 use crate::model::api_key::IndexedApiKey;
 use crate::model::audience::Audience;
-use crate::model::bot::Bot;
+use crate::model::bot::IndexedBot;
 use crate::model::id::{ApiKeyId, AudienceId, BotId, OrgId};
 use crate::model::org::Org;
 use crate::model::secret::{Pepper, SecretDigest};
@@ -33,7 +33,7 @@ pub enum Change {
     /// An audience.
     Audience(Audience),
     /// A bot.
-    Bot(Bot),
+    Bot(IndexedBot),
     /// An API key.
     ApiKey(IndexedApiKey),
 }
@@ -267,6 +267,7 @@ impl FilledIndex {
         state.secrets.reserve(api_keys);
         state.api_keys.reserve(api_keys);
         state.bots.reserve(bots);
+        state.scope_texts.reserve(bots);
         Self { state }
     }
 
@@ -341,7 +342,7 @@ impl State {
         Some(())
     }
 
-    fn put_bot(&mut self, bot: &Bot) -> Option<()> {
+    fn put_bot(&mut self, bot: &IndexedBot) -> Option<()> {
         let entry = BotEntry {
             id: bot.id,
             grants: self.shared(bot.grants.as_str()),

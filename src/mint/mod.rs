@@ -18,7 +18,7 @@ use parking_lot::RwLock;
 
 pub use index::{Change, FilledIndex, Index};
 pub use key_pair::{GeneratedKeyPair, KeyPair, KeyPairError};
-pub use signer::{PublicKeys, Signer};
+pub use signer::{PublicKeys, Signer, etag_of};
 
 use crate::mint::grant::Grant;
 use crate::model::installation::{Installation, Issuer};

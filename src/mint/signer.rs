@@ -35,19 +35,20 @@ pub(super) struct CurrentKey {
     header: String,
 }
 
+/// The strong `ETag` of a document: a quoted hash.
+pub fn etag_of(document: &str) -> String {
+    let hash = digest::digest(&digest::SHA256, document.as_bytes());
+    format!("\"{}\"", URL_SAFE_NO_PAD.encode(hash.as_ref().get(..12).unwrap_or_default()))
+}
+
 impl Signer {
     /// Signs with this key from now on, if there is one, and serves these JWKs: the signing one
     /// first, because some clients look no further.
     pub fn new(current: Option<(&Kid, KeyPair)>, public_jwks: &[String]) -> Self {
         let document = format!(r#"{{"keys":[{}]}}"#, public_jwks.join(","));
-        let hash = digest::digest(&digest::SHA256, document.as_bytes());
-        let short = hash.as_ref().get(..12).unwrap_or_default();
         Self {
             current: current.map(|(kid, key_pair)| Arc::new(CurrentKey::new(kid, key_pair))),
-            public_keys: PublicKeys {
-                etag: format!("\"{}\"", URL_SAFE_NO_PAD.encode(short)),
-                document: document.into(),
-            },
+            public_keys: PublicKeys { etag: etag_of(&document), document: document.into() },
         }
     }
 

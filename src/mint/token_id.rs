@@ -52,7 +52,7 @@ fn draw() -> Option<[u8; RANDOM]> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::HashSet;
 
     use super::*;
 
@@ -62,8 +62,8 @@ mod tests {
         let late = next(Timestamp::from_millis(2_000)).unwrap();
         assert!(early < late);
         assert_eq!(early.len(), 26);
-        let many: BTreeSet<_> =
-            (0..10_000).map(|_| next(Timestamp::from_millis(1_000)).unwrap()).collect();
-        assert_eq!(many.len(), 10_000);
+        let many: HashSet<_> =
+            (0..1_000_000).map(|_| next(Timestamp::from_millis(1_000)).unwrap()).collect();
+        assert_eq!(many.len(), 1_000_000);
     }
 }

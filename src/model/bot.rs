@@ -19,3 +19,20 @@ pub struct Bot {
     /// When it was suspended: its API keys get no token.
     pub suspended_at: Option<Timestamp>,
 }
+
+/// All that issuing needs of a bot: what the index holds.
+#[derive(Debug, Clone)]
+pub struct IndexedBot {
+    /// Its id.
+    pub id: BotId,
+    /// What it holds.
+    pub grants: ScopeSet,
+    /// When it was suspended.
+    pub suspended_at: Option<Timestamp>,
+}
+
+impl From<Bot> for IndexedBot {
+    fn from(bot: Bot) -> Self {
+        Self { id: bot.id, grants: bot.grants, suspended_at: bot.suspended_at }
+    }
+}

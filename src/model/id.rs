@@ -78,6 +78,18 @@ impl<N> PartialEq for Id<N> {
 
 impl<N> Eq for Id<N> {}
 
+impl<N> PartialOrd for Id<N> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<N> Ord for Id<N> {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.characters.cmp(&other.characters)
+    }
+}
+
 impl<N> Hash for Id<N> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.characters.hash(state);

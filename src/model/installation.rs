@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::time::Duration;
 
 use tenmint_verifier::Algorithm;
 
@@ -122,11 +121,6 @@ impl TokenLifetime {
     /// The seconds.
     pub fn as_seconds(self) -> u64 {
         u64::from(self.0)
-    }
-
-    /// The same as a duration.
-    pub fn as_duration(self) -> Duration {
-        Duration::from_secs(self.as_seconds())
     }
 }
 

@@ -15,9 +15,11 @@ use crate::model::secret::{Pepper, api_key_text};
 use crate::model::time::Timestamp;
 use crate::service::init::checked;
 use crate::service::{Service, random};
-use crate::store::api_keys::{Cursor, ListedApiKey};
+use crate::store::api_keys::ListedApiKey;
 use crate::store::changes::Subject;
 use crate::store::{Write, api_keys, audiences, bots};
+
+pub use crate::store::api_keys::Cursor;
 
 /// Characters that a name may have.
 const MAX_NAME: usize = 256;

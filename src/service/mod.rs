@@ -20,7 +20,9 @@ use crate::model::org::Org;
 use crate::model::secret::Pepper;
 use crate::service::master_key::{MasterKey, Sealed};
 use crate::service::refresh::Follower;
-use crate::store::{DatabaseUrl, Store, installation, orgs};
+use crate::store::{Store, installation, orgs};
+
+pub use crate::store::DatabaseUrl;
 
 /// The use cases on one installation.
 #[derive(Debug, Clone)]

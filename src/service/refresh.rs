@@ -39,6 +39,15 @@ pub struct Follower {
     turn: Mutex<()>,
 }
 
+/// What a look at the database led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Look {
+    /// The changes since the last one were applied, if there were any.
+    Followed,
+    /// Everything was read anew.
+    ReadAnew,
+}
+
 impl Service {
     /// Fills a mint from the database and makes this service keep it current: with each of its own
     /// writes, and with those of others as long as [`Follower::run`] runs.
@@ -51,8 +60,6 @@ impl Service {
             mint: mint.clone(),
             turn: Mutex::new(()),
         });
-        // twice: the first look fills the index from two readers, the second brings both to one revision
-        follower.catch_up().await?;
         follower.catch_up().await?;
         self.follower = Some(follower.clone());
         Ok((mint, follower))
@@ -111,21 +118,35 @@ impl Follower {
     /// revision that the database had when this was called.
     pub async fn catch_up(&self) -> Result<()> {
         let _turn = self.turn.lock().await;
+        // two readers fill an index, the second a moment later: another look makes them one
+        while self.look().await? == Look::ReadAnew {}
+        Ok(())
+    }
+
+    async fn look(&self) -> Result<Look> {
         let now = self.clock.now();
         let mut read = self.store.read().await?;
         let progress = changes::progress(&mut read).await?;
         match self.mint.index().revision() {
-            Some(applied) if applied == progress.revision => self.mint.index().confirm(now),
+            Some(applied) if applied == progress.revision => {
+                self.mint.index().confirm(now);
+                Ok(Look::Followed)
+            }
             Some(applied) if applied > progress.revision => {
+                drop(read);
                 self.recover(applied, progress).await?;
+                Ok(Look::ReadAnew)
             }
             Some(applied) if applied >= progress.pruned => {
                 let touched = changes::list_after(&mut read, applied).await?;
                 self.apply(&mut read, &touched, progress.revision, now).await?;
+                Ok(Look::Followed)
             }
-            _ => self.reload(&mut read, progress.revision, now).await?,
+            _ => {
+                self.reload(&mut read, progress.revision, now).await?;
+                Ok(Look::ReadAnew)
+            }
         }
-        Ok(())
     }
 
     /// For a write that was stored: where the index cannot follow, nothing is issued until it can,
@@ -169,7 +190,10 @@ impl Follower {
                 Subject::Audience(id) => {
                     applied.extend(audiences::find(read, id).await?.map(Change::Audience));
                 }
-                Subject::Bot(id) => applied.extend(bots::find(read, id).await?.map(Change::Bot)),
+                Subject::Bot(id) => {
+                    let bot = bots::find(read, id).await?;
+                    applied.extend(bot.map(|bot| Change::Bot(bot.into())));
+                }
                 Subject::ApiKey(id) => {
                     applied.extend(api_keys::find_indexed(read, id).await?.map(Change::ApiKey));
                 }
@@ -183,8 +207,8 @@ impl Follower {
     async fn reload(&self, read: &mut Read, revision: i64, now: Timestamp) -> Result<()> {
         self.reload_signing_keys(read, now).await?;
         let size = |count: i64| usize::try_from(count).unwrap_or(0);
-        let (keys, bots) = (api_keys::count(read).await?, bots::count(read).await?);
-        let mut filled = FilledIndex::with_capacity(size(keys), size(bots));
+        let (api_key_count, bot_count) = (api_keys::count(read).await?, bots::count(read).await?);
+        let mut filled = FilledIndex::with_capacity(size(api_key_count), size(bot_count));
         for org in orgs::list(read).await? {
             filled.put(Change::Org(org));
         }
@@ -192,7 +216,7 @@ impl Follower {
             filled.put(Change::Audience(audience));
         }
         // the second reader looks a moment later: what it sees too early is applied again, in its
-        // turn, by the next look
+        // turn, by the look that follows
         let mut other = self.store.read().await?;
         let filling = parking_lot::Mutex::new(filled);
         tokio::try_join!(
@@ -232,7 +256,7 @@ async fn fill_bots(
 ) -> Result<()> {
     let mut after = None;
     loop {
-        let page = bots::list_after(read, half, after.as_ref()).await?;
+        let page = bots::list_indexed_after(read, half, after.as_ref()).await?;
         let Some(last) = page.last() else { return Ok(()) };
         after = Some(last.id);
         let mut filled = filling.lock();

@@ -9,7 +9,7 @@ use crate::model::api_key::{ApiKey, ApiKeySecret, IndexedApiKey};
 use crate::model::id::{ApiKeyId, ApiKeyNoun};
 use crate::model::secret::SecretDigest;
 use crate::model::time::Timestamp;
-use crate::store::row::Row;
+use crate::store::row::{FIELD, LINE, Packed, Row};
 use crate::store::{Connection, Half, Write, is_taken};
 
 /// Rows that are read at once when all are read.
@@ -177,7 +177,7 @@ pub async fn find_indexed(
     .await?;
     let mut api_key = indexed_of(row)?;
     for row in &secrets {
-        api_key.secrets.push(secret_of(row)?.1);
+        api_key.secrets.push(secret_of(row)?);
     }
     Ok(Some(api_key))
 }
@@ -190,39 +190,63 @@ pub async fn list_indexed_after(
     after: Option<&ApiKeyId>,
 ) -> Result<Vec<IndexedApiKey>> {
     let (from, below) = half.bounds::<ApiKeyNoun>();
-    let after = after.map_or(from, ToString::to_string);
-    let rows = sqlx::query(
-        "SELECT id, organization_id, owner_id, scopes, audiences, expires_at, revoked_at
-         FROM api_keys WHERE id > $1 AND id < $2 ORDER BY id LIMIT $3",
+    let page: Option<String> = sqlx::query_scalar(
+        "SELECT string_agg(line, $5) FROM (
+             SELECT id || $4 || organization_id || $4 || owner_id || $4 || COALESCE(scopes, '')
+             || $4 || audiences || $4 || COALESCE(CAST(expires_at AS TEXT), '')
+             || $4 || COALESCE(CAST(revoked_at AS TEXT), '') || $4 || COALESCE((
+                 SELECT string_agg(digest || ':' || COALESCE(CAST(expires_at AS TEXT), ''), ' ')
+                 FROM api_key_secrets WHERE api_key_id = api_keys.id
+             ), '') AS line
+             FROM api_keys WHERE id > $1 AND id < $2 ORDER BY id LIMIT $3
+         ) AS page",
     )
-    .bind(&after)
+    .bind(after.map_or(from, ToString::to_string))
     .bind(below)
     .bind(PAGE)
-    .fetch_all(&mut *connection)
+    .bind(FIELD)
+    .bind(LINE)
+    .fetch_one(connection)
     .await?;
-    let mut api_keys = rows.iter().map(indexed_of).collect::<Result<Vec<_>>>()?;
-    let Some(last) = api_keys.last() else { return Ok(api_keys) };
-    let secrets = sqlx::query(
-        "SELECT api_key_id, digest, expires_at FROM api_key_secrets
-         WHERE api_key_id > $1 AND api_key_id <= $2 ORDER BY api_key_id",
-    )
-    .bind(&after)
-    .bind(last.id.to_string())
-    .fetch_all(connection)
-    .await?;
-    // both lists are in the order of the keys, so one walk brings them together
-    let mut places = api_keys.iter_mut();
-    let mut place = places.next();
-    for row in &secrets {
-        let (id, secret) = secret_of(row)?;
-        while place.as_ref().is_some_and(|api_key| api_key.id != id) {
-            place = places.next();
-        }
-        if let Some(api_key) = &mut place {
-            api_key.secrets.push(secret);
-        }
-    }
+    let mut api_keys =
+        Packed::lines("api_keys", page.as_deref()).map(unpacked).collect::<Result<Vec<_>>>()?;
+    // the order of an aggregate is nobody's promise
+    api_keys.sort_unstable_by_key(|api_key| api_key.id);
     Ok(api_keys)
+}
+
+fn unpacked(mut line: Packed<'_>) -> Result<IndexedApiKey> {
+    Ok(IndexedApiKey {
+        id: line.parsed()?,
+        org: line.parsed()?,
+        owner: line.parsed()?,
+        scopes: line.parsed_or_none()?,
+        audiences: line.parsed_list()?,
+        expires_at: line.moment_or_none()?,
+        revoked_at: line.moment_or_none()?,
+        secrets: unpacked_secrets(&mut line)?,
+    })
+}
+
+fn unpacked_secrets(line: &mut Packed<'_>) -> Result<Vec<ApiKeySecret>> {
+    let secrets = line.text()?.split_ascii_whitespace();
+    secrets
+        .map(|secret| {
+            let (digest, expires_at) = secret.split_once(':').unwrap_or((secret, ""));
+            let expires_at = Some(expires_at).filter(|text| !text.is_empty());
+            let moment = expires_at.map(str::parse).transpose().map_err(|cause| line.bad(cause))?;
+            Ok(ApiKeySecret {
+                digest: parse_digest(digest).ok_or_else(|| line.bad("a digest"))?,
+                expires_at: moment.map(Timestamp::from_millis),
+            })
+        })
+        .collect()
+}
+
+/// 32 bytes of base64url.
+fn parse_digest(text: &str) -> Option<SecretDigest> {
+    let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+    bytes.try_into().ok().map(SecretDigest::from_bytes)
 }
 
 fn indexed_of(row: &AnyRow) -> Result<IndexedApiKey> {
@@ -239,18 +263,13 @@ fn indexed_of(row: &AnyRow) -> Result<IndexedApiKey> {
     })
 }
 
-fn secret_of(row: &AnyRow) -> Result<(ApiKeyId, ApiKeySecret)> {
+fn secret_of(row: &AnyRow) -> Result<ApiKeySecret> {
     let row = Row::of("api_key_secrets", row);
-    let digest = URL_SAFE_NO_PAD
-        .decode(row.text("digest")?)
-        .ok()
-        .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok())
-        .ok_or_else(|| row.bad("digest", "not 32 bytes of base64url"))?;
-    let secret = ApiKeySecret {
-        digest: SecretDigest::from_bytes(digest),
+    let digest = parse_digest(&row.text("digest")?);
+    Ok(ApiKeySecret {
+        digest: digest.ok_or_else(|| row.bad("digest", "not 32 bytes of base64url"))?,
         expires_at: row.moment_or_none("expires_at")?,
-    };
-    Ok((row.parsed("api_key_id")?, secret))
+    })
 }
 
 fn listed_of(row: &AnyRow) -> Result<ListedApiKey> {

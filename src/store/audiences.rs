@@ -1,7 +1,7 @@
 //! Audiences.
 
 use crate::error::{Error, Result};
-use crate::model::audience::{Audience, AudienceUri};
+use crate::model::audience::Audience;
 use crate::model::id::AudienceId;
 use crate::model::time::Timestamp;
 use crate::store::row::Row;
@@ -36,18 +36,6 @@ pub async fn insert(write: &mut Write<'_>, audience: &Audience, now: Timestamp) 
 pub async fn find(connection: &mut Connection, id: &AudienceId) -> Result<Option<Audience>> {
     let row = sqlx::query("SELECT id, organization_id, slug, uri FROM audiences WHERE id = $1")
         .bind(id.to_string())
-        .fetch_optional(connection)
-        .await?;
-    row.as_ref().map(audience_of).transpose()
-}
-
-/// An audience by its URI, whichever organization it belongs to.
-pub async fn find_by_uri(
-    connection: &mut Connection,
-    uri: &AudienceUri,
-) -> Result<Option<Audience>> {
-    let row = sqlx::query("SELECT id, organization_id, slug, uri FROM audiences WHERE uri = $1")
-        .bind(uri.as_str())
         .fetch_optional(connection)
         .await?;
     row.as_ref().map(audience_of).transpose()

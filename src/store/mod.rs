@@ -164,8 +164,11 @@ impl Store {
                 // what sorts by bytes on SQLite sorts by bytes here too
                 let collation =
                     r#"CREATE COLLATION IF NOT EXISTS "binary" (provider = libc, locale = 'C')"#;
-                self.pool.execute(collation).await?;
-                None
+                // two that look at once both find none, and the slower one is told that it is taken
+                match self.pool.execute(collation).await {
+                    Err(cause) if !is_taken(&cause) => return Err(cause.into()),
+                    _ => None,
+                }
             }
         };
         // `ignore_missing`: the previous version keeps running on a newer schema

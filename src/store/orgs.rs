@@ -1,7 +1,7 @@
 //! Organizations.
 
 use crate::error::{Error, Result};
-use crate::model::id::{AudienceId, OrgId};
+use crate::model::id::OrgId;
 use crate::model::org::Org;
 use crate::model::time::Timestamp;
 use crate::store::row::Row;
@@ -29,20 +29,6 @@ pub async fn insert(write: &mut Write<'_>, org: &Org, now: Timestamp) -> Result<
         }
         cause => cause.into(),
     })?;
-    Ok(())
-}
-
-/// Sets the audience of tokens that name none.
-pub async fn update_default_audience(
-    connection: &mut Connection,
-    id: &OrgId,
-    audience: &AudienceId,
-) -> Result<()> {
-    sqlx::query("UPDATE organizations SET default_audience_id = $1 WHERE id = $2")
-        .bind(audience.to_string())
-        .bind(id.to_string())
-        .execute(connection)
-        .await?;
     Ok(())
 }
 

@@ -1,4 +1,7 @@
 //! Columns on their way into the model: a text that does not parse names its table and row.
+//!
+//! A page of the index comes as one text of lines, because a row of its own costs more on its way
+//! through the pool than all that is in it.
 
 use std::fmt::Display;
 use std::str::FromStr;
@@ -76,5 +79,70 @@ impl<'r> Row<'r> {
     pub(crate) fn bad(&self, column: &'static str, cause: impl Display) -> Error {
         let id: String = self.row.try_get(0).unwrap_or_default();
         Error::bad_row(self.table, &id, format!("`{column}`: {cause}"))
+    }
+}
+
+/// Separates the fields of a packed line, and the lines. No id, scope or number holds a control
+/// character.
+pub(crate) const FIELD: &str = "\u{1f}";
+pub(crate) const LINE: &str = "\u{1e}";
+
+/// One line of a packed page, read field by field.
+pub(crate) struct Packed<'l> {
+    table: &'static str,
+    line: &'l str,
+    fields: std::str::Split<'l, &'static str>,
+}
+
+impl<'l> Packed<'l> {
+    /// The lines of a page, which is `None` where no row was found.
+    pub(crate) fn lines(table: &'static str, page: Option<&'l str>) -> impl Iterator<Item = Self> {
+        page.into_iter().flat_map(|page| page.split(LINE)).map(move |line| Self {
+            table,
+            line,
+            fields: line.split(FIELD),
+        })
+    }
+
+    pub(crate) fn text(&mut self) -> Result<&'l str> {
+        self.fields.next().ok_or_else(|| self.bad("a field is missing"))
+    }
+
+    pub(crate) fn parsed<T>(&mut self) -> Result<T>
+    where
+        T: FromStr,
+        T::Err: Display,
+    {
+        self.text()?.parse().map_err(|cause| self.bad(cause))
+    }
+
+    /// The empty field is `None`.
+    pub(crate) fn parsed_or_none<T>(&mut self) -> Result<Option<T>>
+    where
+        T: FromStr,
+        T::Err: Display,
+    {
+        match self.text()? {
+            "" => Ok(None),
+            text => text.parse().map(Some).map_err(|cause| self.bad(cause)),
+        }
+    }
+
+    /// A list that is separated by spaces.
+    pub(crate) fn parsed_list<T>(&mut self) -> Result<Vec<T>>
+    where
+        T: FromStr,
+        T::Err: Display,
+    {
+        let items = self.text()?.split_ascii_whitespace();
+        items.map(|item| item.parse().map_err(|cause| self.bad(cause))).collect()
+    }
+
+    pub(crate) fn moment_or_none(&mut self) -> Result<Option<Timestamp>> {
+        Ok(self.parsed_or_none::<i64>()?.map(Timestamp::from_millis))
+    }
+
+    pub(crate) fn bad(&self, cause: impl Display) -> Error {
+        Error::bad_row(self.table, self.line.split(FIELD).next().unwrap_or_default(), cause)
     }
 }

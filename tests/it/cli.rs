@@ -366,6 +366,12 @@ fn flags_stand_above_the_environment_above_the_file_above_the_defaults() {
     made_in(&command.env("TENMINT_DATA_DIR", "from-env").output().unwrap(), "from-env");
     let mut command = home.command(&[&init[..], &["--data-dir", "from-flag"]].concat());
     made_in(&command.env("TENMINT_DATA_DIR", "from-env").output().unwrap(), "from-flag");
+
+    let file = "database_url = 'sqlite:file/tenmint.db'\n";
+    std::fs::write(home.path().join("tenmint.toml"), file).unwrap();
+    std::fs::write(home.path().join("url"), "sqlite:env/tenmint.db\n").unwrap();
+    let mut command = home.command(&init);
+    made_in(&command.env("TENMINT_DATABASE_URL_FILE", "url").output().unwrap(), "env");
 }
 
 #[test]

@@ -85,8 +85,8 @@ fn script(blocks: &[Block]) -> String {
 
 #[test]
 fn every_command_of_readme_and_docs_works_as_it_stands() {
-    let build = ["build", "-q", "-p", "tenmint-verifier", "--example", "protected_api"];
-    let built = Command::new(env!("CARGO")).args(build).arg("--all-features").status();
+    let arguments = ["build", "-q", "-p", "tenmint-verifier", "--example", "protected_api"];
+    let built = Command::new(env!("CARGO")).args(arguments).arg("--all-features").status();
     assert!(built.unwrap().success());
     let mut commands = 0;
     for page in pages() {

@@ -9,7 +9,7 @@ use tenmint::mint::{
 };
 use tenmint::model::api_key::{ApiKeySecret, IndexedApiKey};
 use tenmint::model::audience::Audience;
-use tenmint::model::bot::Bot;
+use tenmint::model::bot::IndexedBot;
 use tenmint::model::id::{ApiKeyId, AudienceId, BotId, OrgId};
 use tenmint::model::installation::{ApiKeyPrefix, Installation, TokenLifetime};
 use tenmint::model::org::Org;
@@ -51,10 +51,8 @@ fn mint_of(scopes: Option<&str>, grants: &str) -> Mint {
         slug: "api".parse().unwrap(),
         uri: "https://api.example.com".parse().unwrap(),
     }));
-    filled.put(Change::Bot(Bot {
+    filled.put(Change::Bot(IndexedBot {
         id: owner,
-        org,
-        name: "owner".into(),
         grants: grants.parse().unwrap(),
         suspended_at: None,
     }));

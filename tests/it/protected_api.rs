@@ -16,8 +16,8 @@ struct Api {
 
 impl Api {
     fn start(issuer: &str, org: &str) -> Self {
-        let build = ["build", "-q", "-p", "tenmint-verifier", "--example", "protected_api"];
-        let built = Command::new(env!("CARGO")).args(build).arg("--all-features").status();
+        let arguments = ["build", "-q", "-p", "tenmint-verifier", "--example", "protected_api"];
+        let built = Command::new(env!("CARGO")).args(arguments).arg("--all-features").status();
         assert!(built.unwrap().success());
         let program =
             Path::new(env!("CARGO_BIN_EXE_tenmint")).with_file_name("examples/protected_api");

@@ -134,7 +134,7 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let routes = http::routes(mint.clone(), clock.clone());
+        let routes = http::routes(mint.clone(), clock.clone(), &setup.limits);
         let serving = async move {
             let stopped = async { drop(stopped.await) };
             listener::serve(listener, routes, setup.limits, stopped).await;
@@ -175,7 +175,7 @@ impl Server {
     /// An API key as asked; a name is made up where none is given.
     pub async fn create(&self, mut ask: CreateApiKey) -> Key {
         if ask.name.is_empty() {
-            ask.name = "test".to_owned();
+            ask.name.push_str("test");
         }
         let created = self.service.create_api_key(&self.org, &ask).await.unwrap();
         Key { id: created.api_key.id, text: created.text.reveal() }

@@ -69,7 +69,7 @@ async fn many_processes_may_bring_the_schema_up_to_date_at_once() {
             opened.await.unwrap().unwrap();
         }
         let store = Store::open(&url).await.unwrap();
-        assert_eq!(api_keys::count(&mut *store.read().await.unwrap()).await.unwrap(), 0);
+        assert_eq!(api_keys::count(&mut store.read().await.unwrap()).await.unwrap(), 0);
     }
 }
 
@@ -90,7 +90,7 @@ async fn no_two_changes_have_one_revision_and_none_is_lost() {
         }
         revisions.sort_unstable();
         assert_eq!(revisions, (1..=40).collect::<Vec<i64>>());
-        let progress = changes::progress(&mut *stores[0].read().await.unwrap()).await.unwrap();
+        let progress = changes::progress(&mut stores[0].read().await.unwrap()).await.unwrap();
         assert_eq!(progress.revision, 40);
     }
 }

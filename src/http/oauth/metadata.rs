@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde_json::json;
 
 use crate::http::App;
+use crate::mint::etag_of;
 use crate::model::installation::Installation;
 
 /// The document, made once at the start.
@@ -39,9 +38,7 @@ impl Metadata {
             "id_token_signing_alg_values_supported": [installation.algorithm.name()],
         })
         .to_string();
-        let hash = ring::digest::digest(&ring::digest::SHA256, document.as_bytes());
-        let short = hash.as_ref().get(..12).unwrap_or_default();
-        Self { etag: format!("\"{}\"", URL_SAFE_NO_PAD.encode(short)), document: document.into() }
+        Self { etag: etag_of(&document), document: document.into() }
     }
 }
 

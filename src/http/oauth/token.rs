@@ -20,8 +20,6 @@ use crate::mint::{IssuedToken, TokenRequest};
 
 /// Bytes of a body at most.
 const MAX_BODY_BYTES: usize = 8 * 1024;
-/// How long a body may take to come.
-const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
 pub(in crate::http) async fn create(
     State(app): State<Arc<App>>,
@@ -39,7 +37,7 @@ async fn issue(app: &App, request: Request<Body>) -> Result<IssuedToken, OAuthEr
     }
     let (head, body) = request.into_parts();
     check_media_type(&head.headers)?;
-    let body = read_body(&head.headers, body).await?;
+    let body = read_body(&head.headers, body, app.body_deadline).await?;
 
     let mut form = Form::parse(&body).map_err(OAuthError::invalid_request)?;
     form.refuse_repeated().map_err(OAuthError::invalid_request)?;
@@ -69,8 +67,8 @@ fn check_media_type(headers: &HeaderMap) -> Result<(), OAuthError> {
     let value = value.to_str().map_err(|_| OAuthError::unsupported_media_type())?;
     let (media_type, parameters) = value.split_once(';').unwrap_or((value, ""));
     let is_form = media_type.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded");
-    let parameter = parameters.trim().trim_matches('"').to_ascii_lowercase();
-    let is_utf8 = matches!(parameter.as_str(), "" | "charset=utf-8" | "charset=\"utf-8");
+    let parameter = parameters.trim().to_ascii_lowercase();
+    let is_utf8 = matches!(parameter.as_str(), "" | "charset=utf-8" | "charset=\"utf-8\"");
     if is_form && is_utf8 { Ok(()) } else { Err(OAuthError::unsupported_media_type()) }
 }
 
@@ -84,12 +82,16 @@ fn check_grant_type(grant_type: Option<&str>) -> Result<(), OAuthError> {
 
 /// Reads a body that is announced or turns out to be small enough. A body that is there already,
 /// which is nearly every one, starts no timer.
-async fn read_body(headers: &HeaderMap, body: Body) -> Result<Bytes, OAuthError> {
+async fn read_body(
+    headers: &HeaderMap,
+    body: Body,
+    deadline: Duration,
+) -> Result<Bytes, OAuthError> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: usize| length > MAX_BODY_BYTES) {
         return Err(OAuthError::too_large());
     }
-    let collected = timeout(BODY_DEADLINE, Limited::new(body, MAX_BODY_BYTES).collect())
+    let collected = timeout(deadline, Limited::new(body, MAX_BODY_BYTES).collect())
         .await
         .map_err(|_| OAuthError::too_slow())?;
     match collected {

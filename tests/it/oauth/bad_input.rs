@@ -62,6 +62,8 @@ on_both_engines! {
             "text/plain",
             "application/x-www-form-urlencodedx",
             "application/x-www-form-urlencoded; charset=latin-1",
+            "application/x-www-form-urlencoded; charset=\"utf-8",
+            "application/x-www-form-urlencoded; \"charset=utf-8\"",
             "application/x-www-form-urlencoded, text/plain",
             "",
         ] {

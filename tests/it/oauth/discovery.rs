@@ -71,6 +71,14 @@ on_both_engines! {
             let head = server.send("HEAD", path, &[], b"").await;
             assert_eq!((head.status, head.body.as_str()), (200, ""));
             assert_eq!(server.send("POST", path, &[], b"").await.status, 405);
+            let preflight = [
+                ("Origin", "https://app.example"),
+                ("Access-Control-Request-Method", "GET"),
+                ("Access-Control-Request-Headers", "if-none-match"),
+            ];
+            let allowed = server.send("OPTIONS", path, &preflight, b"").await;
+            assert_eq!(allowed.status, 200, "{allowed:?}");
+            assert_eq!(allowed.header("access-control-allow-headers"), Some("if-none-match"));
             let queried = server.get(&format!("{path}?kid=anything")).await;
             assert_eq!(queried.body, answer.body, "a query changes nothing");
         }

@@ -118,6 +118,17 @@ async fn a_client_that_is_slow_on_purpose_loses_its_connection() {
 }
 
 #[tokio::test]
+async fn a_body_that_does_not_come_is_said_to_be_late() {
+    let mut setup = Setup::on(Engine::Sqlite);
+    setup.limits.body = Duration::from_millis(200);
+    let server = setup.start().await.unwrap();
+    let head =
+        format!("POST /oauth/token HTTP/1.1\r\nHost: x\r\n{FORM}Content-Length: 100\r\n\r\ngrant");
+    let answer = server.send_bytes(head.as_bytes()).await;
+    assert_eq!(answer.outcome(), "408 invalid_request");
+}
+
+#[tokio::test]
 async fn bytes_that_trickle_in_do_not_prolong_the_time_of_a_head() {
     let server = impatient_server().await;
     let mut stream = TcpStream::connect(server.address).await.unwrap();

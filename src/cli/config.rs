@@ -8,43 +8,43 @@ use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
 use crate::http::listener::Limits;
-use crate::store::DatabaseUrl;
+use crate::service::DatabaseUrl;
 
 /// The file that is read where none is named.
 const DEFAULT_FILE: &str = "tenmint.toml";
 
 /// What flags and environment say; each may be absent.
 #[derive(Debug, Clone, Default)]
-pub struct Overrides {
+pub(super) struct Overrides {
     /// The file to read instead of `tenmint.toml`.
-    pub file: Option<PathBuf>,
+    pub(super) file: Option<PathBuf>,
     /// Where the embedded database lives.
-    pub data_dir: Option<PathBuf>,
+    pub(super) data_dir: Option<PathBuf>,
     /// Where the master key lives.
-    pub keys_dir: Option<PathBuf>,
+    pub(super) keys_dir: Option<PathBuf>,
     /// The database, where it is not the embedded one.
-    pub database_url: Option<String>,
+    pub(super) database_url: Option<String>,
     /// A file that holds the URL of the database, since that can hold a password.
-    pub database_url_file: Option<PathBuf>,
+    pub(super) database_url_file: Option<PathBuf>,
     /// Where to listen.
-    pub listen: Option<String>,
+    pub(super) listen: Option<String>,
 }
 
 /// The configuration of a node.
 #[derive(Debug, Clone)]
-pub struct Config {
+pub(super) struct Config {
     /// The database.
-    pub database: DatabaseUrl,
+    pub(super) database: DatabaseUrl,
     /// Where the master key lives.
-    pub keys_dir: PathBuf,
+    pub(super) keys_dir: PathBuf,
     /// Where to listen.
-    pub listen: String,
+    pub(super) listen: String,
     /// What the listener allows.
-    pub limits: Limits,
+    pub(super) limits: Limits,
     /// How long a node goes on issuing without its database.
-    pub serve_for: Duration,
+    pub(super) serve_for: Duration,
     /// The file that was read, if there was one.
-    pub file: Option<PathBuf>,
+    pub(super) file: Option<PathBuf>,
 }
 
 /// `tenmint.toml`, as it is written.
@@ -76,14 +76,13 @@ impl Config {
     ///
     /// # Errors
     /// [`Error::Setup`] for a file that cannot be read, [`Error::Invalid`] for a bad value.
-    pub fn load(overrides: Overrides) -> Result<Self> {
+    pub(super) fn load(overrides: Overrides) -> Result<Self> {
         let (path, file) = read_file(overrides.file.as_deref())?;
         let data_dir = overrides.data_dir.or(file.data_dir).unwrap_or_else(|| "data".into());
-        let url_file = overrides.database_url_file.or(file.database_url_file);
-        let url = match (overrides.database_url.or(file.database_url), url_file) {
-            (Some(url), _) => Some(Zeroizing::new(url)),
-            (None, Some(path)) => Some(read_secret(&path)?),
-            (None, None) => None,
+        // layer by layer, so that a file named in the environment stands above a URL in the file
+        let url = match read_url(overrides.database_url, overrides.database_url_file)? {
+            Some(url) => Some(url),
+            None => read_url(file.database_url, file.database_url_file)?,
         };
         let database = match url {
             Some(url) => DatabaseUrl::parse(&url)?,
@@ -104,8 +103,15 @@ impl Config {
     }
 }
 
+fn read_url(url: Option<String>, file: Option<PathBuf>) -> Result<Option<Zeroizing<String>>> {
+    match (url, file) {
+        (Some(url), _) => Ok(Some(Zeroizing::new(url))),
+        (None, file) => file.map(|path| read_secret(&path)).transpose(),
+    }
+}
+
 /// Reads a secret from a file, without the line end behind it.
-pub fn read_secret(path: &Path) -> Result<Zeroizing<String>> {
+pub(super) fn read_secret(path: &Path) -> Result<Zeroizing<String>> {
     let text = std::fs::read_to_string(path).map(Zeroizing::new).map_err(|cause| {
         Error::Setup(format!("the file `{}` cannot be read: {cause}", path.display()))
     })?;
