@@ -14,7 +14,8 @@ pub enum Error {
     Conflict(&'static str, String),
     /// The operator has something to do first; the text says what.
     Setup(String),
-    /// The database is out of reach. Nothing was stored.
+    /// The database is out of reach. Unless it went away in the very act of committing, nothing was
+    /// stored.
     Unavailable(Box<dyn std::error::Error + Send + Sync>),
     /// Stored data or the machine is not as it must be.
     Broken(String),

@@ -107,8 +107,7 @@ async fn create(service: &Service, args: CreateArgs, output: &Output) -> Result<
         members.insert("api_key".into(), Value::from(text.as_str()));
     }
     let people = format!("id       {}\napi key  {text}\n", created.api_key.id);
-    output.secret(&json, &people, &text);
-    Ok(())
+    output.secret(&json, &people, &text).map_err(|cause| lost_secret(&created.api_key.id, &cause))
 }
 
 async fn list(service: &Service, args: &ListArgs, output: &Output) -> Result<()> {
@@ -153,6 +152,14 @@ fn body(api_key: &ApiKey, now: Timestamp) -> Value {
         "expires_at": api_key.expires_at,
         "revoked_at": api_key.revoked_at,
     })
+}
+
+/// A key whose text nobody has seen is of no use, and better revoked.
+pub(super) fn lost_secret(id: &ApiKeyId, cause: &std::io::Error) -> Error {
+    Error::Setup(format!(
+        "the API key `{id}` was created and could not be shown: {cause}\n\
+         hint: `tenmint keys revoke {id}`, and create another"
+    ))
 }
 
 fn scopes_of(api_key: &ApiKey) -> Option<Vec<&str>> {

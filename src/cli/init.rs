@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
+use crate::cli::api_keys::lost_secret;
 use crate::cli::config::Config;
 use crate::cli::output::Output;
 use crate::clock::Clock;
@@ -46,11 +47,11 @@ pub(super) async fn run(config: &Config, args: InitArgs, output: &Output) -> Res
     };
     let clock = Clock::system();
     let created = create_installation(&config.database, &config.keys_dir, &clock, &ask).await?;
-    show(created, output);
+    show(created, output)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(created: CreatedInstallation, output: &Output) {
+fn show(created: CreatedInstallation, output: &Output) -> Result<()> {
     let CreatedInstallation { installation, org, audience, api_key } = created;
     let (id, text) = (api_key.api_key.id, api_key.text.reveal());
     let json = json!({
@@ -65,5 +66,5 @@ fn show(created: CreatedInstallation, output: &Output) {
         "issuer        {}\norganization  {} ({})\naudience      {}\napi key id    {id}\napi key       {text}\n",
         installation.issuer, org.id, org.slug, audience.uri
     );
-    output.secret(&json, &people, &text);
+    output.secret(&json, &people, &text).map_err(|cause| lost_secret(&id, &cause))
 }

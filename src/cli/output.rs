@@ -45,15 +45,22 @@ impl Output {
     }
 
     /// A result with a secret that is shown this once.
-    pub(super) fn secret(&self, json: &Value, text: &str, secret: &str) {
-        if self.format == Format::Secret {
-            write_to(&mut std::io::stdout(), secret);
-        } else {
-            self.result(json, text);
-        }
+    ///
+    /// # Errors
+    /// It could not be written, and is lost: the caller says what to revoke.
+    pub(super) fn secret(&self, json: &Value, text: &str, secret: &str) -> std::io::Result<()> {
+        let shown = match self.format {
+            Format::Table => text.to_owned(),
+            Format::Json => format!("{json:#}"),
+            Format::Secret => secret.to_owned(),
+        };
+        let mut stdout = std::io::stdout();
+        writeln!(stdout, "{}", shown.trim_end_matches('\n'))?;
+        stdout.flush()?;
         if std::io::stderr().is_terminal() {
             self.note("the secret is shown this once: keep it where secrets are kept");
         }
+        Ok(())
     }
 
     /// A list: JSON for scripts, a table for people.

@@ -36,7 +36,8 @@ pub(super) async fn run(config: Config, args: &ServeArgs, output: &Output) -> Re
     if args.dev {
         set_up_for_dev(&config, &format!("http://{address}"), &clock, output).await?;
     }
-    let mut service = Service::open(&config.database, &config.keys_dir, clock.clone()).await?;
+    let mut service =
+        Service::open_to_serve(&config.database, &config.keys_dir, clock.clone()).await?;
     let issuer = service.installation().issuer.clone();
     let (mint, follower) = service.start_mint(config.serve_for).await?;
     let following = tokio::spawn(async move { follower.run().await });

@@ -46,7 +46,8 @@ pub(super) async fn run(args: TokenArgs, output: &Output) -> Result<ExitCode> {
         request = request.add_extra_param("audience", audience);
     }
     let token = request.request_async(&send).await.map_err(|cause| refusal(&cause, &args.url))?;
-    show(&token, output);
+    show(&token, output)
+        .map_err(|cause| Error::Setup(format!("the token could not be shown: {cause}")))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -59,7 +60,7 @@ fn read_api_key(file: Option<&PathBuf>) -> Result<Zeroizing<String>> {
     })
 }
 
-fn show(token: &BasicTokenResponse, output: &Output) {
+fn show(token: &BasicTokenResponse, output: &Output) -> std::io::Result<()> {
     let scopes = token.scopes().into_iter().flatten().map(|scope| scope.as_str());
     let json = json!({
         "access_token": token.access_token().secret(),
@@ -67,7 +68,7 @@ fn show(token: &BasicTokenResponse, output: &Output) {
         "expires_in": token.expires_in().map(|lifetime| lifetime.as_secs()),
         "scope": scopes.collect::<Vec<_>>().join(" "),
     });
-    output.secret(&json, token.access_token().secret(), token.access_token().secret());
+    output.secret(&json, token.access_token().secret(), token.access_token().secret())
 }
 
 type Refusal = RequestTokenError<

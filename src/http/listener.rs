@@ -66,6 +66,33 @@ impl Default for Limits {
     }
 }
 
+/// Descriptors that are left for the database, the log and what else a process opens.
+const OTHER_DESCRIPTORS: u32 = 64;
+
+impl Limits {
+    /// No more connections than the system gives descriptors for: past that, accepting fails and
+    /// so does the database.
+    fn within_descriptors(mut self) -> Self {
+        let Some(descriptors) = soft_descriptor_limit() else { return self };
+        let most = descriptors.saturating_sub(OTHER_DESCRIPTORS).max(1);
+        if self.max_connections > most {
+            tracing::warn!(
+                max_connections = most,
+                "the limit of open files allows no more connections: raise it with `ulimit -n`"
+            );
+            self.max_connections = most;
+        }
+        self
+    }
+}
+
+/// The soft limit of open files, where the system tells it.
+fn soft_descriptor_limit() -> Option<u32> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find(|line| line.starts_with("Max open files"))?;
+    line.split_whitespace().nth(3)?.parse().ok()
+}
+
 /// Serves until `stop` ends, then lets requests in flight finish.
 pub async fn serve(
     listener: TcpListener,
@@ -73,6 +100,7 @@ pub async fn serve(
     limits: Limits,
     stop: impl Future<Output = ()>,
 ) {
+    let limits = limits.within_descriptors();
     let places = Arc::new(Semaphore::new(limits.max_connections as usize));
     let (stopping, stopped) = watch::channel(false);
     let mut stop = pin!(stop);
@@ -146,6 +174,10 @@ impl Connection {
                 _ = connection.as_mut() => return,
                 _ = sweep.tick() => if deadline.has_passed() { return },
                 _ = self.stopped.changed(), if !stopping => {
+                    // half a head is no request in flight
+                    if !deadline.is_serving() {
+                        return;
+                    }
                     stopping = true;
                     connection.as_mut().graceful_shutdown();
                 }
@@ -165,14 +197,18 @@ async fn answer(
     response
 }
 
-/// Until when a connection may go on as it is, in milliseconds since it began. The lowest bit says
-/// whether it is between requests.
+/// Until when a connection may go on as it is, in milliseconds since it began. The lowest two bits
+/// say what it is doing.
 #[derive(Debug)]
 struct Deadline {
     began: Instant,
     limits: Limits,
     at: AtomicU64,
 }
+
+const IDLE: u64 = 0;
+const HEAD: u64 = 1;
+const SERVING: u64 = 2;
 
 impl Deadline {
     fn new(limits: Limits) -> Self {
@@ -182,28 +218,32 @@ impl Deadline {
     }
 
     fn idle(&self) {
-        self.set(self.limits.idle, true);
+        self.set(self.limits.idle, IDLE);
     }
 
     fn serving(&self) {
-        self.set(self.limits.request, false);
+        self.set(self.limits.request, SERVING);
     }
 
     /// The first byte of a head starts its time; the bytes after it do not prolong it.
     fn bytes_came(&self) {
-        if self.at.load(Ordering::Relaxed) & 1 == 1 {
-            self.set(self.limits.head, false);
+        if self.at.load(Ordering::Relaxed) & 3 == IDLE {
+            self.set(self.limits.head, HEAD);
         }
     }
 
-    fn set(&self, from_now: Duration, is_idle: bool) {
+    fn set(&self, from_now: Duration, doing: u64) {
         let at = (self.began.elapsed() + from_now).as_millis();
-        let at = u64::try_from(at).unwrap_or(u64::MAX >> 1);
-        self.at.store(at << 1 | u64::from(is_idle), Ordering::Relaxed);
+        let at = u64::try_from(at).unwrap_or(u64::MAX >> 2);
+        self.at.store(at << 2 | doing, Ordering::Relaxed);
+    }
+
+    fn is_serving(&self) -> bool {
+        self.at.load(Ordering::Relaxed) & 3 == SERVING
     }
 
     fn has_passed(&self) -> bool {
-        self.began.elapsed().as_millis() > u128::from(self.at.load(Ordering::Relaxed) >> 1)
+        self.began.elapsed().as_millis() > u128::from(self.at.load(Ordering::Relaxed) >> 2)
     }
 }
 

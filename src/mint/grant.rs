@@ -35,13 +35,13 @@ impl<'i> AuthenticatedKey<'i> {
     pub(super) fn admit(self, now: Timestamp) -> Result<AdmittedKey<'i>, Refused> {
         let (api_key, bot) = self.parts()?;
         let org = self.state.org(api_key.org).ok_or(Refused::UnknownClient)?;
-        if api_key.revoked.has_come(now) {
+        if api_key.revoked.is_set() {
             return Err(Refused::Revoked);
         }
         if api_key.expires.has_come(now) || self.secret_ends.has_come(now) {
             return Err(Refused::Expired);
         }
-        if bot.suspended.has_come(now) || org.suspended.has_come(now) {
+        if bot.suspended.is_set() || org.suspended.is_set() {
             return Err(Refused::Suspended);
         }
         Ok(AdmittedKey { key: self })

@@ -122,6 +122,11 @@ impl Ending {
         moment.map_or(Self::NEVER, |moment| Self(moment.as_millis()))
     }
 
+    /// Whether the moment was ever set: a revocation holds, whatever a clock says of its moment.
+    pub(super) fn is_set(self) -> bool {
+        self != Self::NEVER
+    }
+
     pub(super) fn has_come(self, now: Timestamp) -> bool {
         self != Self::NEVER && self.0 <= now.as_millis()
     }

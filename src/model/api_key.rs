@@ -45,7 +45,8 @@ pub fn status(
     expires_at: Option<Timestamp>,
     now: Timestamp,
 ) -> ApiKeyStatus {
-    match (reached(revoked_at, now), reached(expires_at, now)) {
+    // a revocation is a fact: a clock that goes back must not undo it
+    match (revoked_at.is_some(), reached(expires_at, now)) {
         (true, _) => ApiKeyStatus::Revoked,
         (_, true) => ApiKeyStatus::Expired,
         _ => ApiKeyStatus::Active,

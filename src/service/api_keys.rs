@@ -25,6 +25,8 @@ pub use crate::store::api_keys::Cursor;
 const MAX_NAME: usize = 256;
 /// Characters that a description may have.
 const MAX_DESCRIPTION: usize = 1000;
+/// The last moment whose year has four digits, which is all that ISO 8601 has without agreement.
+const LAST_EXPIRY: Timestamp = Timestamp::from_millis(253_402_300_799_999);
 /// Keys on one page of a list at most.
 const MAX_PAGE: u32 = 200;
 
@@ -67,7 +69,9 @@ impl Service {
         for name in &ask.audiences {
             let issuer = &self.installation.issuer;
             let audience = find_or_insert_audience(&mut write, org, name, issuer, now).await?;
-            new.audiences.push(audience);
+            if !new.audiences.contains(&audience) {
+                new.audiences.push(audience);
+            }
         }
         let text = (&self.installation.api_key_prefix, &self.pepper);
         let created = insert_api_key(&mut write, org, new, text, now).await?;
@@ -259,8 +263,9 @@ fn parse_name(text: &str) -> std::result::Result<String, String> {
 }
 
 fn parse_description(text: &str) -> std::result::Result<String, String> {
-    if text.chars().count() > MAX_DESCRIPTION {
-        return Err(format!("a description has at most {MAX_DESCRIPTION} characters"));
+    let is_control = |c: char| c.is_control() && c != '\n';
+    if text.chars().count() > MAX_DESCRIPTION || text.chars().any(is_control) {
+        return Err(format!("a description has at most {MAX_DESCRIPTION} characters, no controls"));
     }
     Ok(text.to_owned())
 }
@@ -282,7 +287,13 @@ fn parse_expiry(text: &str, now: Timestamp) -> std::result::Result<Timestamp, St
         Some(moment) => moment,
         None => text.parse().map_err(|cause| format!("{cause}; or a time from now like `90d`"))?,
     };
-    if moment > now { Ok(moment) } else { Err("an expiry lies ahead".to_owned()) }
+    if moment <= now {
+        return Err("an expiry lies ahead".to_owned());
+    }
+    if moment > LAST_EXPIRY {
+        return Err("an expiry lies before the year 10000: leave it out for never".to_owned());
+    }
+    Ok(moment)
 }
 
 #[cfg(test)]
@@ -296,7 +307,9 @@ mod tests {
         assert_eq!(parsed("90d").unwrap(), "2027-04-01T00:00:00Z");
         assert_eq!(parsed("15m").unwrap(), "2027-01-01T00:15:00Z");
         assert_eq!(parsed("2027-02-01").unwrap(), "2027-02-01T00:00:00Z");
-        for text in ["", "d", "0d", "-1d", "2026-01-01", "2027-01-01", "soon", "1\u{e9}"] {
+        for text in
+            ["", "d", "0d", "-1d", "4294967295d", "2026-01-01", "2027-01-01", "soon", "1\u{e9}"]
+        {
             assert!(parsed(text).is_err(), "{text}");
         }
     }

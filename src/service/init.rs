@@ -16,6 +16,7 @@ use crate::model::secret::Pepper;
 use crate::service::api_keys::{NewApiKey, insert_api_key};
 use crate::service::master_key::{MasterKey, Sealed};
 use crate::service::random;
+use crate::service::refresh::clock_offset;
 use crate::service::signing_keys::first_signing_keys;
 use crate::store::changes::Subject;
 use crate::store::installation::StoredInstallation;
@@ -83,7 +84,7 @@ pub async fn create_installation(
 ) -> Result<CreatedInstallation> {
     let new = NewInstallation::parse(ask)?;
     let store = Store::open(database).await?;
-    clock.correct(clock.offset_to(store.now().await?));
+    clock.correct(clock_offset(clock, &store).await?.unwrap_or(0));
     if installation::find(&mut *store.read().await?).await?.is_some() {
         return Err(already_initialized(database));
     }

@@ -57,19 +57,8 @@ impl MasterKey {
     pub fn load_or_create(keys_dir: &Path) -> Result<Self> {
         create_private_directory(keys_dir)?;
         let path = Self::path_in(keys_dir);
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        match options.open(&path) {
-            Ok(mut file) => {
-                let text = Zeroizing::new(STANDARD.encode(Zeroizing::new(random::<32>()?)) + "\n");
-                file.write_all(text.as_bytes())
-                    .and_then(|()| file.sync_all())
-                    .map_err(|cause| unusable(&path, cause))?;
-            }
-            Err(cause) if cause.kind() == std::io::ErrorKind::AlreadyExists => {}
-            Err(cause) => return Err(unusable(&path, cause)),
+        if !path.exists() {
+            create_file(keys_dir, &path).map_err(|cause| unusable(&path, cause))?;
         }
         Self::load(keys_dir)
     }
@@ -138,6 +127,27 @@ impl MasterKey {
 impl fmt::Debug for MasterKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "MasterKey({})", self.path.display())
+    }
+}
+
+/// Writes a new key beside its place and links it there, so that the file is whole or not there at
+/// all. Of two that do this at once the first one's key stands.
+fn create_file(keys_dir: &Path, path: &Path) -> std::io::Result<()> {
+    let bytes = random::<32>().map_err(std::io::Error::other)?;
+    let text = Zeroizing::new(STANDARD.encode(Zeroizing::new(bytes)) + "\n");
+    let fresh = keys_dir.join(format!("{FILE_NAME}.{}", std::process::id()));
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(&fresh)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    let linked = std::fs::hard_link(&fresh, path);
+    std::fs::remove_file(&fresh)?;
+    match linked {
+        Err(cause) if cause.kind() != std::io::ErrorKind::AlreadyExists => Err(cause),
+        _ => Ok(()),
     }
 }
 

@@ -19,7 +19,7 @@ use crate::model::installation::Installation;
 use crate::model::org::Org;
 use crate::model::secret::Pepper;
 use crate::service::master_key::{MasterKey, Sealed};
-use crate::service::refresh::Follower;
+use crate::service::refresh::{Follower, clock_offset};
 use crate::store::{Store, installation, orgs};
 
 pub use crate::store::DatabaseUrl;
@@ -37,19 +37,45 @@ pub struct Service {
 }
 
 impl Service {
-    /// Opens the installation in a database, with the master key of a key directory.
+    /// Opens the installation in a database, with the master key of a key directory, and changes
+    /// nothing about either.
     ///
     /// # Errors
-    /// [`Error::Setup`] where `tenmint init` has not run, or the master key is another one.
+    /// [`Error::Setup`] where `tenmint init` has not run, the schema is old, or the master key is
+    /// another one.
     pub async fn open(database: &DatabaseUrl, keys_dir: &Path, clock: Clock) -> Result<Self> {
-        let store = Store::open(database).await?;
-        clock.correct(clock.offset_to(store.now().await?));
+        let store = Store::open_existing(database).await?.ok_or_else(|| not_set_up(database))?;
+        Self::on(store, database, keys_dir, clock).await
+    }
+
+    /// Opens it to serve: brings the schema up to date first.
+    ///
+    /// # Errors
+    /// Like [`Service::open`].
+    pub async fn open_to_serve(
+        database: &DatabaseUrl,
+        keys_dir: &Path,
+        clock: Clock,
+    ) -> Result<Self> {
+        match Store::open_existing(database).await {
+            Ok(Some(store)) => store.close().await,
+            Ok(None) => return Err(not_set_up(database)),
+            // the schema is old, which is about to change
+            Err(Error::Setup(_)) => {}
+            Err(cause) => return Err(cause),
+        }
+        Self::on(Store::open(database).await?, database, keys_dir, clock).await
+    }
+
+    async fn on(
+        store: Store,
+        database: &DatabaseUrl,
+        keys_dir: &Path,
+        clock: Clock,
+    ) -> Result<Self> {
+        clock.correct(clock_offset(&clock, &store).await?.unwrap_or(0));
         let found = installation::find(&mut *store.read().await?).await?;
-        let Some(stored) = found else {
-            return Err(Error::Setup(format!(
-                "the database {database} has no installation yet\nhint: run `tenmint init --issuer URL`"
-            )));
-        };
+        let stored = found.ok_or_else(|| not_set_up(database))?;
         let master_key = MasterKey::load(keys_dir)?;
         let pepper = master_key.open(Sealed::Pepper, &stored.sealed_pepper)?;
         let pepper: [u8; 32] = pepper
@@ -106,6 +132,12 @@ impl Service {
             follower.catch_up_or_doubt().await;
         }
     }
+}
+
+fn not_set_up(database: &DatabaseUrl) -> Error {
+    Error::Setup(format!(
+        "the database {database} has no installation yet\nhint: run `tenmint init --issuer URL`"
+    ))
 }
 
 /// Bytes from the random source of the system.

@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Mutex;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::clock::Clock;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::mint::{Change, FilledIndex, Mint};
+use crate::model::signing_key::{SigningKey, SigningKeyState};
 use crate::model::time::Timestamp;
 use crate::service::Service;
 use crate::service::master_key::MasterKey;
@@ -25,6 +26,12 @@ const POLL_EVERY: Duration = Duration::from_millis(250);
 const KEEP_CHANGES: Duration = Duration::from_hours(24);
 /// Polls between two prunings: an hour.
 const POLLS_PER_PRUNING: u64 = 4 * 3600;
+/// A poll that takes longer has failed.
+const POLL_TIMEOUT: Duration = Duration::from_secs(5);
+/// More changes than this are slower to apply one by one than everything is to read anew.
+const MANY_CHANGES: usize = 5_000;
+/// An answer that took longer says too little about the time.
+const SLOW_ANSWER: Duration = Duration::from_millis(500);
 /// A clock that is so far off the database's deserves a warning.
 const NOTABLE_CLOCK_OFFSET_MS: u64 = 2_000;
 
@@ -35,6 +42,7 @@ pub struct Follower {
     master_key: Arc<MasterKey>,
     clock: Clock,
     mint: Arc<Mint>,
+    signing_keys: parking_lot::Mutex<SigningKeys>,
     /// One look at a time, so that revisions are applied in their order.
     turn: Mutex<()>,
 }
@@ -58,6 +66,7 @@ impl Service {
             master_key: self.master_key.clone(),
             clock: self.clock.clone(),
             mint: mint.clone(),
+            signing_keys: parking_lot::Mutex::default(),
             turn: Mutex::new(()),
         });
         follower.catch_up().await?;
@@ -75,7 +84,7 @@ impl Follower {
         let mut out_of_reach = false;
         for poll in 1_u64.. {
             ticks.tick().await;
-            let result = self.poll(poll).await;
+            let result = within(POLL_TIMEOUT, self.poll(poll > 1)).await;
             match &result {
                 Err(cause) if !out_of_reach => {
                     let source = std::error::Error::source(cause).map(ToString::to_string);
@@ -85,22 +94,23 @@ impl Follower {
                 _ => {}
             }
             out_of_reach = result.is_err();
+            if poll.is_multiple_of(POLLS_PER_PRUNING)
+                && let Err(cause) = self.prune().await
+            {
+                tracing::warn!(%cause, "old changes cannot be pruned");
+            }
         }
     }
 
-    async fn poll(&self, number: u64) -> Result<()> {
-        self.correct_clock(number > 1).await?;
-        self.catch_up().await?;
-        if number.is_multiple_of(POLLS_PER_PRUNING) {
-            self.prune().await?;
-        }
-        Ok(())
+    async fn poll(&self, tell_offset: bool) -> Result<()> {
+        self.correct_clock(tell_offset).await?;
+        self.catch_up().await
     }
 
     /// Follows the database's time. Its age must not make the index look stale meanwhile, so its
     /// mark moves with the clock: first where the clock goes ahead, after where it goes back.
     async fn correct_clock(&self, tell: bool) -> Result<()> {
-        let offset = self.clock.offset_to(self.store.now().await?);
+        let Some(offset) = clock_offset(&self.clock, &self.store).await? else { return Ok(()) };
         if tell && offset.unsigned_abs() > NOTABLE_CLOCK_OFFSET_MS {
             tracing::warn!(offset_ms = offset, "the clock was off the database's time: corrected");
         }
@@ -120,7 +130,7 @@ impl Follower {
         let _turn = self.turn.lock().await;
         // two readers fill an index, the second a moment later: another look makes them one
         while self.look().await? == Look::ReadAnew {}
-        Ok(())
+        self.renew_signer()
     }
 
     async fn look(&self) -> Result<Look> {
@@ -139,6 +149,10 @@ impl Follower {
             }
             Some(applied) if applied >= progress.pruned => {
                 let touched = changes::list_after(&mut read, applied).await?;
+                if touched.len() > MANY_CHANGES {
+                    self.reload(&mut read, progress.revision, now).await?;
+                    return Ok(Look::ReadAnew);
+                }
                 self.apply(&mut read, &touched, progress.revision, now).await?;
                 Ok(Look::Followed)
             }
@@ -152,7 +166,7 @@ impl Follower {
     /// For a write that was stored: where the index cannot follow, nothing is issued until it can,
     /// rather than under rules that no longer hold.
     pub(crate) async fn catch_up_or_doubt(&self) {
-        if let Err(cause) = self.catch_up().await {
+        if let Err(cause) = within(POLL_TIMEOUT, self.catch_up()).await {
             tracing::error!(%cause, "a stored change cannot be read back: refusing until it can");
             self.mint.index().doubt();
         }
@@ -185,7 +199,7 @@ impl Follower {
         for subject in touched {
             match subject {
                 Subject::Installation => {}
-                Subject::SigningKeys => self.reload_signing_keys(read, now).await?,
+                Subject::SigningKeys => self.reload_signing_keys(read).await?,
                 Subject::Org(id) => applied.extend(orgs::find(read, id).await?.map(Change::Org)),
                 Subject::Audience(id) => {
                     applied.extend(audiences::find(read, id).await?.map(Change::Audience));
@@ -205,7 +219,7 @@ impl Follower {
     }
 
     async fn reload(&self, read: &mut Read, revision: i64, now: Timestamp) -> Result<()> {
-        self.reload_signing_keys(read, now).await?;
+        self.reload_signing_keys(read).await?;
         let size = |count: i64| usize::try_from(count).unwrap_or(0);
         let (api_key_count, bot_count) = (api_keys::count(read).await?, bots::count(read).await?);
         let mut filled = FilledIndex::with_capacity(size(api_key_count), size(bot_count));
@@ -232,9 +246,22 @@ impl Follower {
         Ok(())
     }
 
-    async fn reload_signing_keys(&self, read: &mut Read, now: Timestamp) -> Result<()> {
+    async fn reload_signing_keys(&self, read: &mut Read) -> Result<()> {
         let stored = signing_keys::list(read).await?;
-        self.mint.replace_signer(signer_of(&stored, &self.master_key, now)?);
+        *self.signing_keys.lock() = SigningKeys { stored, states: None };
+        Ok(())
+    }
+
+    /// Takes the signing keys into use as their moments come, whether a change or the clock brought
+    /// them.
+    fn renew_signer(&self) -> Result<()> {
+        let now = self.clock.now();
+        let mut held = self.signing_keys.lock();
+        let states: Vec<SigningKeyState> = held.stored.iter().map(|key| key.state(now)).collect();
+        if held.states.as_ref() != Some(&states) {
+            self.mint.replace_signer(signer_of(&held.stored, &self.master_key, now)?);
+            held.states = Some(states);
+        }
         Ok(())
     }
 
@@ -242,11 +269,38 @@ impl Follower {
         let now = self.clock.now();
         self.mint.index().forget_long_dead(now);
         let kept = i64::try_from(KEEP_CHANGES.as_millis()).unwrap_or(i64::MAX);
-        let mut write = self.store.begin().await?;
-        changes::prune(&mut write, Timestamp::from_millis(now.as_millis() - kept)).await?;
-        write.commit().await?;
-        Ok(())
+        let before = Timestamp::from_millis(now.as_millis() - kept);
+        loop {
+            let mut write = self.store.begin().await?;
+            let more = changes::prune(&mut write, before).await?;
+            write.commit().await?;
+            if !more {
+                return Ok(());
+            }
+        }
     }
+}
+
+/// Signing keys as they were read, and the states in which the mint knows them.
+#[derive(Debug, Default)]
+struct SigningKeys {
+    stored: Vec<SigningKey>,
+    states: Option<Vec<SigningKeyState>>,
+}
+
+/// How many milliseconds the database's time is ahead of a clock; nothing where the answer took so
+/// long that it says little.
+pub(crate) async fn clock_offset(clock: &Clock, store: &Store) -> Result<Option<i64>> {
+    let asked_at = clock.now();
+    let database = store.now().await?;
+    let took = clock.now().since(asked_at);
+    let answered_at = database + took / 2;
+    Ok((took < SLOW_ANSWER).then(|| clock.offset_to(answered_at)))
+}
+
+/// What takes too long counts as failed: a connection that a network swallowed never fails itself.
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+    timeout(limit, work).await.map_err(|elapsed| Error::Unavailable(Box::new(elapsed)))?
 }
 
 async fn fill_bots(

@@ -61,10 +61,7 @@ pub(crate) fn signer_of(
     master_key: &MasterKey,
     now: Timestamp,
 ) -> Result<Signer> {
-    let signing = stored
-        .iter()
-        .filter(|signing_key| signing_key.state(now) == SigningKeyState::Signing)
-        .max_by_key(|signing_key| signing_key.signing_at);
+    let signing = signing_key_of(stored, now);
     let others = stored.iter().filter(|signing_key| {
         signing_key.state(now) != SigningKeyState::Retired
             && signing.is_none_or(|signing| signing.kid != signing_key.kid)
@@ -82,4 +79,17 @@ pub(crate) fn signer_of(
         })
         .transpose()?;
     Ok(Signer::new(current, &public))
+}
+
+/// Where no key has come to its moment, the next one signs before it: a clock that went back must
+/// not leave an installation without a signer.
+fn signing_key_of(stored: &[SigningKey], now: Timestamp) -> Option<&SigningKey> {
+    let in_state = |state| stored.iter().filter(move |key| key.state(now) == state);
+    in_state(SigningKeyState::Signing).max_by_key(|signing_key| signing_key.signing_at).or_else(
+        || {
+            in_state(SigningKeyState::Published)
+                .filter(|signing_key| signing_key.signing_at.is_some())
+                .min_by_key(|signing_key| signing_key.signing_at)
+        },
+    )
 }

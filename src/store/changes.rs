@@ -1,12 +1,16 @@
 //! Revisions, and what each of them touched.
 
+use std::collections::HashSet;
 use std::fmt;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::id::{ApiKeyId, AudienceId, BotId, OrgId};
 use crate::model::time::Timestamp;
 use crate::store::Connection;
 use crate::store::row::Row;
+
+/// Rows that one pruning deletes, or a few more where they share a revision.
+const PRUNED_AT_ONCE: i64 = 500;
 
 /// What a change touched. Nodes read the subject anew; the row does not say what changed in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -124,26 +128,30 @@ pub async fn list_after(connection: &mut Connection, revision: i64) -> Result<Ve
     .bind(revision)
     .fetch_all(connection)
     .await?;
-    let mut subjects = Vec::with_capacity(rows.len());
+    let (mut subjects, mut seen) = (Vec::with_capacity(rows.len()), HashSet::new());
     for row in &rows {
         let row = Row::of("changes", row);
         let subject = Subject::parse(&row.text("noun")?, &row.text("subject_id")?);
         // each subject is read once, however often it changed
-        subjects.extend(subject.filter(|subject| !subjects.contains(subject)));
+        subjects.extend(subject.filter(|subject| seen.insert(*subject)));
     }
     Ok(subjects)
 }
 
-/// Deletes the changes from before a moment, and remembers how far.
-pub async fn prune(connection: &mut Connection, before: Timestamp) -> Result<()> {
-    let last: Option<i64> =
-        sqlx::query_scalar("SELECT MAX(revision) FROM changes WHERE changed_at < $1")
-            .bind(before.as_millis())
-            .fetch_one(&mut *connection)
-            .await
-            .map_err(Error::from)?;
-    let Some(last) = last else { return Ok(()) };
-    sqlx::query("DELETE FROM changes WHERE revision <= $1")
+/// Deletes some changes from before a moment, the oldest first, and remembers how far. Says
+/// whether there may be more: a write is kept short.
+pub async fn prune(connection: &mut Connection, before: Timestamp) -> Result<bool> {
+    let last: Option<i64> = sqlx::query_scalar(
+        "SELECT MAX(revision) FROM (
+             SELECT revision FROM changes WHERE changed_at < $1 ORDER BY revision LIMIT $2
+         ) AS oldest",
+    )
+    .bind(before.as_millis())
+    .bind(PRUNED_AT_ONCE)
+    .fetch_one(&mut *connection)
+    .await?;
+    let Some(last) = last else { return Ok(false) };
+    let done = sqlx::query("DELETE FROM changes WHERE revision <= $1")
         .bind(last)
         .execute(&mut *connection)
         .await?;
@@ -153,5 +161,5 @@ pub async fn prune(connection: &mut Connection, before: Timestamp) -> Result<()>
     .bind(last)
     .execute(connection)
     .await?;
-    Ok(())
+    Ok(i64::try_from(done.rows_affected()).is_ok_and(|rows| rows >= PRUNED_AT_ONCE))
 }

@@ -12,7 +12,7 @@ pub mod orgs;
 mod row;
 pub mod signing_keys;
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -93,9 +93,19 @@ impl DatabaseUrl {
     }
 
     fn sqlite(file: PathBuf) -> Self {
-        // sqlx decodes `%XX` in the path
-        let path: String = file.to_string_lossy().replace('%', "%25").replace('?', "%3F");
-        Self { text: format!("sqlite://{path}?mode=rwc"), engine: Engine::Sqlite { file } }
+        // absolute and encoded, so that nothing in the path is read as a host or a parameter
+        let path = std::path::absolute(&file).unwrap_or_else(|_| file.clone());
+        let path = path.to_string_lossy();
+        let encoded = path.bytes().map(|byte| match byte {
+            b'/' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+            _ if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        });
+        let encoded: Vec<String> = encoded.collect();
+        Self {
+            text: format!("sqlite://{}?mode=rwc", encoded.concat()),
+            engine: Engine::Sqlite { file },
+        }
     }
 }
 
@@ -110,9 +120,11 @@ impl std::fmt::Display for DatabaseUrl {
         match &self.engine {
             Engine::Sqlite { file } => write!(f, "sqlite:{}", file.display()),
             Engine::Postgres => {
-                let place = self.text.rsplit_once('@').map_or(self.text.as_str(), |(_, at)| at);
-                let place = place.split(['?', '#']).next().unwrap_or_default();
-                write!(f, "postgres://{}", place.rsplit("//").next().unwrap_or_default())
+                // what follows `?` can hold a password, and one with an `@` in it
+                let place = self.text.split(['?', '#']).next().unwrap_or_default();
+                let place = place.split_once("//").map_or(place, |(_, place)| place);
+                let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
+                write!(f, "postgres://{place}")
             }
         }
     }
@@ -129,20 +141,47 @@ pub struct Store {
 }
 
 impl Store {
-    /// Connects, and brings the schema up to date.
+    /// Connects, and brings the schema up to date: for whoever sets up or serves.
     pub async fn open(url: &DatabaseUrl) -> Result<Self> {
+        if let Engine::Sqlite { file } = &url.engine {
+            create_private_file(file)?;
+        }
         let store = Self::connect(url).await?;
         store.migrate().await?;
         Ok(store)
     }
 
+    /// Connects to a database that was set up, and changes nothing about it: for whoever looks or
+    /// works beside a server. `None` where there is no database yet.
+    ///
+    /// # Errors
+    /// [`Error::Setup`] where the schema is older than this program.
+    pub async fn open_existing(url: &DatabaseUrl) -> Result<Option<Self>> {
+        if let Engine::Sqlite { file } = &url.engine
+            && !file.exists()
+        {
+            return Ok(None);
+        }
+        let store = Self::connect(url).await?;
+        let versions = "SELECT MAX(version) FROM _sqlx_migrations";
+        let found: Option<i64> = match sqlx::query_scalar(versions).fetch_one(&store.pool).await {
+            Ok(version) => version,
+            // a database without the table of migrations was never set up
+            Err(sqlx::Error::Database(_)) => return Ok(None),
+            Err(cause) => return Err(cause.into()),
+        };
+        let newest = MIGRATIONS.iter().map(|migration| migration.version).max();
+        if found < newest {
+            return Err(Error::Setup(format!(
+                "the schema of {url} is older than this program\n\
+                 hint: `tenmint serve` of this version brings it up to date"
+            )));
+        }
+        Ok(Some(store))
+    }
+
     async fn connect(url: &DatabaseUrl) -> Result<Self> {
         sqlx::any::install_default_drivers();
-        if let Engine::Sqlite { file } = &url.engine
-            && let Some(directory) = file.parent().filter(|parent| !parent.as_os_str().is_empty())
-        {
-            create_private_directory(directory)?;
-        }
         let set_up = url.engine.set_up();
         let pool = AnyPoolOptions::new()
             .max_connections(MAX_CONNECTIONS)
@@ -232,7 +271,8 @@ impl Engine {
     fn set_up(&self) -> &'static str {
         match self {
             Self::Sqlite { .. } => {
-                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+                // the page cache is the system's: a private one a connection is memory twice
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -256; \
                  PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 5000"
             }
             Self::Postgres => {
@@ -332,12 +372,32 @@ pub fn create_private_directory(directory: &Path) -> Result<()> {
         .map_err(|cause| Error::Setup(format!("cannot create `{}`: {cause}", directory.display())))
 }
 
+/// Creates a file that its owner alone can read, and its directory, unless it is there. SQLite gives
+/// the files beside a database the mode of the database.
+fn create_private_file(file: &Path) -> Result<()> {
+    if let Some(directory) = file.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        create_private_directory(directory)?;
+    }
+    private_file()
+        .open(file)
+        .map(drop)
+        .map_err(|cause| Error::Setup(format!("cannot open `{}`: {cause}", file.display())))
+}
+
+fn private_file() -> OpenOptions {
+    let mut options = File::options();
+    options.create(true).truncate(false).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
 /// Waits for the exclusive lock on a file beside the database.
 async fn lock_beside(database: PathBuf) -> Result<File> {
     let path = database.with_extension("lock");
     let shown = path.display().to_string();
     let lock = move || {
-        let file = File::options().create(true).truncate(false).write(true).open(path)?;
+        let file = private_file().open(path)?;
         file.lock()?;
         Ok::<File, std::io::Error>(file)
     };

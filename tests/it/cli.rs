@@ -233,6 +233,7 @@ fn a_bad_argument_names_the_field_and_the_fix_and_exits_2() {
         (&["-n", "x", "--scopes", "read:/a,chat"], "does not start with `/`"),
         (&["-n", "x", "--scopes", "chat", "--expires", "yesterday"], "`expires`"),
         (&["-n", "x", "--scopes", "chat", "--expires", "2020-01-01"], "an expiry lies ahead"),
+        (&["-n", "x", "--scopes", "chat", "--description", "a\u{1b}[31m"], "no controls"),
         (&["-n", "x", "--scopes", "chat", "--audience", "nonsense"], "`audiences`: `nonsense`"),
         (
             &["-n", "x", "--scopes", "chat", "--audience", "https://auth.example.com/x"],
@@ -316,6 +317,7 @@ fn before_init_every_command_says_what_to_do() {
         assert!(!output.status.success());
         let all = String::from_utf8_lossy(&output.stdout).into_owned() + &stderr(&output);
         assert!(all.contains("tenmint init"), "{arguments:?}: {all}");
+        assert!(!home.path().join("data").exists(), "{arguments:?} looks and creates nothing");
     }
 }
 
@@ -335,6 +337,38 @@ fn the_master_key_is_private_and_refused_when_others_can_read_it() {
         assert_eq!(output.status.code(), Some(1));
         assert!(stderr(&output).contains("chmod 600"), "{}", stderr(&output));
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_database_is_private_also_in_a_directory_that_is_not() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let home = Home::new();
+    let open = home.path().join("open to all [1]");
+    std::fs::create_dir(&open).unwrap();
+    std::fs::set_permissions(&open, PermissionsExt::from_mode(0o755)).unwrap();
+    let directory = ["--data-dir", "open to all [1]"];
+    home.json(&[&["init", "--issuer", "https://auth.example.com"][..], &directory].concat());
+    assert!(home.run(&[&["keys", "list"][..], &directory].concat()).status.success());
+    for entry in std::fs::read_dir(&open).unwrap() {
+        let entry = entry.unwrap();
+        let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{:?}", entry.file_name());
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_secret_that_could_not_be_shown_is_said_to_be_lost() {
+    let home = Home::new();
+    home.init("https://auth.example.com");
+    let mut command =
+        home.command(&["keys", "create", "-n", "x", "--scopes", "chat", "-o", "secret"]);
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = command.stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("tenmint keys revoke key_"), "{}", stderr(&output));
 }
 
 #[test]

@@ -112,6 +112,41 @@ on_both_engines! {
         assert_eq!(server.token(&key, "").await.outcome(), "200", "recovered without a restart");
     }
 
+    async fn a_clock_that_goes_back_undoes_no_revocation_and_stops_no_signing(server: Server) {
+        let (revoked, alive) = (server.api_key("chat").await, server.api_key("chat").await);
+        server.service.revoke_api_key(&revoked.id).await.unwrap();
+        server.clock.correct(-3_600_000);
+        server.follower.catch_up().await.unwrap();
+        assert_eq!(server.token(&revoked, "").await.description(), "the API key was revoked");
+        assert_eq!(server.token(&alive, "").await.outcome(), "200");
+        let shown = server.service.get_api_key(&revoked.id).await.unwrap();
+        assert_eq!(shown.status(server.clock.now()).as_str(), "revoked");
+    }
+
+    async fn a_node_that_is_far_behind_reads_everything_anew(server: Server) {
+        let store = Store::open(&server.database).await.unwrap();
+        let now = server.clock.now();
+        let mut write = store.begin().await.unwrap();
+        for number in 0..5_001_u32 {
+            let mut random = [0; 16];
+            random[..4].copy_from_slice(&number.to_be_bytes());
+            let id = tenmint::model::id::BotId::from_random(random);
+            write.touched(Subject::Bot(id), now).await.unwrap();
+        }
+        write.commit().await.unwrap();
+        let key = server.api_key("chat").await;
+        assert_eq!(server.token(&key, "").await.outcome(), "200");
+        let mut write = store.begin().await.unwrap();
+        let mut rounds = 1;
+        while changes::prune(&mut write, now + Duration::from_secs(1)).await.unwrap() {
+            rounds += 1;
+        }
+        assert!(rounds > 1, "pruned in parts");
+        write.commit().await.unwrap();
+        server.follower.catch_up().await.unwrap();
+        assert_eq!(server.token(&key, "").await.outcome(), "200");
+    }
+
     async fn a_write_without_the_database_is_said_to_have_failed(server: Server) {
         let key = server.api_key("chat").await;
         server.service.close().await;

@@ -112,6 +112,8 @@ fn the_password_of_a_database_is_never_printed() {
         "postgres://user:hunter2@db.example.com/tenmint",
         "postgresql://db/tenmint?password=hunter2",
         "postgres://user:hunter%402@db/t",
+        "postgres://db/t?user=u&password=a@hunter2",
+        "postgres://user:hunter@hunter2@db/t",
     ] {
         let url = DatabaseUrl::parse(text).unwrap();
         assert!(!format!("{url} {url:?}").contains("hunter"), "{url}");

@@ -78,7 +78,10 @@ fn read_authorization(value: &str) -> Result<(ClientCredential, Way), OAuthError
         let client = read_basic(rest).ok_or(OAuthError::invalid_client(Way::Basic))?;
         return Ok((client, Way::Basic));
     }
-    if scheme.eq_ignore_ascii_case("bearer") && !rest.is_empty() {
+    if scheme.eq_ignore_ascii_case("bearer") {
+        if rest.is_empty() {
+            return Err(OAuthError::invalid_client(Way::Bearer));
+        }
         let text = PlainSecret::new(rest.to_owned());
         return Ok((ClientCredential { client_id: None, texts: vec![text] }, Way::Bearer));
     }
