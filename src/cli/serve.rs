@@ -27,7 +27,7 @@ pub(super) struct ServeArgs {
 }
 
 pub(super) async fn run(config: Config, args: &ServeArgs, output: &Output) -> Result<ExitCode> {
-    start_log(args.dev);
+    start_log(args.dev)?;
     let cannot_listen =
         |cause| Error::Setup(format!("cannot listen on {}: {cause}", config.listen));
     let listener = TcpListener::bind(&config.listen).await.map_err(cannot_listen)?;
@@ -105,12 +105,15 @@ fn stop_signal() -> Result<impl Future<Output = ()>> {
 }
 
 /// One JSON object a line to stderr; plainer for a person who tries things out.
-fn start_log(dev: bool) {
-    let filter = EnvFilter::try_from_env("TENMINT_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+fn start_log(dev: bool) -> Result<()> {
+    let wanted = std::env::var("TENMINT_LOG").unwrap_or_else(|_| "info".to_owned());
+    let filter = EnvFilter::try_new(&wanted)
+        .map_err(|cause| Error::Setup(format!("`TENMINT_LOG` is no filter: {cause}")))?;
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if dev {
         log.with_ansi(false).compact().init();
     } else {
         log.json().flatten_event(true).init();
     }
+    Ok(())
 }

@@ -13,7 +13,9 @@ use crate::model::id::{AudienceId, OrgId, Slug};
 use crate::model::installation::{ApiKeyPrefix, Installation, Issuer, TokenLifetime};
 use crate::model::org::Org;
 use crate::model::secret::Pepper;
+use crate::model::time::Timestamp;
 use crate::service::api_keys::{NewApiKey, insert_api_key};
+use crate::service::audiences::check_not_ours;
 use crate::service::master_key::{MasterKey, Sealed};
 use crate::service::random;
 use crate::service::refresh::clock_offset;
@@ -127,12 +129,9 @@ impl NewInstallation {
             checked(&mut wrong, "token_lifetime", lifetime.ok_or("write 60 to 3600 seconds"));
         let scopes = checked(&mut wrong, "scopes", ask.scopes.parse());
         if let (Some(issuer), Some(audience)) = (&issuer, &audience)
-            && audience.is_within(issuer)
+            && let Err(cause) = check_not_ours(audience, issuer)
         {
-            wrong.push(InvalidField {
-                field: "audience",
-                message: "the issuer and what is below it are tenmint's own".to_owned(),
-            });
+            wrong.push(InvalidField { field: "audience", message: cause.to_owned() });
         }
         match (issuer, slug, audience, prefix, algorithm, lifetime, scopes) {
             (
@@ -166,29 +165,16 @@ impl NewInstallation {
             installation: self.installation,
         };
         let now = clock.now();
-        let keys = first_signing_keys(stored.installation.algorithm, master_key, now).await?;
+        let first_keys = first_signing_keys(stored.installation.algorithm, master_key, now).await?;
 
         let mut write = store.begin().await?;
         if !installation::insert(&mut write, &stored, now).await? {
             return Ok(None);
         }
-        for signing_key in &keys {
+        for signing_key in &first_keys {
             signing_keys::insert(&mut write, signing_key).await?;
         }
-        let org_id = OrgId::from_random(random()?);
-        let audience = Audience {
-            id: AudienceId::from_random(random()?),
-            org: org_id,
-            slug: self.slug.clone(),
-            uri: self.audience,
-        };
-        let org = Org {
-            id: org_id,
-            slug: self.slug,
-            default_audience: Some(audience.id),
-            bootstrapped_at: Some(now),
-            suspended_at: None,
-        };
+        let (org, audience) = first_org(self.slug, self.audience, now)?;
         orgs::insert(&mut write, &org, now).await?;
         audiences::insert(&mut write, &audience, now).await?;
         let prefix = &stored.installation.api_key_prefix;
@@ -207,6 +193,21 @@ impl NewInstallation {
         let installation = stored.installation;
         Ok(Some(CreatedInstallation { installation, org, audience, api_key }))
     }
+}
+
+/// An organization that is bootstrapped, and its default audience.
+fn first_org(slug: Slug, uri: AudienceUri, now: Timestamp) -> Result<(Org, Audience)> {
+    let id = OrgId::from_random(random()?);
+    let audience =
+        Audience { id: AudienceId::from_random(random()?), org: id, slug: slug.clone(), uri };
+    let org = Org {
+        id,
+        slug,
+        default_audience: Some(audience.id),
+        bootstrapped_at: Some(now),
+        suspended_at: None,
+    };
+    Ok((org, audience))
 }
 
 /// A parsed field, or a note of what is wrong with it.

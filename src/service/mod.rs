@@ -2,6 +2,7 @@
 //! these; none of them knows a face.
 
 pub mod api_keys;
+mod audiences;
 pub mod doctor;
 pub mod init;
 pub mod master_key;

@@ -13,7 +13,7 @@ use crate::store::row::{FIELD, LINE, Packed, Row};
 use crate::store::{Connection, Half, Write, is_taken};
 
 /// Rows that are read at once when all are read.
-const PAGE: i64 = 1_000;
+const PAGE: i64 = 250;
 
 /// Where a page of a list starts: behind this key, from new to old.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

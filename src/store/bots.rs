@@ -8,7 +8,7 @@ use crate::store::row::{FIELD, LINE, Packed, Row};
 use crate::store::{Connection, Half, Write};
 
 /// Rows that are read at once when all are read.
-const PAGE: i64 = 1_000;
+const PAGE: i64 = 250;
 
 /// Stores a new bot.
 pub async fn insert(write: &mut Write<'_>, bot: &Bot, now: Timestamp) -> Result<()> {

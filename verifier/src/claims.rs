@@ -30,7 +30,8 @@ pub struct Claims {
     pub aud: Vec<String>,
     /// The API key: `key_...`.
     pub client_id: String,
-    /// What the token allows.
+    /// What the token allows, in the organization of `org` alone: check it with
+    /// [`Token::require`](crate::Token::require).
     pub scope: ScopeSet,
     /// The organization: `org_...`.
     pub org: String,

@@ -79,6 +79,9 @@ impl ScopeSet {
 
     /// Whether one of the scopes allows this action on this resource.
     ///
+    /// No organization is asked for here. An API checks a token with
+    /// [`Token::require`](crate::Token::require), which does.
+    ///
     /// ```
     /// use tenmint_verifier::{Action, Resource, ScopeSet};
     /// let set: ScopeSet = "read:a/* write:a/b".parse()?;
