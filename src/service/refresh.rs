@@ -26,8 +26,10 @@ const POLL_EVERY: Duration = Duration::from_millis(250);
 const KEEP_CHANGES: Duration = Duration::from_hours(24);
 /// Polls between two prunings: an hour.
 const POLLS_PER_PRUNING: u64 = 4 * 3600;
-/// A poll that takes longer has failed.
-const POLL_TIMEOUT: Duration = Duration::from_secs(5);
+/// A poll that takes longer has failed; one that reads a million keys anew takes ten seconds or so.
+const POLL_TIMEOUT: Duration = Duration::from_secs(30);
+/// A write waits no longer than this for the index to follow it.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// More changes than this are slower to apply one by one than everything is to read anew.
 const MANY_CHANGES: usize = 5_000;
 /// An answer that took longer says too little about the time.
@@ -166,7 +168,7 @@ impl Follower {
     /// For a write that was stored: where the index cannot follow, nothing is issued until it can,
     /// rather than under rules that no longer hold.
     pub(crate) async fn catch_up_or_doubt(&self) {
-        if let Err(cause) = within(POLL_TIMEOUT, self.catch_up()).await {
+        if let Err(cause) = within(WRITE_TIMEOUT, self.catch_up()).await {
             tracing::error!(%cause, "a stored change cannot be read back: refusing until it can");
             self.mint.index().doubt();
         }
