@@ -115,5 +115,10 @@ fn start_log(dev: bool) -> Result<()> {
     } else {
         log.json().flatten_event(true).init();
     }
+    std::panic::set_hook(Box::new(|panic| {
+        // where it was, and not what it said: that can hold what a caller sent
+        let place = panic.location().map(ToString::to_string);
+        tracing::error!(place, "a bug: a task panicked");
+    }));
     Ok(())
 }

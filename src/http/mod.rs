@@ -144,3 +144,28 @@ fn json_answer(status: StatusCode, body: impl Into<Body>) -> Response<Body> {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+    use tower_service::Service;
+
+    use super::*;
+
+    async fn a_bug() -> Response<Body> {
+        panic!("a secret of the caller")
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_a_500_in_json_that_says_nothing_of_its_cause() {
+        let mut router = Router::<()>::new()
+            .route("/", get(a_bug))
+            .layer(CatchPanicLayer::custom(|_| panicked()));
+        let response = router.call(Request::new(Body::empty())).await.unwrap();
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(body["code"], "internal");
+        assert!(!body.to_string().contains("secret"));
+    }
+}
