@@ -1,5 +1,7 @@
 //! What the benches share: processes that are pinned to a core, and what they have used.
 
+#![allow(dead_code, reason = "each bench uses what it measures with")]
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -49,7 +51,6 @@ impl Drop for Pinned {
 }
 
 /// User and system time that this process has used.
-#[allow(dead_code, reason = "each bench uses what it measures with")]
 pub(crate) fn own_processor_time() -> Duration {
     processor_time("self")
 }
