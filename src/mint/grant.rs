@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use tenmint_verifier::{NewClaims, ScopeSet};
 
-use crate::mint::index::{ApiKeyEntry, AudienceEntry, AuthenticatedKey, BotEntry, Ending, State};
+use crate::mint::index::{
+    ApiKeyEntry, AudienceEntry, AuthenticatedKey, BotEntry, Ending, OrgEntry, State,
+};
 use crate::mint::slab::Place;
 use crate::mint::{Refused, TokenRequest};
 use crate::model::installation::{Issuer, TokenLifetime};
@@ -65,7 +67,7 @@ impl AdmittedKey<'_> {
         let state = &*self.key.state;
         let (api_key, bot) = self.key.parts()?;
         let org = state.org(api_key.org).ok_or(Refused::UnknownClient)?;
-        let audiences = Targets { state, api_key }.select(request)?;
+        let audiences = Targets { state, api_key, org }.select(request)?;
         let scope = grant_scope(api_key, bot, request.scope.as_deref())?;
         let issued_at = now.as_seconds();
         let ends = [api_key.expires, self.key.secret_ends].map(Ending::as_seconds);
@@ -119,6 +121,7 @@ impl Grant {
 struct Targets<'s> {
     state: &'s State,
     api_key: &'s ApiKeyEntry,
+    org: &'s OrgEntry,
 }
 
 impl Targets<'_> {
@@ -149,11 +152,10 @@ impl Targets<'_> {
 
     /// By URI, or by slug within the organization of the key.
     fn named(&self, name: &str) -> Result<Place, Refused> {
-        let org = self.state.org(self.api_key.org).ok_or(Refused::InvalidTarget)?;
         let place = self
             .state
             .audience_by_uri(name)
-            .or_else(|| self.state.audience_by_slug(org.id, name))
+            .or_else(|| self.state.audience_by_slug(self.org.id, name))
             .ok_or(Refused::InvalidTarget)?;
         self.check(place)?;
         Ok(place)
@@ -164,8 +166,8 @@ impl Targets<'_> {
         if let Some(first) = self.api_key.audiences.first() {
             return Ok(*first);
         }
-        let org = self.state.org(self.api_key.org).ok_or(Refused::NoTarget)?;
-        org.default_audience
+        self.org
+            .default_audience
             .as_ref()
             .and_then(|id| self.state.audience_by_id(id))
             .ok_or(Refused::NoTarget)
@@ -173,8 +175,7 @@ impl Targets<'_> {
 
     /// A key may ask for its audiences, or for all of its organization where it names none.
     fn check(&self, place: Place) -> Result<(), Refused> {
-        let org = self.state.org(self.api_key.org).ok_or(Refused::InvalidTarget)?;
-        let ours = self.entry(place)?.org == org.id;
+        let ours = self.entry(place)?.org == self.org.id;
         let named = &self.api_key.audiences;
         if ours && (named.is_empty() || named.contains(&place)) {
             Ok(())

@@ -68,6 +68,7 @@ pub(super) struct State {
     orgs: Slab<OrgId, OrgEntry>,
     audiences: Slab<AudienceId, AudienceEntry>,
     audiences_by_uri: HashMap<Arc<str>, Place>,
+    audiences_by_slug: HashMap<OrgId, HashMap<Box<str>, Place>>,
     /// Each text of scopes once: most keys of an installation have the same few.
     scope_texts: HashSet<Arc<str>>,
 }
@@ -107,7 +108,6 @@ pub(super) struct OrgEntry {
 #[derive(Debug)]
 pub(super) struct AudienceEntry {
     pub(super) org: OrgId,
-    pub(super) slug: Box<str>,
     pub(super) uri: Arc<str>,
 }
 
@@ -313,8 +313,7 @@ impl State {
 
     /// An audience of an organization by its slug.
     pub(super) fn audience_by_slug(&self, org: OrgId, slug: &str) -> Option<Place> {
-        let is_it = |entry: &AudienceEntry| entry.org == org && &*entry.slug == slug;
-        self.audiences.find(self.audiences.ids_where(is_it).first()?)
+        self.audiences_by_slug.get(&org)?.get(slug).copied()
     }
 
     fn put(&mut self, change: Change) {
@@ -340,10 +339,11 @@ impl State {
 
     fn put_audience(&mut self, audience: &Audience) -> Option<()> {
         let uri: Arc<str> = audience.uri.as_str().into();
-        let slug = audience.slug.as_str().into();
-        let entry = AudienceEntry { org: audience.org, slug, uri: uri.clone() };
+        let entry = AudienceEntry { org: audience.org, uri: uri.clone() };
         let place = self.audiences.put(&audience.id, entry)?;
         self.audiences_by_uri.insert(uri, place);
+        let slug = audience.slug.as_str().into();
+        self.audiences_by_slug.entry(audience.org).or_default().insert(slug, place);
         Some(())
     }
 
