@@ -46,6 +46,12 @@ impl Service {
     /// another one.
     pub async fn open(database: &DatabaseUrl, keys_dir: &Path, clock: Clock) -> Result<Self> {
         let store = Store::open_existing(database).await?.ok_or_else(|| not_set_up(database))?;
+        if !store.is_up_to_date().await? {
+            return Err(Error::Setup(format!(
+                "the schema of {database} is older than this program\n\
+                 hint: `tenmint serve` of this version brings it up to date"
+            )));
+        }
         Self::on(store, database, keys_dir, clock).await
     }
 
@@ -58,14 +64,9 @@ impl Service {
         keys_dir: &Path,
         clock: Clock,
     ) -> Result<Self> {
-        match Store::open_existing(database).await {
-            Ok(Some(store)) => store.close().await,
-            Ok(None) => return Err(not_set_up(database)),
-            // the schema is old, which is about to change
-            Err(Error::Setup(_)) => {}
-            Err(cause) => return Err(cause),
-        }
-        Self::on(Store::open(database).await?, database, keys_dir, clock).await
+        let store = Store::open_existing(database).await?.ok_or_else(|| not_set_up(database))?;
+        store.migrate().await?;
+        Self::on(store, database, keys_dir, clock).await
     }
 
     async fn on(

@@ -151,11 +151,8 @@ impl Store {
         Ok(store)
     }
 
-    /// Connects to a database that was set up, and changes nothing about it: for whoever looks or
-    /// works beside a server. `None` where there is no database yet.
-    ///
-    /// # Errors
-    /// [`Error::Setup`] where the schema is older than this program.
+    /// Connects to a database that was set up, and changes nothing about it. `None` where there is
+    /// no database yet.
     pub async fn open_existing(url: &DatabaseUrl) -> Result<Option<Self>> {
         if let Engine::Sqlite { file } = &url.engine
             && !file.exists()
@@ -163,21 +160,23 @@ impl Store {
             return Ok(None);
         }
         let store = Self::connect(url).await?;
-        let versions = "SELECT MAX(version) FROM _sqlx_migrations";
-        let found: Option<i64> = match sqlx::query_scalar(versions).fetch_one(&store.pool).await {
-            Ok(version) => version,
+        match store.schema_version().await {
+            Ok(_) => Ok(Some(store)),
             // a database without the table of migrations was never set up
-            Err(sqlx::Error::Database(_)) => return Ok(None),
-            Err(cause) => return Err(cause.into()),
-        };
-        let newest = MIGRATIONS.iter().map(|migration| migration.version).max();
-        if found < newest {
-            return Err(Error::Setup(format!(
-                "the schema of {url} is older than this program\n\
-                 hint: `tenmint serve` of this version brings it up to date"
-            )));
+            Err(sqlx::Error::Database(_)) => Ok(None),
+            Err(cause) => Err(cause.into()),
         }
-        Ok(Some(store))
+    }
+
+    /// Whether the schema is at least the one of this program.
+    pub async fn is_up_to_date(&self) -> Result<bool> {
+        let newest = MIGRATIONS.iter().map(|migration| migration.version).max();
+        Ok(self.schema_version().await? >= newest)
+    }
+
+    async fn schema_version(&self) -> sqlx::Result<Option<i64>> {
+        let newest = "SELECT MAX(version) FROM _sqlx_migrations";
+        sqlx::query_scalar(newest).fetch_one(&self.pool).await
     }
 
     async fn connect(url: &DatabaseUrl) -> Result<Self> {
@@ -194,9 +193,11 @@ impl Store {
         Ok(Self { pool, engine: url.engine.clone(), turn: Mutex::new(()) })
     }
 
+    /// Brings the schema up to date.
+    ///
     /// Several processes may start at once: SQLite's wait at a file lock beside the database,
     /// PostgreSQL's at its advisory lock, which sqlx takes.
-    async fn migrate(&self) -> Result<()> {
+    pub async fn migrate(&self) -> Result<()> {
         let _lock = match &self.engine {
             Engine::Sqlite { file } => Some(lock_beside(file.clone()).await?),
             Engine::Postgres => {
