@@ -4,13 +4,10 @@ use std::path::Path;
 
 use crate::clock::{Clock, system_time};
 use crate::error::Result;
-use crate::model::signing_key::SigningKeyState;
 use crate::service::Service;
-use crate::service::signing_keys::signer_of;
+use crate::service::refresh::NOTABLE_CLOCK_OFFSET_MS;
+use crate::service::signing_keys::{signer_of, signing_key_of};
 use crate::store::{DatabaseUrl, orgs, signing_keys};
-
-/// A clock this far off the database's is wrong: most verifiers refuse a token two seconds ahead.
-const NOTABLE_CLOCK_OFFSET_MS: u64 = 2_000;
 
 /// One thing that was looked at.
 #[derive(Debug)]
@@ -77,8 +74,7 @@ impl Service {
         let now = self.clock.now();
         let all = signing_keys::list(&mut *self.store.read().await?).await?;
         signer_of(&all, &self.master_key, now)?;
-        let signing = all.iter().find(|key| key.state(now) == SigningKeyState::Signing);
-        Ok(match signing {
+        Ok(match signing_key_of(&all, now) {
             Some(key) => {
                 Finding::good("signing keys", format!("{} signs with {}", key.kid, key.algorithm))
             }

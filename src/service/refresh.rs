@@ -35,7 +35,7 @@ const MANY_CHANGES: usize = 5_000;
 /// An answer that took longer says too little about the time.
 const SLOW_ANSWER: Duration = Duration::from_millis(500);
 /// A clock that is so far off the database's deserves a warning.
-const NOTABLE_CLOCK_OFFSET_MS: u64 = 2_000;
+pub(crate) const NOTABLE_CLOCK_OFFSET_MS: u64 = 2_000;
 
 /// What keeps the index of a mint up to a database.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ impl Follower {
             }
             out_of_reach = result.is_err();
             if poll.is_multiple_of(POLLS_PER_PRUNING)
-                && let Err(cause) = self.prune().await
+                && let Err(cause) = within(POLL_TIMEOUT, self.prune()).await
             {
                 tracing::warn!(%cause, "old changes cannot be pruned");
             }

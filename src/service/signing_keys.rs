@@ -83,7 +83,7 @@ pub(crate) fn signer_of(
 
 /// Where no key has come to its moment, the next one signs before it: a clock that went back must
 /// not leave an installation without a signer.
-fn signing_key_of(stored: &[SigningKey], now: Timestamp) -> Option<&SigningKey> {
+pub(crate) fn signing_key_of(stored: &[SigningKey], now: Timestamp) -> Option<&SigningKey> {
     let in_state = |state| stored.iter().filter(move |key| key.state(now) == state);
     in_state(SigningKeyState::Signing).max_by_key(|signing_key| signing_key.signing_at).or_else(
         || {
