@@ -119,6 +119,86 @@ impl ScopeSet {
         narrow.iter().position(|scope| !self.covers_view(scope))
     }
 
+    /// Parses a set of any length, such as the union of all that somebody holds. Each scope is
+    /// checked as ever.
+    ///
+    /// What a caller or a token says is parsed with [`ScopeSet::from_str`], which has limits. What
+    /// [`ScopeSet::union`] and [`ScopeSet::from_scopes`] make of parsed scopes parses back here.
+    ///
+    /// # Errors
+    /// No scope, one that is not canonical, or other spaces than one between two.
+    ///
+    /// ```
+    /// use tenmint_verifier::ScopeSet;
+    /// let stored = ["chat"; 100].join(" ");
+    /// assert!(stored.parse::<ScopeSet>().is_err());
+    /// assert_eq!(ScopeSet::parse_any_length(&stored)?.iter().count(), 100);
+    /// # Ok::<(), tenmint_verifier::SyntaxError>(())
+    /// ```
+    pub fn parse_any_length(text: &str) -> Result<ScopeSet, SyntaxError> {
+        // places are counted in 32 bits
+        if u32::try_from(text.len()).is_err() {
+            return Err(SyntaxError::new("scopes have at most 4 GiB"));
+        }
+        if text.is_empty() {
+            return Err(SyntaxError::new("an empty list of scopes is refused: leave it out"));
+        }
+        let mut spans = Vec::with_capacity(text.bytes().filter(|byte| *byte == b' ').count() + 1);
+        let mut start = 0_u32;
+        for scope in text.split(' ') {
+            if scope.is_empty() {
+                return Err(SyntaxError::new("scopes are separated by exactly one space"));
+            }
+            let action_end = start + u32::from(check_scope(scope)?);
+            let end = start + span_length(scope);
+            spans.push(Span { start, action_end, end });
+            start = end.saturating_add(1);
+        }
+        Ok(Self { text: text.into(), spans: spans.into() })
+    }
+
+    /// The union of these scopes, covered ones dropped; none for no scopes.
+    ///
+    /// The result may be longer than what [`ScopeSet::from_str`] takes. Each scope is held against
+    /// each that is kept, so the time grows with the square of a long list.
+    ///
+    /// ```
+    /// use tenmint_verifier::ScopeSet;
+    /// let scopes = ["read:a/b".parse()?, "chat".parse()?, "read:a/*".parse()?];
+    /// assert_eq!(ScopeSet::from_scopes(scopes).unwrap().as_str(), "chat read:a/*");
+    /// assert!(ScopeSet::from_scopes([]).is_none());
+    /// # Ok::<(), tenmint_verifier::SyntaxError>(())
+    /// ```
+    pub fn from_scopes(scopes: impl IntoIterator<Item = Scope>) -> Option<ScopeSet> {
+        let mut kept: Vec<Scope> = Vec::new();
+        for scope in scopes {
+            // a scope stays unless one that is kept covers it, and drops those it covers itself
+            if kept.iter().any(|wide| wide.covers(&scope)) {
+                continue;
+            }
+            kept.retain(|narrow| !scope.covers(narrow));
+            kept.push(scope);
+        }
+        kept.into_iter().collect::<Joined>().into_set()
+    }
+
+    /// What one set or the other allows, and nothing more; covered scopes dropped.
+    ///
+    /// The result may be longer than what [`ScopeSet::from_str`] takes.
+    ///
+    /// ```
+    /// use tenmint_verifier::ScopeSet;
+    /// let role: ScopeSet = "read:projects/* chat".parse()?;
+    /// let grant: ScopeSet = "read:projects/alpha write:projects/alpha".parse()?;
+    /// assert_eq!(role.union(&grant).as_str(), "read:projects/* chat write:projects/alpha");
+    /// # Ok::<(), tenmint_verifier::SyntaxError>(())
+    /// ```
+    #[must_use]
+    pub fn union(&self, other: &ScopeSet) -> ScopeSet {
+        let both = self.iter().chain(other.iter()).map(ScopeView::to_scope);
+        Self::from_scopes(both).unwrap_or_else(|| self.clone())
+    }
+
     /// What both sets allow: each pair of scopes intersected, covered ones dropped.
     ///
     /// The result may be longer than what [`ScopeSet::from_str`] takes; who prints it into a token
@@ -133,7 +213,7 @@ impl ScopeSet {
     /// ```
     pub fn intersect(&self, other: &ScopeSet) -> Option<ScopeSet> {
         let pairs = self.iter().flat_map(|a| other.iter().map(move |b| (a, b)));
-        Self::from_uncovered(pairs.filter_map(|(a, b)| {
+        Self::from_scopes(pairs.filter_map(|(a, b)| {
             // where one covers the other, the narrow one stays as it was written
             if b.covers(a) {
                 return Some(a.to_scope());
@@ -160,20 +240,7 @@ impl ScopeSet {
     /// ```
     #[must_use]
     pub fn without_covered(&self) -> ScopeSet {
-        Self::from_uncovered(self.iter().map(ScopeView::to_scope)).unwrap_or_else(|| self.clone())
-    }
-
-    /// Keeps a scope unless one that is kept covers it; drops those it covers itself.
-    fn from_uncovered(scopes: impl Iterator<Item = Scope>) -> Option<ScopeSet> {
-        let mut kept: Vec<Scope> = Vec::new();
-        for scope in scopes {
-            if kept.iter().any(|wide| wide.covers(&scope)) {
-                continue;
-            }
-            kept.retain(|narrow| !scope.covers(narrow));
-            kept.push(scope);
-        }
-        kept.into_iter().collect::<Joined>().into_set()
+        Self::from_scopes(self.iter().map(ScopeView::to_scope)).unwrap_or_else(|| self.clone())
     }
 
     fn covers_view(&self, narrow: ScopeView<'_>) -> bool {
@@ -208,24 +275,11 @@ impl FromStr for ScopeSet {
         if text.len() > MAX_SET_BYTES {
             return Err(SyntaxError::new(format!("scopes have at most {MAX_SET_BYTES} bytes")));
         }
-        if text.is_empty() {
-            return Err(SyntaxError::new("an empty list of scopes is refused: leave it out"));
-        }
-        let mut spans = Vec::with_capacity(text.bytes().filter(|byte| *byte == b' ').count() + 1);
-        let mut start = 0_u32;
-        for scope in text.split(' ') {
-            if scope.is_empty() {
-                return Err(SyntaxError::new("scopes are separated by exactly one space"));
-            }
-            let action_end = start + u32::from(check_scope(scope)?);
-            let end = start + span_length(scope);
-            spans.push(Span { start, action_end, end });
-            start = end + 1;
-        }
-        if spans.len() > MAX_SCOPES {
+        let set = Self::parse_any_length(text)?;
+        if set.spans.len() > MAX_SCOPES {
             return Err(SyntaxError::new(format!("a list has at most {MAX_SCOPES} scopes")));
         }
-        Ok(Self { text: text.into(), spans: spans.into() })
+        Ok(set)
     }
 }
 
@@ -273,19 +327,23 @@ impl FromIterator<Scope> for Joined {
     fn from_iter<I: IntoIterator<Item = Scope>>(scopes: I) -> Self {
         let mut joined = Self::default();
         for scope in scopes {
-            if !joined.text.is_empty() {
+            let start = joined.text.len() + usize::from(!joined.text.is_empty());
+            let end = start + scope.as_str().len();
+            let (Ok(start), Ok(end)) = (u32::try_from(start), u32::try_from(end)) else {
+                // what lies beyond 4 GiB is not granted, and no filter is cut in two
+                break;
+            };
+            if start > 0 {
                 joined.text.push(' ');
             }
-            let start = span_length(&joined.text);
             joined.text.push_str(scope.as_str());
-            let action_end = start + scope.action_end();
-            joined.spans.push(Span { start, action_end, end: span_length(&joined.text) });
+            joined.spans.push(Span { start, action_end: start + scope.action_end(), end });
         }
         joined
     }
 }
 
-/// A set is at most 64 x 64 filters of 1 KiB, far below 4 GiB.
+/// The length of a text that is known to be below 4 GiB, or the end of all that can be.
 fn span_length(text: &str) -> u32 {
     u32::try_from(text.len()).unwrap_or(u32::MAX)
 }

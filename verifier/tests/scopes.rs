@@ -187,6 +187,54 @@ fn sets_with_actions_cover_and_intersect_as_sets_of_actions_and_resources() {
 }
 
 #[test]
+fn a_union_of_two_sets_allows_exactly_what_one_or_the_other_does() {
+    let filters = filters(2);
+    let resources = resources(3);
+    let bits: Vec<Bits> = filters.iter().map(|text| meaning(text, &resources)).collect();
+    let exact: Vec<Resource> = resources.iter().map(|r| Resource::new(r).unwrap()).collect();
+    let pairs = combinations(filters.len(), 2);
+    let text = |pair: &[usize]| format!("read:{} read:{}", filters[pair[0]], filters[pair[1]]);
+    for (a, b) in pairs.iter().flat_map(|a| pairs.iter().map(move |b| (a, b))) {
+        let union = set(&text(a)).union(&set(&text(b)));
+        for (at, resource) in exact.iter().enumerate() {
+            let expected = a.iter().chain(b).any(|member| bits[*member][at]);
+            assert_eq!(union.matches(&Action::Read, resource), expected, "{union}: {resource}");
+            assert!(!union.matches(&Action::Write, resource), "{union}");
+        }
+    }
+}
+
+#[test]
+fn a_union_keeps_actions_apart_and_drops_what_another_scope_covers() {
+    for (a, b, both) in [
+        ("read:a", "write:a", "read:a write:a"),
+        ("read:a/b chat", "read:a/*", "chat read:a/*"),
+        ("*:a/*", "read:a/b chat:a/?", "*:a/*"),
+        ("read:a/?", "read:a/*", "read:a/*"),
+        ("chat", "chat:*", "chat"),
+    ] {
+        assert_eq!(set(a).union(&set(b)).as_str(), both);
+    }
+}
+
+#[test]
+fn a_set_of_any_length_parses_back_and_each_of_its_scopes_is_checked() {
+    let many = (0..500).map(|number| scope(&format!("read:projects/{number}")));
+    let made = ScopeSet::from_scopes(many).unwrap();
+    assert!(made.as_str().parse::<ScopeSet>().is_err(), "a caller may not write so many");
+    assert_eq!(ScopeSet::parse_any_length(made.as_str()).unwrap(), made);
+    assert!(made.covers(&scope("read:projects/499")) && !made.covers(&scope("read:projects/500")));
+    for tail in [" ", "  chat", " read", " read:a/../b", " read:/a", " READ:a", "\tchat"] {
+        let text = format!("{made}{tail}");
+        assert!(ScopeSet::parse_any_length(&text).is_err(), "{tail:?}");
+    }
+    for text in ["", " ", " chat"] {
+        assert!(ScopeSet::parse_any_length(text).is_err(), "{text:?}");
+    }
+    assert!(ScopeSet::from_scopes([]).is_none());
+}
+
+#[test]
 fn a_prefix_of_bytes_never_matches() {
     for (wide, narrow) in [
         ("projects/alpha", "projects/alphabet"),
@@ -361,6 +409,18 @@ proptest! {
         } else {
             prop_assert!(b.intersect(&a).is_none());
         }
+    }
+
+    #[test]
+    fn a_union_covers_both_sides_and_holds_no_scope_of_neither(a in any_set(), b in any_set()) {
+        let (a, b) = (set(&a), set(&b));
+        let union = a.union(&b);
+        prop_assert!(union.first_uncovered(&a).is_none() && union.first_uncovered(&b).is_none());
+        prop_assert!(union.iter().all(|scope| a.iter().chain(b.iter()).any(|own| own == scope)));
+        let other = b.union(&a);
+        prop_assert!(other.first_uncovered(&union).is_none() && union.first_uncovered(&other).is_none());
+        prop_assert_eq!(union.without_covered(), union.clone(), "nothing is left to drop");
+        prop_assert_eq!(ScopeSet::parse_any_length(union.as_str()).unwrap(), union);
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub(crate) fn check(data: &[u8]) {
         assert_eq!(covered, covers(&a, &narrow, &universe), "{a} covers {narrow}");
     }
     check_intersection(&a, &b, &universe);
+    check_union(&a, &b, &universe);
 }
 
 fn parse(text: &str) -> Option<ScopeSet> {
@@ -49,6 +50,16 @@ fn check_intersection(a: &ScopeSet, b: &ScopeSet, universe: &Universe) {
         let exact = Resource::new(&resource).unwrap();
         assert_eq!(a.matches(&action, &exact), allows(a, &action, &resource));
     }
+}
+
+fn check_union(a: &ScopeSet, b: &ScopeSet, universe: &Universe) {
+    let either = a.union(b);
+    for (action, resource) in universe.questions() {
+        let expected = allows(a, &action, &resource) || allows(b, &action, &resource);
+        let told = allows(&either, &action, &resource);
+        assert_eq!(told, expected, "{a} or {b} make {either}: {action} {resource:?}");
+    }
+    assert_eq!(ScopeSet::parse_any_length(either.as_str()).unwrap(), either);
 }
 
 /// The grammar of the contract, section 3, word by word.
