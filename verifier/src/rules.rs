@@ -4,6 +4,7 @@
 //! signature, and only then what the claims say (RFC 8725).
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use base64::Engine;
@@ -183,14 +184,16 @@ impl<'h> Members<'h> for RawHeader<'h> {
 }
 
 /// Seconds since 1970, from wherever the verifier was told.
-#[derive(Clone, Copy)]
-pub(crate) struct Clock(fn() -> u64);
+#[derive(Clone)]
+pub(crate) struct Clock(Arc<dyn Fn() -> u64 + Send + Sync>);
 
 impl Clock {
-    pub(crate) const SYSTEM: Self = Self(system_seconds);
+    pub(crate) fn system() -> Self {
+        Self::new(system_seconds)
+    }
 
-    pub(crate) fn new(seconds: fn() -> u64) -> Self {
-        Self(seconds)
+    pub(crate) fn new(seconds: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self(Arc::new(seconds))
     }
 }
 

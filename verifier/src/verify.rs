@@ -61,7 +61,7 @@ impl Verifier {
                 algorithms: Algorithm::ALL.to_vec(),
                 leeway: LEEWAY.as_secs(),
                 accepts_typ_jwt: false,
-                clock: Clock::SYSTEM,
+                clock: Clock::system(),
             },
             #[cfg(feature = "remote")]
             serve_stale: SERVE_STALE,
@@ -123,6 +123,24 @@ impl Verifier {
             return verified;
         }
         self.verify_held(token)
+    }
+
+    /// A verifier of the same rules with these keys instead, for who is told when keys change. It
+    /// cannot fail, since the rules have been checked, and copies no more than they are.
+    ///
+    /// ```
+    /// # use tenmint_verifier::{JwkSet, Verifier};
+    /// # let keys = JwkSet::parse(br#"{"keys": []}"#).unwrap();
+    /// # let verifier = Verifier::builder("https://auth.example.com")
+    /// #     .audience("https://api.example.com").with_keys(keys).unwrap();
+    /// let rotated = JwkSet::parse(br#"{"keys": []}"#)?;
+    /// let verifier = verifier.with_keys(rotated);
+    /// # Ok::<(), tenmint_verifier::JwkSetError>(())
+    /// ```
+    #[must_use]
+    pub fn with_keys(&self, keys: JwkSet) -> Self {
+        let rules = self.inner.rules.clone();
+        Self { inner: Arc::new(Inner { rules, keys: Keys::Given(keys) }) }
     }
 
     #[cfg(feature = "remote")]
@@ -215,14 +233,21 @@ impl VerifierBuilder {
         self
     }
 
-    /// Reads the time, in seconds since 1970, from this function: for tests.
+    /// Reads the time, in seconds since 1970, from this function: for tests, and for who has a
+    /// better clock than that of the machine. It is asked once a token and must not wait.
     ///
     /// ```
-    /// # use tenmint_verifier::Verifier;
-    /// let builder = Verifier::builder("https://auth.example.com").clock(|| 1_800_000_000);
+    /// use std::sync::Arc;
+    /// use std::sync::atomic::{AtomicU64, Ordering};
+    /// use tenmint_verifier::Verifier;
+    ///
+    /// let seconds = Arc::new(AtomicU64::new(1_800_000_000));
+    /// let wound = seconds.clone();
+    /// let builder = Verifier::builder("https://auth.example.com")
+    ///     .clock(move || wound.load(Ordering::Relaxed));
     /// ```
     #[must_use]
-    pub fn clock(mut self, seconds: fn() -> u64) -> Self {
+    pub fn clock(mut self, seconds: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
         self.rules.clock = Clock::new(seconds);
         self
     }

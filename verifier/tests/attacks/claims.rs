@@ -5,6 +5,7 @@
     reason = "a test that cannot go on says so"
 )]
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::json;
@@ -119,15 +120,16 @@ fn the_leeway_can_be_none() {
 
 #[test]
 fn a_token_that_was_good_is_refused_once_it_has_expired() {
-    static SECONDS: AtomicU64 = AtomicU64::new(NOW);
+    let seconds = Arc::new(AtomicU64::new(NOW));
+    let wound = seconds.clone();
     let forge = Forge::new();
     let verifier = Verifier::builder(ISSUER)
         .audience(AUDIENCE)
-        .clock(|| SECONDS.load(Ordering::Relaxed))
+        .clock(move || wound.load(Ordering::Relaxed))
         .with_keys(JwkSet::parse(forge.jwks().to_string().as_bytes()).unwrap())
         .unwrap();
     let text = forge.sign(header(), claims());
     assert!(verifier.verify_held(&text).is_ok());
-    SECONDS.store(NOW + 610, Ordering::Relaxed);
+    seconds.store(NOW + 610, Ordering::Relaxed);
     assert_eq!(verifier.verify_held(&text), refused(InvalidToken::Expired));
 }

@@ -82,6 +82,19 @@ fn a_document_that_is_no_set_is_no_set() {
     }
 }
 
+#[test]
+fn keys_can_change_under_the_same_rules() {
+    let (old, new) = (Forge::new(), Forge::new());
+    let first = old.verifier();
+    let second = first.with_keys(JwkSet::parse(new.jwks().to_string().as_bytes()).unwrap());
+    let [old, new] = [old, new].map(|forge| forge.sign(header(), claims()));
+    assert!(first.verify_held(&old).is_ok() && second.verify_held(&new).is_ok());
+    assert_eq!(first.verify_held(&new), refused(InvalidToken::BadSignature));
+    assert_eq!(second.verify_held(&old), refused(InvalidToken::BadSignature));
+    let emptied = second.with_keys(JwkSet::default());
+    assert_eq!(emptied.verify_held(&new), refused(InvalidToken::UnknownKey));
+}
+
 fn skipped(jwk: &Value) -> usize {
     JwkSet::parse(json!({"keys": [jwk]}).to_string().as_bytes()).unwrap().skipped()
 }
