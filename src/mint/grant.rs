@@ -113,6 +113,9 @@ impl Grant {
             exp: self.expires_at,
             jti: token_id,
             rev: self.revision,
+            space: None,
+            net: None,
+            quota: None,
         })
     }
 }

@@ -4,7 +4,9 @@ use serde::de::MapAccess;
 use serde::{Serialize, Serializer};
 
 use crate::error::InvalidToken;
-use crate::json::{self, Members};
+use crate::json::{self, Members, Strict};
+use crate::net::{Net, RawNet};
+use crate::quota::{Quota, RawQuota};
 use crate::scope_set::ScopeSet;
 
 /// The claims of a verified token, each under its registered name.
@@ -43,12 +45,22 @@ pub struct Claims {
     pub jti: String,
     /// The revision of the installation under which the token was issued.
     pub rev: u64,
+    /// The space the key belongs to, if it belongs to one: `spc_...`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub space: Option<String>,
+    /// From where the key may be used, if not from everywhere. Verifying does not enforce it: ask
+    /// [`Net::allows`] with the address of the caller.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub net: Option<Net>,
+    /// The quota of the key, if it has one. Verifying counts nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quota: Option<Quota>,
 }
 
-/// The claims that an issuer signs. What [`Claims`] reads, this writes.
+/// The claims that an issuer signs. What [`Claims`] reads, this writes, and leaves out what is none.
 ///
 /// ```
-/// use tenmint_verifier::NewClaims;
+/// use tenmint_verifier::{NewClaims, Quota};
 /// let scope = "read:a/*".parse()?;
 /// let claims = NewClaims {
 ///     iss: "https://auth.example.com",
@@ -61,8 +73,13 @@ pub struct Claims {
 ///     exp: 601,
 ///     jti: "0",
 ///     rev: 1,
+///     space: None,
+///     net: None,
+///     quota: Quota::new(100, 60),
 /// };
-/// assert!(serde_json::to_string(&claims).unwrap().contains(r#""aud":"https://api.example.com""#));
+/// let text = serde_json::to_string(&claims).unwrap();
+/// assert!(text.contains(r#""aud":"https://api.example.com""#));
+/// assert!(text.ends_with(r#""rev":1,"quota":{"limit":100,"window":60}}"#));
 /// # Ok::<(), tenmint_verifier::SyntaxError>(())
 /// ```
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -79,6 +96,12 @@ pub struct NewClaims<'a> {
     pub exp: u64,
     pub jti: &'a str,
     pub rev: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub space: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub net: Option<&'a Net>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quota: Option<Quota>,
 }
 
 /// A lone audience is a string and several are an array: RFC 7519, section 4.1.3.
@@ -102,6 +125,9 @@ pub(crate) struct RawClaims {
     exp: Option<u64>,
     jti: Option<String>,
     rev: Option<u64>,
+    space: Option<String>,
+    net: Option<RawNet>,
+    quota: Option<RawQuota>,
     pub(crate) nbf: Option<u64>,
 }
 
@@ -120,7 +146,8 @@ impl RawClaims {
         })
     }
 
-    /// Every claim of an access token, or none: RFC 9068, section 2.2.
+    /// Every claim of an access token, or none: RFC 9068, section 2.2. A claim that restricts may be
+    /// absent, but one that is there and cannot be read is never passed over.
     pub(crate) fn require(self) -> Result<Claims, InvalidToken> {
         let text = |claim: Option<String>| {
             claim.filter(|text| !text.is_empty()).ok_or(InvalidToken::BadClaims)
@@ -141,6 +168,9 @@ impl RawClaims {
             exp: self.exp.ok_or(InvalidToken::BadClaims)?,
             jti: text(self.jti)?,
             rev: self.rev.ok_or(InvalidToken::BadClaims)?,
+            space: self.space.map(|space| text(Some(space))).transpose()?,
+            net: self.net.map(RawNet::require).transpose()?,
+            quota: self.quota.map(RawQuota::require).transpose()?,
         })
     }
 }
@@ -158,6 +188,9 @@ impl<'de> Members<'de> for RawClaims {
             "exp" => self.exp = Some(map.next_value()?),
             "jti" => self.jti = Some(map.next_value()?),
             "rev" => self.rev = Some(map.next_value()?),
+            "space" => self.space = Some(map.next_value()?),
+            "net" => self.net = Some(map.next_value::<Strict<_>>()?.0),
+            "quota" => self.quota = Some(map.next_value::<Strict<_>>()?.0),
             "nbf" => self.nbf = Some(map.next_value()?),
             _ => json::skip(map)?,
         }

@@ -6,7 +6,7 @@ use std::fmt;
 
 use crate::scope::Scope;
 
-/// A text that is no canonical scope, filter or resource. Its message names the fix.
+/// A text that is no canonical scope, filter, resource or address range. Its message names the fix.
 ///
 /// ```
 /// use tenmint_verifier::ResourceFilter;
@@ -31,6 +31,11 @@ impl fmt::Display for SyntaxError {
 }
 
 impl std::error::Error for SyntaxError {}
+
+/// The start of a caller's text, short enough for a message.
+pub(crate) fn shown(text: &str) -> String {
+    text.chars().take(64).flat_map(char::escape_debug).collect()
+}
 
 /// A verifier that cannot be built as asked.
 ///

@@ -29,6 +29,8 @@ mod error;
 mod filter;
 mod json;
 mod jwks;
+mod net;
+mod quota;
 #[cfg(feature = "remote")]
 mod remote;
 mod resource;
@@ -45,6 +47,8 @@ pub use claims::{Claims, NewClaims};
 pub use error::{BuildError, InvalidToken, SyntaxError, VerifyError};
 pub use filter::ResourceFilter;
 pub use jwks::{Algorithm, JwkSet, JwkSetError};
+pub use net::{IpRange, Net};
+pub use quota::Quota;
 pub use resource::Resource;
 pub use scope::{Action, ActionName, Scope, ScopeView};
 pub use scope_set::ScopeSet;

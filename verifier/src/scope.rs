@@ -7,7 +7,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
-use crate::error::SyntaxError;
+use crate::error::{SyntaxError, shown};
 use crate::filter::{self, ResourceFilter};
 use crate::resource::Resource;
 use crate::syntax;
@@ -384,9 +384,4 @@ fn check_name(name: &str) -> Result<(), SyntaxError> {
             shown(name)
         )
     }))
-}
-
-/// The start of a caller's text, short enough for a message.
-fn shown(text: &str) -> String {
-    text.chars().take(MAX_NAME).flat_map(char::escape_debug).collect()
 }

@@ -229,6 +229,53 @@ impl TestToken<'_> {
         self.claim("aud", audience)
     }
 
+    /// Sets `space`.
+    ///
+    /// ```
+    /// # use tenmint_verifier::testing::TestIssuer;
+    /// # let issuer = TestIssuer::new("https://api.example.com");
+    /// let text = issuer.token("org_0000000000000000", "chat").space("spc_0000000000000000").sign();
+    /// let token = issuer.verifier().verify_held(&text).unwrap();
+    /// assert_eq!(token.claims().space.as_deref(), Some("spc_0000000000000000"));
+    /// ```
+    #[must_use]
+    pub fn space(self, space: &str) -> Self {
+        self.claim("space", space)
+    }
+
+    /// Sets `net`: the ranges that are allowed and those that are blocked. An empty list is left
+    /// out, as an issuer does.
+    ///
+    /// ```
+    /// # use tenmint_verifier::testing::TestIssuer;
+    /// # let issuer = TestIssuer::new("https://api.example.com");
+    /// let text = issuer.token("org_0000000000000000", "chat").net(&["10.0.0.0/8"], &[]).sign();
+    /// let token = issuer.verifier().verify_held(&text).unwrap();
+    /// assert!(!token.claims().net.as_ref().unwrap().allows("192.0.2.1".parse().unwrap()));
+    /// ```
+    #[must_use]
+    pub fn net(self, allow: &[&str], block: &[&str]) -> Self {
+        let lists = [("allow", allow), ("block", block)].into_iter();
+        let some = lists.filter(|(_, list)| !list.is_empty());
+        let net: Map<String, Value> =
+            some.map(|(name, list)| (name.to_owned(), json!(list))).collect();
+        self.claim("net", net)
+    }
+
+    /// Sets `quota`: so many requests within so many seconds.
+    ///
+    /// ```
+    /// # use tenmint_verifier::testing::TestIssuer;
+    /// # let issuer = TestIssuer::new("https://api.example.com");
+    /// let text = issuer.token("org_0000000000000000", "chat").quota(100, 60).sign();
+    /// let token = issuer.verifier().verify_held(&text).unwrap();
+    /// assert_eq!(token.claims().quota.unwrap().limit(), 100);
+    /// ```
+    #[must_use]
+    pub fn quota(self, limit: u64, window: u64) -> Self {
+        self.claim("quota", json!({"limit": limit, "window": window}))
+    }
+
     /// Sets `exp`, counted from now.
     ///
     /// ```

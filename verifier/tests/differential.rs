@@ -69,6 +69,11 @@ fn change(names: Vec<&'static str>) -> impl Strategy<Value = (&'static str, Opti
         Some(json!("read:*")),
         Some(json!("read:../x")),
         Some(json!(true)),
+        Some(json!({"allow": ["10.0.0.0/8", "2001:db8::1"], "block": ["10.1.0.0/16"]})),
+        Some(json!({"allow": ["10.0.0.1/8"]})),
+        Some(json!({"allow": []})),
+        Some(json!({"limit": 100, "window": 60})),
+        Some(json!({"limit": 100, "window": 0})),
     ];
     (prop::sample::select(names), prop::sample::select(values))
 }
@@ -78,8 +83,23 @@ fn changed(object: Value, changes: Vec<(&str, Option<Value>)>) -> Value {
 }
 
 const HEADERS: [&str; 8] = ["alg", "typ", "kid", "crit", "jku", "jwk", "b64", "x"];
-const CLAIMS: [&str; 12] =
-    ["iss", "sub", "aud", "client_id", "scope", "org", "iat", "exp", "jti", "rev", "nbf", "x"];
+const CLAIMS: [&str; 15] = [
+    "iss",
+    "sub",
+    "aud",
+    "client_id",
+    "scope",
+    "org",
+    "iat",
+    "exp",
+    "jti",
+    "rev",
+    "nbf",
+    "space",
+    "net",
+    "quota",
+    "x",
+];
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]

@@ -8,4 +8,5 @@ mod form;
 mod header;
 mod keys;
 mod reach;
+mod restrictions;
 mod signature;
