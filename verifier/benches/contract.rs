@@ -10,11 +10,11 @@ mod jwt;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use common::{AUDIENCE, Forge, ISSUER, claims, header, verifier_of};
+use common::{AUDIENCE, Forge, ISSUER, claims, header, verifier_of, with};
 use divan::{Bencher, black_box};
 use jsonwebtoken::{DecodingKey, Validation, decode};
 use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
-use tenmint_verifier::{Claims, Resource, ResourceFilter, Scope, ScopeSet};
+use tenmint_verifier::{Claims, JwkSet, Resource, ResourceFilter, Scope, ScopeSet};
 
 fn main() {
     divan::main();
@@ -76,6 +76,25 @@ fn token_bare_signature(bencher: Bencher<'_, '_>) {
     let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
     let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, forge.point());
     bencher.bench_local(|| key.verify(black_box(signed.as_bytes()), &signature).unwrap());
+}
+
+/// The longest lists that a key may have, in a token.
+#[divan::bench]
+fn token_with_a_hundred_ranges(bencher: Bencher<'_, '_>) {
+    let forge = Forge::new();
+    let ranges: Vec<String> = (0..100).map(|number| format!("2001:db8:{number:x}::/48")).collect();
+    let claims = with(claims(), "net", serde_json::json!({"allow": ranges}));
+    let token = forge.sign(header(), claims);
+    let verifier = forge.verifier();
+    bencher.bench_local(|| verifier.verify_held(black_box(&token)).unwrap());
+}
+
+/// A verifier after a rotation, from the document of two keys.
+#[divan::bench]
+fn keys_change(bencher: Bencher<'_, '_>) {
+    let forge = Forge::new();
+    let (verifier, jwks) = (forge.verifier(), forge.jwks().to_string());
+    bencher.bench_local(|| verifier.with_keys(JwkSet::parse(black_box(jwks.as_bytes())).unwrap()));
 }
 
 /// All of `verify_held` but the signature: what a forged `kid` costs.
