@@ -98,8 +98,8 @@ impl Net {
 
 /// An address, or all addresses of a CIDR block, of IPv4 or of IPv6.
 ///
-/// `::ffff:0:0/96` is IPv4 in another spelling and becomes IPv4; a shorter IPv6 prefix holds no IPv4
-/// address. Printing gives the canonical text: the prefix only where it is not the whole address.
+/// `::ffff:0:0/96` is IPv4 in another spelling and becomes IPv4, and so do `64:ff9b::/96` (NAT64) and
+/// `::a.b.c.d`; a shorter IPv6 prefix holds no IPv4 address. Printing gives the canonical text: the prefix only where it is not the whole address.
 ///
 /// ```
 /// use tenmint_verifier::IpRange;
@@ -127,23 +127,43 @@ impl IpRange {
     /// ```
     pub fn contains(&self, address: IpAddr) -> bool {
         // what is left of the other family is of the other family still, so it differs
-        masked(address.to_canonical(), self.prefix) == self.network
+        masked(canonical(address), self.prefix) == self.network
     }
 
     fn canonical(network: IpAddr, prefix: u8) -> Self {
         let mapped = match network {
-            IpAddr::V6(address) if prefix >= MAPPED_PREFIX => address.to_ipv4_mapped(),
+            IpAddr::V6(address) if prefix >= EMBEDDING_PREFIX => ipv4_in(address),
             _ => None,
         };
         match mapped {
-            Some(address) => Self { network: address.into(), prefix: prefix - MAPPED_PREFIX },
+            Some(address) => Self { network: address.into(), prefix: prefix - EMBEDDING_PREFIX },
             None => Self { network, prefix },
         }
     }
 }
 
-/// The length of `::ffff:0:0/96`, in which IPv4 addresses are mapped (RFC 4291, section 2.5.5.2).
-const MAPPED_PREFIX: u8 = 96;
+/// The length of the prefixes under which IPv6 spells IPv4 addresses.
+const EMBEDDING_PREFIX: u8 = 96;
+
+/// IPv4 in the spellings of IPv6: mapped and compatible (RFC 4291, section 2.5.5), and what NAT64
+/// makes of it (RFC 6052, section 2.1). `::` and `::1` are addresses of their own.
+fn ipv4_in(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let [.., a, b, c, d] = address.octets();
+    let ipv4 = Ipv4Addr::new(a, b, c, d);
+    match address.segments() {
+        [0, 0, 0, 0, 0, 0xffff, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => Some(ipv4),
+        [0, 0, 0, 0, 0, 0, ..] if ipv4.to_bits() > 1 => Some(ipv4),
+        _ => None,
+    }
+}
+
+/// The one form of an address that rules are asked about.
+fn canonical(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(inner) => ipv4_in(inner).map_or(address, IpAddr::V4),
+    }
+}
 
 impl FromStr for IpRange {
     type Err = SyntaxError;
