@@ -2,10 +2,10 @@
 //!
 //! A clock runs on the monotonic clock of the machine from one reading of its wall clock; the offset
 //! to the database's time, which all nodes share, is added as it is learned. Tests wind a clock by
-//! hand.
+//! hand. What must not be moved by a correction is measured with [`Clock::steady`].
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use crate::model::time::Timestamp;
@@ -22,6 +22,8 @@ struct Inner {
     started: Option<Instant>,
     /// Milliseconds since 1970 at the start, plus every offset and winding since.
     base_millis: AtomicI64,
+    /// How far a clock was wound by hand.
+    wound_millis: AtomicU64,
 }
 
 impl Clock {
@@ -36,7 +38,8 @@ impl Clock {
     }
 
     fn starting(started: Option<Instant>, now: Timestamp) -> Self {
-        Self { inner: Arc::new(Inner { started, base_millis: AtomicI64::new(now.as_millis()) }) }
+        let base_millis = AtomicI64::new(now.as_millis());
+        Self { inner: Arc::new(Inner { started, base_millis, wound_millis: AtomicU64::new(0) }) }
     }
 
     /// The time.
@@ -45,10 +48,24 @@ impl Clock {
         self.inner.started.map_or(base, |started| base + started.elapsed())
     }
 
+    /// How long the clock has run. No correction moves it, so that a time measured with it is one
+    /// that passed.
+    pub fn steady(&self) -> Duration {
+        let wound = || Duration::from_millis(self.inner.wound_millis.load(Ordering::Relaxed));
+        self.inner.started.map_or_else(wound, |started| started.elapsed())
+    }
+
+    /// The time of the database, which has just said it. A clock that is wound by hand is the time
+    /// of the database too.
+    pub fn database_time(&self, said: Timestamp) -> Timestamp {
+        self.inner.started.map_or_else(|| self.now(), |_| said)
+    }
+
     /// Moves a clock that is wound by hand.
     pub fn wind(&self, by: Duration) {
         let millis = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
         self.inner.base_millis.fetch_add(millis, Ordering::Relaxed);
+        self.inner.wound_millis.fetch_add(millis.unsigned_abs(), Ordering::Relaxed);
     }
 
     /// How many milliseconds the time of the database is ahead of this clock. A clock that is wound
@@ -84,6 +101,19 @@ mod tests {
         clock.clone().wind(Duration::from_secs(5));
         assert_eq!(clock.now().as_millis(), 6_000);
         assert_eq!(clock.offset_to(Timestamp::from_millis(0)), 0);
+    }
+
+    #[test]
+    fn a_correction_moves_the_time_and_not_what_was_measured() {
+        let clock = Clock::wound(Timestamp::from_millis(1_000));
+        clock.wind(Duration::from_secs(5));
+        clock.correct(-4_000);
+        assert_eq!(clock.now().as_millis(), 2_000);
+        assert_eq!(clock.steady(), Duration::from_secs(5));
+        let clock = Clock::system();
+        clock.correct(-3_600_000);
+        assert!(clock.steady() < Duration::from_hours(1));
+        assert_eq!(clock.database_time(Timestamp::from_millis(7)).as_millis(), 7);
     }
 
     #[test]

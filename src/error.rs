@@ -1,6 +1,7 @@
 //! What can go wrong with a use case, in the words of the domain. Each face gives it its own form:
 //! a problem document, a page, an exit code.
 
+use std::borrow::Cow;
 use std::fmt;
 
 /// Why a use case did not happen.
@@ -8,6 +9,10 @@ use std::fmt;
 pub enum Error {
     /// The caller's input is wrong, field by field.
     Invalid(Vec<InvalidField>),
+    /// The caller is nobody that is known here; says no more than the text.
+    Unauthenticated(&'static str),
+    /// The caller may know of it and may not do it; the text says what is missing.
+    Forbidden(String),
     /// There is no such thing, or it is none of the caller's business.
     NotFound(String),
     /// It does not fit to what there is; the code is stable.
@@ -24,8 +29,8 @@ pub enum Error {
 /// One field of the caller's input, and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InvalidField {
-    /// The name of the field.
-    pub field: &'static str,
+    /// The name of the field; of an unknown one, as it was sent.
+    pub field: Cow<'static, str>,
     /// What is wrong, and the fix.
     pub message: String,
 }
@@ -36,7 +41,20 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// One wrong field.
     pub fn invalid(field: &'static str, message: impl fmt::Display) -> Self {
-        Self::Invalid(vec![InvalidField { field, message: message.to_string() }])
+        Self::Invalid(vec![InvalidField { field: field.into(), message: message.to_string() }])
+    }
+
+    /// The stable code that programs tell errors apart by.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Invalid(_) => "invalid_request",
+            Self::Unauthenticated(_) => "unauthenticated",
+            Self::Forbidden(_) => "forbidden",
+            Self::NotFound(_) => "not_found",
+            Self::Conflict(code, _) => code,
+            Self::Unavailable(_) => "unavailable",
+            Self::Setup(_) | Self::Broken(_) => "internal",
+        }
     }
 
     /// A stored row that cannot be read back.
@@ -55,10 +73,12 @@ impl fmt::Display for Error {
                 }
                 Ok(())
             }
+            Self::Unauthenticated(message) => f.write_str(message),
             Self::NotFound(what) => write!(f, "there is no {what}"),
-            Self::Conflict(_, message) | Self::Setup(message) | Self::Broken(message) => {
-                f.write_str(message)
-            }
+            Self::Forbidden(message)
+            | Self::Conflict(_, message)
+            | Self::Setup(message)
+            | Self::Broken(message) => f.write_str(message),
             Self::Unavailable(_) => f.write_str("the database is out of reach"),
         }
     }

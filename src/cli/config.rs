@@ -7,6 +7,8 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
+use crate::http::HttpConfig;
+use crate::http::client_ip::TrustedProxies;
 use crate::http::listener::Limits;
 use crate::service::DatabaseUrl;
 
@@ -28,6 +30,10 @@ pub(super) struct Overrides {
     pub(super) database_url_file: Option<PathBuf>,
     /// Where to listen.
     pub(super) listen: Option<String>,
+    /// Proxies that are believed, separated by commas.
+    pub(super) trusted_proxies: Option<String>,
+    /// The header that they write.
+    pub(super) forwarding_header: Option<String>,
 }
 
 /// The configuration of a node.
@@ -39,16 +45,97 @@ pub(super) struct Config {
     pub(super) keys_dir: PathBuf,
     /// Where to listen.
     pub(super) listen: String,
-    /// What the listener allows.
-    pub(super) limits: Limits,
+    /// How the face for machines is set up.
+    pub(super) http: HttpConfig,
     /// How long a node goes on issuing without its database.
     pub(super) serve_for: Duration,
     /// The file that was read, if there was one.
     pub(super) file: Option<PathBuf>,
 }
 
+/// A setting of `tenmint.toml`, for the page that lists them.
+struct Setting {
+    key: &'static str,
+    variable: &'static str,
+    default: &'static str,
+    about: &'static str,
+}
+
+/// All settings; a test holds the fields of the file to this table.
+const SETTINGS: [Setting; 9] = [
+    Setting {
+        key: "data_dir",
+        variable: "TENMINT_DATA_DIR",
+        default: "`./data`",
+        about: "the directory of the embedded database",
+    },
+    Setting {
+        key: "keys_dir",
+        variable: "TENMINT_KEYS_DIR",
+        default: "`./keys`",
+        about: "the directory of the master key",
+    },
+    Setting {
+        key: "database_url",
+        variable: "TENMINT_DATABASE_URL",
+        default: "SQLite in `data_dir`",
+        about: "`postgres://...` or `sqlite:PATH`",
+    },
+    Setting {
+        key: "database_url_file",
+        variable: "TENMINT_DATABASE_URL_FILE",
+        default: "-",
+        about: "a file that holds the URL of the database, which can hold a password",
+    },
+    Setting {
+        key: "listen",
+        variable: "TENMINT_LISTEN",
+        default: "`127.0.0.1:8080`",
+        about: "where a node listens",
+    },
+    Setting {
+        key: "max_connections",
+        variable: "-",
+        default: "10000, or what the limit of open files allows",
+        about: "connections at once; further ones wait",
+    },
+    Setting {
+        key: "trusted_proxies",
+        variable: "TENMINT_TRUSTED_PROXIES",
+        default: "nobody",
+        about: "addresses and CIDRs whose `forwarding_header` is believed; a list, with commas in the \
+                variable",
+    },
+    Setting {
+        key: "forwarding_header",
+        variable: "TENMINT_FORWARDING_HEADER",
+        default: "-",
+        about: "the one header that the proxies write: `x-forwarded-for` or `forwarded`",
+    },
+    Setting {
+        key: "store_outage.serve_for",
+        variable: "-",
+        default: "`5m`",
+        about: "how long a node issues without its database: a number and `s`, `m`, `h` or `d`",
+    },
+];
+
+/// What stands above the table of settings.
+const START: &str = include_str!("config.md");
+
+/// The page `docs/configuration.md`.
+pub(super) fn page() -> String {
+    let rows = SETTINGS.iter().map(|Setting { key, variable, default, about }| {
+        let variable = if *variable == "-" { "-".to_owned() } else { format!("`{variable}`") };
+        format!("| `{key}` | {variable} | {default} | {about} |\n")
+    });
+    let heading = "\n| `tenmint.toml` | Variable | Default | Meaning |\n|---|---|---|---|\n";
+    format!("{START}{heading}{}", rows.collect::<String>())
+}
+
 /// `tenmint.toml`, as it is written.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 #[expect(
     clippy::struct_field_names,
@@ -61,11 +148,14 @@ struct File {
     database_url_file: Option<PathBuf>,
     listen: Option<String>,
     max_connections: Option<u32>,
+    trusted_proxies: Option<Vec<String>>,
+    forwarding_header: Option<String>,
     #[serde(default)]
     store_outage: StoreOutage,
 }
 
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 struct StoreOutage {
     serve_for: Option<String>,
@@ -90,17 +180,55 @@ impl Config {
         };
         let serve_for = file.store_outage.serve_for.as_deref().unwrap_or("5m");
         let defaults = Limits::default();
-        let max_connections = file.max_connections.unwrap_or(defaults.max_connections);
+        let max_connections = file.max_connections.unwrap_or(defaults.max_connections).max(1);
+        let limits = Limits { max_connections, ..defaults };
+        let proxies = overrides.trusted_proxies.map(|list| words(&list));
+        // the two only make sense together, so they come from one layer
+        let trusted_proxies = match read_proxies(proxies, overrides.forwarding_header)? {
+            Some(proxies) => proxies,
+            None => read_proxies(file.trusted_proxies, file.forwarding_header)?.unwrap_or_default(),
+        };
         Ok(Self {
             database,
             keys_dir: overrides.keys_dir.or(file.keys_dir).unwrap_or_else(|| "keys".into()),
             listen: overrides.listen.or(file.listen).unwrap_or_else(|| "127.0.0.1:8080".to_owned()),
-            limits: Limits { max_connections: max_connections.max(1), ..defaults },
+            http: HttpConfig { limits, trusted_proxies },
             serve_for: parse_duration(serve_for)
                 .ok_or_else(|| Error::invalid("store_outage.serve_for", "write `5m` or `0s`"))?,
             file: path,
         })
     }
+}
+
+/// The proxies that one layer names, if it does.
+fn read_proxies(
+    proxies: Option<Vec<String>>,
+    header: Option<String>,
+) -> Result<Option<TrustedProxies>> {
+    let proxies = proxies.filter(|proxies| !proxies.is_empty());
+    let header = header.filter(|header| !header.is_empty());
+    match (proxies, header) {
+        (None, None) => Ok(None),
+        (Some(proxies), Some(header)) => {
+            TrustedProxies::parse(&proxies, &header).map(Some).map_err(Error::Invalid)
+        }
+        (Some(_), None) => Err(Error::invalid(
+            "forwarding_header",
+            "say beside `trusted_proxies` which header they write: `x-forwarded-for` or \
+             `forwarded`",
+        )),
+        (None, Some(_)) => Err(Error::invalid(
+            "trusted_proxies",
+            "say beside `forwarding_header` which proxies are believed, like `10.0.0.0/8`: nobody \
+             else's header is",
+        )),
+    }
+}
+
+/// What stands between commas, without the blanks around it.
+fn words(list: &str) -> Vec<String> {
+    let words = list.split(',').map(str::trim).filter(|word| !word.is_empty());
+    words.map(str::to_owned).collect()
 }
 
 fn read_url(url: Option<String>, file: Option<PathBuf>) -> Result<Option<Zeroizing<String>>> {
@@ -160,11 +288,76 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_field_of_the_file_is_a_setting_of_the_page() {
+        let schema = schemars::schema_for!(File);
+        let fields = schema.get("properties").unwrap().as_object().unwrap();
+        let of_file: Vec<&str> = fields.keys().map(String::as_str).collect();
+        let mut of_page: Vec<&str> =
+            SETTINGS.iter().map(|setting| setting.key.split('.').next().unwrap()).collect();
+        of_page.sort_unstable();
+        assert_eq!(of_file, of_page);
+    }
+
+    #[test]
     fn a_duration_is_a_number_and_a_unit() {
         assert_eq!(parse_duration("5m"), Some(Duration::from_mins(5)));
         assert_eq!(parse_duration("0s"), Some(Duration::ZERO));
         for text in ["", "5", "m", "5w", "-5m", "5\u{e9}"] {
             assert_eq!(parse_duration(text), None, "{text}");
+        }
+    }
+    /// What is loaded of a file, a list of proxies in the environment, and the header there.
+    fn load(file: &str, proxies: &str, header: &str) -> std::result::Result<String, String> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tenmint.toml");
+        std::fs::write(&path, file).unwrap();
+        let said = |text: &str| (text != "-").then(|| text.to_owned());
+        let config = Config::load(Overrides {
+            file: Some(path),
+            trusted_proxies: said(proxies),
+            forwarding_header: said(header),
+            ..Overrides::default()
+        });
+        let trusted = config.map(|config| config.http.trusted_proxies.to_string());
+        trusted.map_err(|cause| cause.to_string())
+    }
+
+    #[test]
+    fn proxies_and_their_header_come_together_from_one_layer() {
+        let file = "trusted_proxies = ['10.0.0.1', '::ffff:10.0.0.0/120']\n\
+                    forwarding_header = 'Forwarded'";
+        let of_file = "forwarded from 10.0.0.1 10.0.0.0/24";
+        for (file, proxies, header, trusted) in [
+            ("", "-", "-", "nobody"),
+            ("trusted_proxies = []", "", "", "nobody"),
+            (file, "-", "-", of_file),
+            (file, "", "", of_file),
+            (
+                file,
+                "192.0.2.1, 192.0.2.2,",
+                "x-forwarded-for",
+                "x-forwarded-for from 192.0.2.1 192.0.2.2",
+            ),
+        ] {
+            assert_eq!(load(file, proxies, header).as_deref(), Ok(trusted), "{file} {proxies}");
+        }
+        for (file, proxies, header, fault) in [
+            ("trusted_proxies = ['10.0.0.1']", "-", "-", "`forwarding_header`: say"),
+            ("forwarding_header = 'forwarded'", "-", "-", "`trusted_proxies`: say"),
+            (
+                "trusted_proxies = []\nforwarding_header = 'forwarded'",
+                "-",
+                "-",
+                "`trusted_proxies`: say",
+            ),
+            (file, "10.0.0.1", "-", "`forwarding_header`: say"),
+            (file, "", "x-forwarded-for", "`trusted_proxies`: say"),
+            ("", "10.0.0.1/8", "forwarded", "write `10.0.0.0/8`"),
+            ("", "0.0.0.0/0", "forwarded", "every caller"),
+            ("", "10.0.0.1", "x-real-ip", "`x-forwarded-for` or `forwarded`"),
+        ] {
+            let found = load(file, proxies, header).unwrap_err();
+            assert!(found.contains(fault), "{file} {proxies} {header}: {found}");
         }
     }
 }

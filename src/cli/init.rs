@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::json;
 
-use crate::cli::api_keys::lost_secret;
 use crate::cli::config::Config;
-use crate::cli::output::Output;
+use crate::cli::output::{Output, lost_secret};
 use crate::clock::Clock;
 use crate::error::Result;
+use crate::model::secret::PlainSecret;
 use crate::service::init::{CreateInstallation, CreatedInstallation, create_installation};
 
 /// Arguments of `tenmint init`.
@@ -53,7 +53,8 @@ pub(super) async fn run(config: &Config, args: InitArgs, output: &Output) -> Res
 
 fn show(created: CreatedInstallation, output: &Output) -> Result<()> {
     let CreatedInstallation { installation, org, audience, api_key } = created;
-    let (id, text) = (api_key.api_key.id, api_key.text.reveal());
+    let id = api_key.api_key.id;
+    let text = api_key.text.map(PlainSecret::reveal).unwrap_or_default();
     let json = json!({
         "issuer": installation.issuer.as_str(),
         "organization": org.id,

@@ -1,39 +1,153 @@
-//! The face for terminals. Each command is an adapter: arguments in, a use case, output.
+//! The face for terminals. Each command is an adapter: arguments in, a use case or a request to a
+//! server, output.
 
+mod api;
 mod api_keys;
+mod audiences;
+mod audit;
+mod bots;
 mod client;
+mod completions;
 mod config;
+mod context_file;
+mod contexts;
 mod doctor;
+mod failure;
+mod flag_style;
+mod import;
+mod import_report;
 mod init;
+mod installation;
+mod keyring;
+mod orgs;
 mod output;
+mod prompt;
+mod recover;
+pub mod reference;
+mod roles;
 mod serve;
+mod server;
+mod session;
 mod signing_keys;
+mod spaces;
 mod token;
+mod usage;
+mod users;
+mod values;
+mod whoami;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 use crate::cli::config::{Config, Overrides};
-use crate::cli::output::{Format, Output};
+use crate::cli::failure::{Exit, Failure, Result};
+use crate::cli::output::{Form, Gives, Output};
+use crate::cli::session::{Session, SessionArgs};
 use crate::clock::Clock;
-use crate::error::{Error, Result};
+use crate::error;
 use crate::service::Service;
 
 /// An OAuth 2.0 token service: an API key in, a ten-minute token out.
 #[derive(Debug, Parser)]
 #[command(name = "tenmint", version, about, arg_required_else_help = true)]
 struct Cli {
-    #[command(flatten)]
-    global: GlobalArgs,
+    /// The form of the result: `table`, `json`, `jsonl`, `csv`, `parquet`, `secret`, or a file whose
+    /// ending says it
+    #[arg(short, long, global = true, default_value = "table", value_name = "FORM")]
+    output: Form,
     #[command(subcommand)]
     command: Command,
 }
 
-/// What every command takes.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create, list, change and end API keys
+    Keys(WithServer<api_keys::KeysCommand>),
+    /// Create, list and change organizations
+    Orgs(WithServer<orgs::OrgsCommand>),
+    /// Create, list, change and end spaces
+    Spaces(WithServer<spaces::SpacesCommand>),
+    /// Register, list and change the APIs that take tokens
+    Audiences(WithServer<audiences::AudiencesCommand>),
+    /// Add, list, change and remove users
+    Users(WithServer<users::UsersCommand>),
+    /// Create, list, change and end bots
+    Bots(WithServer<bots::BotsCommand>),
+    /// Define roles, and say who has which
+    Roles(WithServer<roles::RolesCommand>),
+    /// Tell how many tokens there were, and how often none
+    Usage(AskingServer<usage::UsageArgs>),
+    /// Tell who did what to which object
+    Audit(AskingServer<audit::AuditArgs>),
+    /// Look after the installation as a whole
+    Installation(WithServer<installation::InstallationCommand>),
+    /// Fetch a token, as an app does
+    Token(token::TokenArgs),
+    /// Say which API key is used, and what it may do
+    Whoami(SessionArgs),
+    /// Keep a server and an API key for it, which is read from stdin or a prompt
+    Login(contexts::LoginArgs),
+    /// Forget a server and the API key for it
+    Logout(contexts::LogoutArgs),
+    /// Choose between servers
+    #[command(subcommand)]
+    Context(contexts::ContextCommand),
+    /// Print what a shell needs to complete commands
+    Completions(completions::CompletionsArgs),
+    /// Set an installation up, once
+    Init(OnNode<init::InitArgs>),
+    /// Serve tokens
+    Serve(OnNode<serve::ServeArgs>),
+    /// Check what tenmint needs, and say what to do
+    Doctor(OnNode<doctor::DoctorArgs>),
+    /// Make a new administrator's key, where the last one is lost
+    Recover(OnNode<recover::RecoverArgs>),
+    /// Look at the signing keys
+    SigningKeys(OnNodeWith<signing_keys::SigningKeysCommand>),
+}
+
+/// Commands that talk to a server.
 #[derive(Debug, Args)]
-struct GlobalArgs {
+struct WithServer<C: Subcommand> {
+    #[command(subcommand)]
+    command: C,
+    #[command(flatten)]
+    session: SessionArgs,
+}
+
+/// A command that talks to a server.
+#[derive(Debug, Args)]
+struct AskingServer<A: Args> {
+    #[command(flatten)]
+    args: A,
+    #[command(flatten)]
+    session: SessionArgs,
+}
+
+/// A command on the machine and the database of a node.
+#[derive(Debug, Args)]
+struct OnNode<A: Args> {
+    #[command(flatten)]
+    args: A,
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+/// Commands on the database of a node.
+#[derive(Debug, Args)]
+struct OnNodeWith<C: Subcommand> {
+    #[command(subcommand)]
+    command: C,
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+/// Where a node has what it needs.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Node")]
+struct NodeArgs {
     /// Read this file instead of ./tenmint.toml
     #[arg(long, global = true, env = "TENMINT_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
@@ -55,40 +169,30 @@ struct GlobalArgs {
     /// A file that holds the URL of the database
     #[arg(long, global = true, env = "TENMINT_DATABASE_URL_FILE", value_name = "FILE")]
     database_url_file: Option<PathBuf>,
-    /// What to print
-    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
-    output: Format,
 }
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Set an installation up, once
-    Init(init::InitArgs),
-    /// Serve tokens
-    Serve(serve::ServeArgs),
-    /// Create, list, show and revoke API keys
-    #[command(subcommand)]
-    Keys(api_keys::KeysCommand),
-    /// Fetch a token with the API key in `TENMINT_API_KEY`
-    Token(token::TokenArgs),
-    /// Look at the signing keys
-    #[command(subcommand)]
-    SigningKeys(signing_keys::SigningKeysCommand),
-    /// Check what tenmint needs, and say what to do
-    Doctor(doctor::DoctorArgs),
+/// The page `docs/configuration.md`, out of the code.
+pub fn configuration_page() -> String {
+    config::page()
 }
 
 /// Runs the program.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
-    let output = Output::new(cli.global.output);
-    let result = runtime(&cli.command).and_then(|runtime| {
-        let result = runtime.block_on(dispatch(cli, &output));
+    let arguments = std::env::args_os().collect();
+    let arguments = match flag_style::rewritten(arguments, Cli::command) {
+        Ok(arguments) => arguments,
+        Err(failure) => return Output::new(Form::default()).failure(&failure),
+    };
+    let Cli { output, command } = Cli::parse_from(arguments);
+    let output = Output::new(output);
+    let result = output.check(command.gives()).and_then(|()| {
+        let runtime = runtime(&command)?;
+        let result = runtime.block_on(dispatch(command, &output));
         // what still waits for a lock or a disk must not hold the exit
         runtime.shutdown_background();
         result
     });
-    result.unwrap_or_else(|cause| output.failure(&cause))
+    result.unwrap_or_else(|failure| output.failure(&failure))
 }
 
 /// Threads are for the server; a command that asks one thing starts faster without.
@@ -97,40 +201,81 @@ fn runtime(command: &Command) -> Result<tokio::runtime::Runtime> {
         Command::Serve(_) => tokio::runtime::Builder::new_multi_thread(),
         _ => tokio::runtime::Builder::new_current_thread(),
     };
-    builder.enable_all().build().map_err(|cause| Error::Setup(format!("cannot start: {cause}")))
+    let cannot_start = |cause| Failure::new(Exit::Failed, format!("cannot start: {cause}"));
+    builder.enable_all().build().map_err(cannot_start)
 }
 
-async fn dispatch(cli: Cli, output: &Output) -> Result<ExitCode> {
-    let global = cli.global;
-    match cli.command {
-        Command::Init(args) => init::run(&global.config(None)?, args, output).await,
-        Command::Serve(args) => {
-            let config = global.config(args.listen.clone())?;
-            serve::run(config, &args, output).await
+async fn dispatch(command: Command, output: &Output) -> Result<ExitCode> {
+    let session = |args| Session::new(args, output);
+    match command {
+        Command::Keys(with) => api_keys::run(with.command, &session(with.session)?).await,
+        Command::Orgs(with) => orgs::run(with.command, &session(with.session)?).await,
+        Command::Spaces(with) => spaces::run(with.command, &session(with.session)?).await,
+        Command::Audiences(with) => audiences::run(with.command, &session(with.session)?).await,
+        Command::Users(with) => users::run(with.command, &session(with.session)?).await,
+        Command::Bots(with) => bots::run(with.command, &session(with.session)?).await,
+        Command::Roles(with) => roles::run(with.command, &session(with.session)?).await,
+        Command::Usage(asking) => usage::run(asking.args, &session(asking.session)?).await,
+        Command::Audit(asking) => audit::run(asking.args, &session(asking.session)?).await,
+        Command::Installation(with) => {
+            installation::run(with.command, &session(with.session)?).await
         }
-        Command::Keys(command) => api_keys::run(&global.service().await?, command, output).await,
         Command::Token(args) => token::run(args, output).await,
-        Command::SigningKeys(command) => {
-            signing_keys::run(&global.service().await?, command, output).await
+        Command::Whoami(args) => whoami::run(&session(args)?).await,
+        Command::Login(args) => contexts::login(args, output).await,
+        Command::Logout(args) => contexts::logout(args, output),
+        Command::Context(command) => contexts::run(command, output),
+        Command::Completions(args) => Ok(completions::run(&args, Cli::command(), output)),
+        Command::Init(on) => {
+            Ok(init::run(&on.node.config(Overrides::default())?, on.args, output).await?)
         }
-        Command::Doctor(args) => doctor::run(global.config(None), &args, output).await,
+        Command::Serve(on) => {
+            let config = on.node.config(on.args.overrides())?;
+            Ok(serve::run(config, &on.args, output).await?)
+        }
+        Command::Doctor(on) => {
+            Ok(doctor::run(on.node.config(Overrides::default()), &on.args, output).await?)
+        }
+        Command::Recover(on) => {
+            Ok(recover::run(&on.node.service().await?, &on.args, output).await?)
+        }
+        Command::SigningKeys(on) => {
+            signing_keys::run(&on.node.service().await?, on.command, output).await
+        }
     }
 }
 
-impl GlobalArgs {
-    fn config(&self, listen: Option<String>) -> Result<Config> {
+impl Command {
+    /// What it gives, which says what forms it has.
+    fn gives(&self) -> Gives {
+        match self {
+            Self::Keys(with) => with.command.gives(),
+            Self::Init(_) | Self::Token(_) | Self::Recover(_) => Gives::Secret,
+            Self::Serve(_)
+            | Self::Doctor(_)
+            | Self::Login(_)
+            | Self::Logout(_)
+            | Self::Context(_)
+            | Self::Completions(_) => Gives::Words,
+            _ => Gives::Rows,
+        }
+    }
+}
+
+impl NodeArgs {
+    fn config(&self, overrides: Overrides) -> error::Result<Config> {
         Config::load(Overrides {
             file: self.config.clone(),
             data_dir: self.data_dir.clone(),
             keys_dir: self.keys_dir.clone(),
             database_url: self.database_url.clone(),
             database_url_file: self.database_url_file.clone(),
-            listen,
+            ..overrides
         })
     }
 
-    async fn service(&self) -> Result<Service> {
-        let config = self.config(None)?;
+    async fn service(&self) -> error::Result<Service> {
+        let config = self.config(Overrides::default())?;
         Service::open(&config.database, &config.keys_dir, Clock::system()).await
     }
 }

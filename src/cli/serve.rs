@@ -7,23 +7,44 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::config::Config;
+use crate::cli::config::{Config, Overrides};
+use crate::cli::contexts;
 use crate::cli::output::Output;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::http::{self, listener};
+use crate::model::secret::PlainSecret;
 use crate::service::Service;
 use crate::service::init::{CreateInstallation, create_installation};
+use crate::service::node::Node;
 
 /// Arguments of `tenmint serve`.
 #[derive(Debug, Args)]
 pub(super) struct ServeArgs {
     /// Where to listen [default: 127.0.0.1:8080]
     #[arg(long, env = "TENMINT_LISTEN", value_name = "ADDRESS")]
-    pub(super) listen: Option<String>,
+    listen: Option<String>,
+    /// Addresses and CIDRs of the proxies that are believed about a caller's address
+    #[arg(long, env = "TENMINT_TRUSTED_PROXIES", value_name = "LIST")]
+    trusted_proxies: Option<String>,
+    /// The header they write: `x-forwarded-for` or `forwarded`
+    #[arg(long, env = "TENMINT_FORWARDING_HEADER", value_name = "NAME")]
+    forwarding_header: Option<String>,
     /// Set up what is missing and print a key to try, for a first look
     #[arg(long)]
     dev: bool,
+}
+
+impl ServeArgs {
+    /// What these say of the configuration.
+    pub(super) fn overrides(&self) -> Overrides {
+        Overrides {
+            listen: self.listen.clone(),
+            trusted_proxies: self.trusted_proxies.clone(),
+            forwarding_header: self.forwarding_header.clone(),
+            ..Overrides::default()
+        }
+    }
 }
 
 pub(super) async fn run(config: Config, args: &ServeArgs, output: &Output) -> Result<ExitCode> {
@@ -36,24 +57,27 @@ pub(super) async fn run(config: Config, args: &ServeArgs, output: &Output) -> Re
     if args.dev {
         set_up_for_dev(&config, &format!("http://{address}"), &clock, output).await?;
     }
-    let mut service =
-        Service::open_to_serve(&config.database, &config.keys_dir, clock.clone()).await?;
+    let service = Service::open_to_serve(&config.database, &config.keys_dir, clock.clone()).await?;
     let issuer = service.installation().issuer.clone();
-    let (mint, follower) = service.start_mint(config.serve_for).await?;
-    let following = tokio::spawn(async move { follower.run().await });
+    let mut node = Node::start(service, config.serve_for).await?;
+    node.follow();
+    node.lease();
+    node.write_usage();
     tracing::info!(
         %address,
         %issuer,
         database = %config.database,
-        api_keys = mint.index().len(),
+        api_keys = node.mint.index().len(),
+        trusted_proxies = %config.http.trusted_proxies,
         "serving"
     );
+    // whoever reads this may ask it to stop at once
+    let stop = stop_signal()?;
     output.note(&format!("tenmint listens on http://{address}, issuer {issuer}"));
 
-    let stop = stop_signal()?;
-    listener::serve(listener, http::routes(mint, clock, &config.limits), config.limits, stop).await;
-    following.abort();
-    service.close().await;
+    let limits = config.http.limits;
+    listener::serve(listener, http::routes(&node, config.http), limits, stop).await;
+    node.stop().await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
 }
@@ -72,13 +96,14 @@ async fn set_up_for_dev(
     };
     match create_installation(&config.database, &config.keys_dir, clock, &ask).await {
         Ok(created) => {
-            let text = created.api_key.text.reveal();
+            let text = created.api_key.text.map(PlainSecret::reveal).unwrap_or_default();
             output.note(&format!(
                 "organization {} ({})\nan API key, shown this once:\n\n  {text}\n\n\
                  try it:\n\n  curl -s -u :{text} -d grant_type=client_credentials \
                  --data-urlencode 'scope=read:projects/alpha/*' {origin}/oauth/token\n",
                 created.org.id, created.org.slug
             ));
+            keep_for_dev(origin, &text, output);
             Ok(())
         }
         Err(Error::Conflict("already_initialized", _)) => {
@@ -87,6 +112,16 @@ async fn set_up_for_dev(
             Ok(())
         }
         Err(cause) => Err(cause),
+    }
+}
+
+/// So that `tenmint keys create` works at once; a first look goes on without.
+fn keep_for_dev(origin: &str, api_key: &str, output: &Output) {
+    match contexts::save_dev(origin, api_key) {
+        Ok(file) => {
+            output.note(&format!("kept as the context `dev` in {}", file.display()));
+        }
+        Err(cause) => output.note(&format!("not kept as a context: {cause}")),
     }
 }
 

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use crate::cli::output::Output;
-use crate::error::Result;
+use crate::cli::failure::Result;
+use crate::cli::output::{Column, Output, written};
 use crate::model::signing_key::SigningKey;
 use crate::model::time::Timestamp;
 use crate::service::Service;
@@ -18,6 +18,16 @@ pub(super) enum SigningKeysCommand {
     List,
 }
 
+static COLUMNS: [Column; 7] = [
+    Column::text("kid").titled("KID"),
+    Column::text("algorithm").titled("ALGORITHM"),
+    Column::text("state").titled("STATE"),
+    Column::moment("published_at").titled("PUBLISHED"),
+    Column::moment("signing_at").titled("SIGNING"),
+    Column::moment("retiring_at"),
+    Column::moment("retired_at"),
+];
+
 pub(super) async fn run(
     service: &Service,
     command: SigningKeysCommand,
@@ -26,10 +36,10 @@ pub(super) async fn run(
     let SigningKeysCommand::List = command;
     let now = service.clock().now();
     let all = service.list_signing_keys().await?;
-    let json: Value = all.iter().map(|signing_key| body(signing_key, now)).collect();
-    let rows: Vec<Vec<String>> = all.iter().map(|signing_key| row(signing_key, now)).collect();
-    let headings = ["KID", "ALGORITHM", "STATE", "PUBLISHED", "SIGNING"];
-    output.list(&json!({ "items": json }), &headings, &rows);
+    let items: Vec<Value> = all.iter().map(|signing_key| body(signing_key, now)).collect();
+    let mut rows = output.rows(&COLUMNS)?;
+    written(rows.add(&items))?;
+    written(rows.finish(None))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -43,14 +53,4 @@ fn body(signing_key: &SigningKey, now: Timestamp) -> Value {
         "retiring_at": signing_key.retiring_at,
         "retired_at": signing_key.retired_at,
     })
-}
-
-fn row(signing_key: &SigningKey, now: Timestamp) -> Vec<String> {
-    vec![
-        signing_key.kid.to_string(),
-        signing_key.algorithm.to_string(),
-        signing_key.state(now).as_str().to_owned(),
-        signing_key.published_at.to_string(),
-        signing_key.signing_at.map_or_else(|| "-".to_owned(), |at| at.to_string()),
-    ]
 }

@@ -15,9 +15,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, HttpBody};
+use bytes::Bytes;
 use http::{Request, Response};
-use hyper::body::Incoming;
+use hyper::body::{Frame, Incoming};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -27,6 +28,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tower_service::Service;
 
+use crate::http::client_ip::Peer;
 use crate::http::{RequestLine, finish};
 
 /// Bytes of a head at most; hyper itself stops at 100 headers.
@@ -109,8 +111,9 @@ pub async fn serve(
             () = &mut stop => break,
             accepted = accept(&listener, &places) => accepted,
         };
-        let Some((stream, place)) = accepted else { continue };
-        let connection = Connection { router: router.clone(), limits, stopped: stopped.clone() };
+        let Some((stream, peer, place)) = accepted else { continue };
+        let connection =
+            Connection { peer, router: router.clone(), limits, stopped: stopped.clone() };
         tokio::spawn(async move {
             connection.run(stream).await;
             drop(place);
@@ -128,10 +131,10 @@ pub async fn serve(
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+) -> Option<(TcpStream, Peer, OwnedSemaphorePermit)> {
     let place = places.clone().acquire_owned().await.ok()?;
     match listener.accept().await {
-        Ok((stream, _)) => Some((stream, place)),
+        Ok((stream, address)) => Some((stream, Peer(address), place)),
         Err(cause) => {
             tracing::warn!(%cause, "a connection cannot be accepted");
             sleep(ACCEPT_PAUSE).await;
@@ -142,6 +145,7 @@ async fn accept(
 
 /// One connection.
 struct Connection {
+    peer: Peer,
     router: Router,
     limits: Limits,
     stopped: watch::Receiver<bool>,
@@ -154,8 +158,9 @@ impl Connection {
         let deadline = Arc::new(Deadline::new(self.limits));
         let io = Watched { io: TokioIo::new(stream), deadline: deadline.clone() };
         let router = self.router;
-        let service = service_fn(|request: Request<Incoming>| {
+        let service = service_fn(|mut request: Request<Incoming>| {
             deadline.serving();
+            request.extensions_mut().insert(self.peer);
             answer(router.clone(), request, deadline.clone())
         });
         let mut connection = pin!(
@@ -188,13 +193,66 @@ impl Connection {
 
 async fn answer(
     mut router: Router,
-    request: Request<Incoming>,
+    mut request: Request<Incoming>,
     deadline: Arc<Deadline>,
 ) -> Result<Response<Body>, Infallible> {
-    let line = RequestLine::of(&request);
-    let response = router.call(request).await.map(|response| finish(&line, response));
-    deadline.idle();
-    response
+    let line = RequestLine::of(&mut request);
+    if line.is_management {
+        request.extensions_mut().insert(Patience(deadline.clone()));
+    }
+    let response = router.call(request).await.map(|response| finish(&line, response))?;
+    if response.body().size_hint().exact().is_some() {
+        deadline.idle();
+        return Ok(response);
+    }
+    // the request lasts until the last part of an answer that is made while it is sent
+    Ok(response.map(|body| Body::new(Going { body, deadline })))
+}
+
+/// For a request that lasts longer than others: it looks after its own time.
+#[derive(Debug, Clone)]
+pub(super) struct Patience(Arc<Deadline>);
+
+impl Patience {
+    /// Lets the request take as long as it takes, until a part of its answer is sent.
+    pub(super) fn wait(&self) {
+        self.0.wait();
+    }
+
+    /// A part of the request came: the client is busy, and has its time anew to take the answer.
+    pub(super) fn part_came(&self) {
+        self.0.prolong();
+    }
+}
+
+/// An answer that is made while it is sent. The client has its time to take each part; for a part
+/// that is not there yet, nobody is late.
+struct Going {
+    body: Body,
+    deadline: Arc<Deadline>,
+}
+
+impl HttpBody for Going {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        match &polled {
+            Poll::Pending => self.deadline.wait(),
+            Poll::Ready(_) => self.deadline.serving(),
+        }
+        polled
+    }
+}
+
+impl Drop for Going {
+    fn drop(&mut self) {
+        self.deadline.idle();
+    }
 }
 
 /// Until when a connection may go on as it is, in milliseconds since it began. The lowest two bits
@@ -225,6 +283,16 @@ impl Deadline {
         self.set(self.limits.request, SERVING);
     }
 
+    fn prolong(&self) {
+        let at = self.ahead(self.limits.request) << 2 | SERVING;
+        self.at.fetch_max(at, Ordering::Relaxed);
+    }
+
+    /// Whoever serves looks after the time.
+    fn wait(&self) {
+        self.at.store((u64::MAX >> 2) << 2 | SERVING, Ordering::Relaxed);
+    }
+
     /// The first byte of a head starts its time; the bytes after it do not prolong it.
     fn bytes_came(&self) {
         if self.at.load(Ordering::Relaxed) & 3 == IDLE {
@@ -233,9 +301,12 @@ impl Deadline {
     }
 
     fn set(&self, from_now: Duration, doing: u64) {
-        let at = (self.began.elapsed() + from_now).as_millis();
-        let at = u64::try_from(at).unwrap_or(u64::MAX >> 2);
-        self.at.store(at << 2 | doing, Ordering::Relaxed);
+        self.at.store(self.ahead(from_now) << 2 | doing, Ordering::Relaxed);
+    }
+
+    fn ahead(&self, duration: Duration) -> u64 {
+        let at = (self.began.elapsed() + duration).as_millis();
+        u64::try_from(at).unwrap_or(u64::MAX >> 2)
     }
 
     fn is_serving(&self) -> bool {

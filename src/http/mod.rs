@@ -1,9 +1,15 @@
 //! The face for machines: routes, and what every answer has in common.
 
+mod actor;
+pub mod api;
+pub mod client_ip;
+mod error;
+mod forwarded;
 pub mod health;
 pub mod listener;
 pub mod oauth;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,32 +18,62 @@ use axum::Router;
 use axum::body::Body;
 use axum::routing::{any, get};
 use http::header::{HeaderName, X_CONTENT_TYPE_OPTIONS};
+use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
-use serde_json::json;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{Any, CorsLayer};
 
 use crate::clock::Clock;
+use crate::http::client_ip::TrustedProxies;
 use crate::http::listener::Limits;
 use crate::http::oauth::metadata::Metadata;
 use crate::mint::Mint;
+use crate::service::Service;
+use crate::service::node::Node;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// How the face for machines is set up.
+#[derive(Debug, Clone, Default)]
+pub struct HttpConfig {
+    /// What the listener allows.
+    pub limits: Limits,
+    /// Who is believed about where a request came from.
+    pub trusted_proxies: TrustedProxies,
+}
 
 /// What the routes need.
 #[derive(Debug)]
 pub struct App {
+    service: Service,
     mint: Arc<Mint>,
     clock: Clock,
     metadata: Metadata,
+    trusted_proxies: TrustedProxies,
     /// How long the body of a request may take to come.
     body_deadline: Duration,
 }
 
+impl App {
+    /// The address of the caller of a request; `None` where it cannot be told, which no address
+    /// rule admits.
+    fn caller_of(&self, head: &Parts) -> Option<IpAddr> {
+        self.trusted_proxies.caller_of(head)
+    }
+}
+
 /// All routes of a node.
-pub fn routes(mint: Arc<Mint>, clock: Clock, limits: &Limits) -> Router {
-    let metadata = Metadata::of(mint.installation());
-    let app = Arc::new(App { mint, clock, metadata, body_deadline: limits.body });
+pub fn routes(node: &Node, config: HttpConfig) -> Router {
+    let HttpConfig { limits, trusted_proxies } = config;
+    let (service, mint) = (node.service.clone(), node.mint.clone());
+    let app = Arc::new(App {
+        metadata: Metadata::of(mint.installation()),
+        clock: service.clock().clone(),
+        service,
+        mint,
+        trusted_proxies,
+        body_deadline: limits.body,
+    });
     let discovery = Router::new()
         .route("/.well-known/oauth-authorization-server", get(oauth::metadata::show))
         .route("/.well-known/openid-configuration", get(oauth::metadata::show))
@@ -54,6 +90,8 @@ pub fn routes(mint: Arc<Mint>, clock: Clock, limits: &Limits) -> Router {
         .route("/oauth/token", any(oauth::token::create))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
+        .route("/v1/openapi.json", get(api::openapi::show))
+        .merge(api::routes(&app))
         .method_not_allowed_fallback(method_not_allowed)
         .merge(discovery)
         .fallback(not_found)
@@ -77,13 +115,14 @@ fn route_name(path: &str) -> &'static str {
 /// Finishes an answer, whatever route gave it: the id of the request, what browsers must not do,
 /// and the log. A token that was issued leaves no line at the default level.
 fn finish(request: &RequestLine, mut response: Response<Body>) -> Response<Body> {
-    let id = next_request_id();
+    let id = &request.id;
     let status = response.status();
-    if let Ok(value) = HeaderValue::from_str(&id) {
+    if let Ok(value) = HeaderValue::from_str(id) {
         response.headers_mut().insert(X_REQUEST_ID, value);
     }
     response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    let (method, route, status_code) = (&request.method, request.route, status.as_u16());
+    let route = response.extensions().get::<Route>().map_or(request.route, |route| route.0);
+    let (method, status_code) = (&request.method, status.as_u16());
     if status.is_server_error() {
         tracing::warn!(id, %method, route, status = status_code, "refused for trouble of our own");
     } else if status.is_client_error() {
@@ -94,15 +133,33 @@ fn finish(request: &RequestLine, mut response: Response<Body>) -> Response<Body>
     response
 }
 
+/// The path of an operation, with `{id}` for what is named: what the log calls it.
+#[derive(Debug, Clone, Copy)]
+struct Route(&'static str);
+
+/// The id of a request, for the audit: the same as in its answer and in the log.
+#[derive(Debug, Clone)]
+struct RequestId(String);
+
 /// What the log says of a request.
 struct RequestLine {
+    id: String,
+    /// Whether it is for the management API.
+    is_management: bool,
     method: Method,
     route: &'static str,
 }
 
 impl RequestLine {
-    fn of<B>(request: &Request<B>) -> Self {
-        Self { method: request.method().clone(), route: route_name(request.uri().path()) }
+    /// Of a request that just came. Management calls learn their id.
+    fn of<B>(request: &mut Request<B>) -> Self {
+        let id = next_request_id();
+        let is_management = request.uri().path().starts_with("/v1/");
+        if is_management {
+            request.extensions_mut().insert(RequestId(id.clone()));
+        }
+        let route = route_name(request.uri().path());
+        Self { id, is_management, method: request.method().clone(), route }
     }
 }
 
@@ -113,26 +170,28 @@ fn next_request_id() -> String {
 }
 
 async fn not_found() -> Response<Body> {
-    problem(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path")
+    // plain JSON: clients that look for metadata under another name read no other type
+    let mut response =
+        error::problem(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path");
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(header::CONTENT_TYPE, json);
+    response
 }
 
 async fn method_not_allowed() -> Response<Body> {
-    problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "this path takes another method")
+    error::problem(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "this path takes another method",
+    )
 }
 
 fn panicked() -> Response<Body> {
-    problem(StatusCode::INTERNAL_SERVER_ERROR, "internal", "tenmint has a bug; the log says where")
-}
-
-/// A refusal outside the OAuth endpoints.
-fn problem(status: StatusCode, code: &str, detail: &str) -> Response<Body> {
-    let body = json!({
-        "status": status.as_u16(),
-        "title": status.canonical_reason(),
-        "code": code,
-        "detail": detail,
-    });
-    json_answer(status, body.to_string())
+    error::problem(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "internal",
+        "tenmint has a bug; the log says where",
+    )
 }
 
 /// An answer that nobody may store.

@@ -3,14 +3,20 @@
 
 use std::sync::Arc;
 
-use tenmint_verifier::{NewClaims, ScopeSet};
+use tenmint_verifier::{Net, NewClaims, ScopeSet};
 
-use crate::mint::index::{
-    ApiKeyEntry, AudienceEntry, AuthenticatedKey, BotEntry, Ending, OrgEntry, State,
-};
-use crate::mint::slab::Place;
-use crate::mint::{Refused, TokenRequest};
+use crate::mint::entries::{ApiKeyEntry, Ending, OrgEntry, OwnerEntry};
+use crate::mint::index::AuthenticatedKey;
+use crate::mint::quotas::{Permit, Quotas};
+use crate::mint::targets::Targets;
+use crate::mint::{Caller, Refused, TokenRequest};
+use crate::model::access::Credential;
+use crate::model::audience::TokenType;
+use crate::model::id::{ApiKeyId, AudienceId};
 use crate::model::installation::{Issuer, TokenLifetime};
+use crate::model::ip_range::IpRange;
+use crate::model::ip_rules::IpRules;
+use crate::model::quota::Quota;
 use crate::model::time::Timestamp;
 
 /// A key that may get a token now, from here.
@@ -26,37 +32,75 @@ pub(super) struct Grant {
     org: String,
     client_id: String,
     audiences: Vec<Arc<str>>,
+    pub(super) token_type: TokenType,
     pub(super) scope: ScopeSet,
+    space: Option<String>,
+    ip_rules: Option<Arc<IpRules>>,
+    quota: Option<Quota>,
     revision: u64,
     issued_at: u64,
     expires_at: u64,
 }
 
+/// The entries that a key points to.
+struct Entries<'s> {
+    api_key: &'s ApiKeyEntry,
+    owner: &'s OwnerEntry,
+    org: &'s OrgEntry,
+}
+
 impl<'i> AuthenticatedKey<'i> {
-    /// Status, then owner: contract, section 5.
-    pub(super) fn admit(self, now: Timestamp) -> Result<AdmittedKey<'i>, Refused> {
-        let (api_key, bot) = self.parts()?;
-        let org = self.state.org(api_key.org).ok_or(Refused::UnknownClient)?;
+    /// Status, then owner, then address: contract, section 5.
+    pub(super) fn admit(
+        self,
+        caller: Caller<'_>,
+        now: Timestamp,
+    ) -> Result<AdmittedKey<'i>, Refused> {
+        let Entries { api_key, owner, org } = self.entries()?;
         if api_key.revoked.is_set() {
             return Err(Refused::Revoked);
         }
         if api_key.expires.has_come(now) || self.secret_ends.has_come(now) {
             return Err(Refused::Expired);
         }
-        if bot.suspended.is_set() || org.suspended.is_set() {
+        let space = api_key.space.and_then(|place| self.state.space(place));
+        if owner.suspended.is_set()
+            || org.suspended.is_set()
+            || space.is_some_and(|space| space.suspended.is_set())
+        {
             return Err(Refused::Suspended);
+        }
+        let allowed = |rules: &Arc<IpRules>| caller.address.is_some_and(|from| rules.allows(from));
+        if !api_key.ip_rules().is_none_or(allowed) {
+            return Err(Refused::AddressNotAllowed);
         }
         Ok(AdmittedKey { key: self })
     }
 
-    fn parts(&self) -> Result<(&ApiKeyEntry, &BotEntry), Refused> {
+    fn entries(&self) -> Result<Entries<'_>, Refused> {
         let api_key = self.state.api_key(self.api_key).ok_or(Refused::UnknownClient)?;
-        let bot = self.state.bot(api_key.owner).ok_or(Refused::UnknownClient)?;
-        Ok((api_key, bot))
+        let owner = self.state.owner(api_key.owner).ok_or(Refused::UnknownClient)?;
+        let org = self.state.org(api_key.org).ok_or(Refused::UnknownClient)?;
+        Ok(Entries { api_key, owner, org })
+    }
+
+    /// Refuses a token that was issued before the tokens of its key were voided.
+    pub(super) fn check_revision(&self, revision: u64) -> Result<(), Refused> {
+        let void_below = self.entries()?.api_key.void_below();
+        if i64::try_from(revision).is_ok_and(|revision| revision >= void_below) {
+            return Ok(());
+        }
+        Err(Refused::Revoked)
     }
 }
 
 impl AdmittedKey<'_> {
+    /// Quota: after the address, before audience and scope. The permit goes back unless it is used.
+    pub(super) fn permit<'q>(&self, quotas: &'q Quotas) -> Result<Option<Permit<'q>>, Refused> {
+        let api_key = self.key.entries()?.api_key;
+        quota_of(api_key).map(|(counter, quota)| quotas.admit(counter, quota)).transpose()
+    }
+
     /// Audience, then scope. The lock on the index ends with this step.
     pub(super) fn grant(
         self,
@@ -65,10 +109,10 @@ impl AdmittedKey<'_> {
         now: Timestamp,
     ) -> Result<Grant, Refused> {
         let state = &*self.key.state;
-        let (api_key, bot) = self.key.parts()?;
-        let org = state.org(api_key.org).ok_or(Refused::UnknownClient)?;
-        let audiences = Targets { state, api_key, org }.select(request)?;
-        let scope = grant_scope(api_key, bot, request.scope.as_deref())?;
+        let Entries { api_key, owner, org } = self.key.entries()?;
+        let targets = Targets { state, api_key, org }.select(request)?;
+        let scope = grant_scope(api_key, owner, request.scope.as_deref())?;
+        let lifetime = targets.lifetime.map_or(lifetime, |shorter| shorter.min(lifetime));
         let issued_at = now.as_seconds();
         let ends = [api_key.expires, self.key.secret_ends].map(Ending::as_seconds);
         let expires_at = ends.into_iter().fold(issued_at + lifetime.as_seconds(), u64::min);
@@ -76,15 +120,47 @@ impl AdmittedKey<'_> {
             // less than a second is left, and a token counts in seconds
             return Err(Refused::Expired);
         }
+        let space = api_key.space.and_then(|place| state.space(place));
         Ok(Grant {
-            subject: bot.id.to_string(),
+            subject: owner.id.to_string(),
             org: org.id.to_string(),
             client_id: api_key.id.to_string(),
-            audiences,
+            audiences: targets.uris,
+            token_type: targets.token_type,
             scope,
+            space: space.map(|space| space.id.to_string()),
+            ip_rules: api_key.ip_rules().cloned(),
+            quota: api_key.quota().map(|(quota, _)| quota),
             revision: u64::try_from(state.revision()).unwrap_or(0),
             issued_at,
             expires_at,
+        })
+    }
+
+    /// What the key holds on the management API, narrowed by the token where one was presented.
+    pub(super) fn credential(&self, token: Option<&ScopeSet>) -> Result<Credential, Refused> {
+        let state = &*self.key.state;
+        let Entries { api_key, owner, org } = self.key.entries()?;
+        let entries = api_key.audiences.iter().filter_map(|place| state.audience(*place));
+        let audiences: Vec<AudienceId> = entries.map(|audience| audience.id).collect();
+        if !audiences.is_empty() && !audiences.contains(&AudienceId::MANAGEMENT) {
+            return Err(Refused::InvalidTarget);
+        }
+        let held = held_scope(api_key, owner).ok();
+        let scopes = match token {
+            Some(token) => held.and_then(|held| held.intersect(token)),
+            None => held,
+        };
+        Ok(Credential {
+            api_key: api_key.id,
+            owner: owner.id,
+            org: org.id,
+            scopes,
+            audiences,
+            expires_at: api_key.expires.moment(),
+            ip_rules: api_key.ip_rules().cloned(),
+            is_account_admin: owner.is_account_admin,
+            revision: u64::try_from(state.revision()).unwrap_or(0),
         })
     }
 }
@@ -102,6 +178,7 @@ impl Grant {
         sign: impl FnOnce(&NewClaims<'_>) -> T,
     ) -> T {
         let audiences: Vec<&str> = self.audiences.iter().map(AsRef::as_ref).collect();
+        let net = self.ip_rules.as_deref().and_then(net_of);
         sign(&NewClaims {
             iss: issuer.as_str(),
             sub: &self.subject,
@@ -113,119 +190,84 @@ impl Grant {
             exp: self.expires_at,
             jti: token_id,
             rev: self.revision,
-            space: None,
-            net: None,
-            quota: None,
+            space: self.space.as_deref(),
+            net: net.as_ref(),
+            quota: self.quota.and_then(quota_claim),
         })
     }
 }
 
-/// The audiences that a key may ask for.
-struct Targets<'s> {
-    state: &'s State,
-    api_key: &'s ApiKeyEntry,
-    org: &'s OrgEntry,
+/// The quota of a key, and the counter that it is counted by.
+fn quota_of(api_key: &ApiKeyEntry) -> Option<(ApiKeyId, Quota)> {
+    api_key.quota().map(|(quota, counter)| (counter, quota))
 }
 
-impl Targets<'_> {
-    fn select(&self, request: &TokenRequest) -> Result<Vec<Arc<str>>, Refused> {
-        let by_resource = self.resources(&request.resources)?;
-        let by_alias = request.audience.as_deref().map(|name| self.named(name)).transpose()?;
-        let places = match (by_resource.as_slice(), by_alias) {
-            ([], None) => vec![self.default()?],
-            ([], Some(place)) => vec![place],
-            (_, None) => by_resource,
-            ([one], Some(place)) if *one == place => by_resource,
-            _ => return Err(Refused::TargetsDiffer),
-        };
-        places.into_iter().map(|place| self.entry(place).map(|entry| entry.uri.clone())).collect()
-    }
+/// The address rules as the verifier reads them.
+fn net_of(rules: &IpRules) -> Option<Net> {
+    let ranges = |list: &[IpRange]| -> Vec<tenmint_verifier::IpRange> {
+        list.iter().filter_map(|range| range.to_string().parse().ok()).collect()
+    };
+    Net::from_lists(ranges(rules.allow()), ranges(rules.block()))
+}
 
-    fn resources(&self, uris: &[String]) -> Result<Vec<Place>, Refused> {
-        let mut places = Vec::with_capacity(uris.len());
-        for uri in uris {
-            let place = self.state.audience_by_uri(uri).ok_or(Refused::InvalidTarget)?;
-            self.check(place)?;
-            if !places.contains(&place) {
-                places.push(place);
-            }
-        }
-        Ok(places)
-    }
-
-    /// By URI, or by slug within the organization of the key.
-    fn named(&self, name: &str) -> Result<Place, Refused> {
-        let place = self
-            .state
-            .audience_by_uri(name)
-            .or_else(|| self.state.audience_by_slug(self.org.id, name))
-            .ok_or(Refused::InvalidTarget)?;
-        self.check(place)?;
-        Ok(place)
-    }
-
-    /// The first of the key, else the one of its organization.
-    fn default(&self) -> Result<Place, Refused> {
-        if let Some(first) = self.api_key.audiences.first() {
-            return Ok(*first);
-        }
-        self.org
-            .default_audience
-            .as_ref()
-            .and_then(|id| self.state.audience_by_id(id))
-            .ok_or(Refused::NoTarget)
-    }
-
-    /// A key may ask for its audiences, or for all of its organization where it names none.
-    fn check(&self, place: Place) -> Result<(), Refused> {
-        let ours = self.entry(place)?.org == self.org.id;
-        let named = &self.api_key.audiences;
-        if ours && (named.is_empty() || named.contains(&place)) {
-            Ok(())
-        } else {
-            Err(Refused::InvalidTarget)
-        }
-    }
-
-    fn entry(&self, place: Place) -> Result<&AudienceEntry, Refused> {
-        self.state.audience(place).ok_or(Refused::InvalidTarget)
-    }
+fn quota_claim(quota: Quota) -> Option<tenmint_verifier::Quota> {
+    tenmint_verifier::Quota::new(quota.limit().into(), quota.window().as_seconds().into())
 }
 
 /// What is asked for, whole and in the client's own spelling; or all that the key still has.
 fn grant_scope(
     api_key: &ApiKeyEntry,
-    bot: &BotEntry,
+    owner: &OwnerEntry,
     asked: Option<&str>,
 ) -> Result<ScopeSet, Refused> {
-    let key_scopes = api_key.scopes.as_ref().unwrap_or(&bot.grants);
-    // equal texts are one allocation, so most keys have nothing to intersect
-    let owner_scopes = (!Arc::ptr_eq(key_scopes, &bot.grants)).then_some(&bot.grants);
-    let Some(asked) = asked else { return effective_scope(key_scopes, owner_scopes) };
+    let Some(asked) = asked else {
+        let held = held_scope(api_key, owner)?;
+        // what roles and an intersection made may be longer than a scope may be written
+        if held.as_str().parse::<ScopeSet>().is_err() {
+            return Err(Refused::TooMuchScope);
+        }
+        return Ok(held);
+    };
     let asked: ScopeSet = asked.parse().map_err(|_| Refused::MalformedScope)?;
-    for held in [Some(key_scopes), owner_scopes].into_iter().flatten() {
-        if let Some(place) = parse_stored(held)?.first_uncovered(&asked) {
+    let own = api_key.scopes.as_ref().map(|text| parse_stored(text)).transpose()?;
+    let owners = if has_no_more_than(api_key, owner) { None } else { owner_scope(owner)? };
+    if own.is_none() && owners.is_none() {
+        return Err(Refused::NoScope);
+    }
+    for held in [own, owners].into_iter().flatten() {
+        if let Some(place) = held.first_uncovered(&asked) {
             return Err(Refused::ScopeBeyondKey(place));
         }
     }
     Ok(asked)
 }
 
-/// The scopes of the key that its owner still has, covered ones dropped.
-fn effective_scope(key: &Arc<str>, owner: Option<&Arc<str>>) -> Result<ScopeSet, Refused> {
-    let own = parse_stored(key)?;
-    let effective = match owner {
-        Some(owner) => own.intersect(&parse_stored(owner)?).ok_or(Refused::NoScope)?,
-        None => own.without_covered(),
+/// All that the key still has: its scopes that the owner has too, covered ones dropped.
+fn held_scope(api_key: &ApiKeyEntry, owner: &OwnerEntry) -> Result<ScopeSet, Refused> {
+    let Some(own) = &api_key.scopes else {
+        return owner_scope(owner)?.ok_or(Refused::NoScope);
     };
-    // what an intersection made may be longer than a scope may be written
-    if effective.as_str().parse::<ScopeSet>().is_err() {
-        return Err(Refused::TooMuchScope);
+    let own = parse_stored(own)?;
+    if has_no_more_than(api_key, owner) {
+        return Ok(own.without_covered());
     }
-    Ok(effective)
+    let owners = owner_scope(owner)?.ok_or(Refused::NoScope)?;
+    own.intersect(&owners).ok_or(Refused::NoScope)
+}
+
+/// Equal texts are one allocation, so most keys are seen to have exactly what their bot was given.
+fn has_no_more_than(api_key: &ApiKeyEntry, owner: &OwnerEntry) -> bool {
+    matches!((&api_key.scopes, &owner.grants), (Some(own), Some(grants)) if Arc::ptr_eq(own, grants))
+}
+
+/// What an owner holds: its grants and its roles together.
+fn owner_scope(owner: &OwnerEntry) -> Result<Option<ScopeSet>, Refused> {
+    let parts = [&owner.grants, &owner.roles].into_iter().flatten();
+    let parts = parts.map(|text| parse_stored(text)).collect::<Result<Vec<_>, _>>()?;
+    Ok(parts.into_iter().reduce(|all, part| all.union(&part)).map(|all| all.without_covered()))
 }
 
 /// Stored scopes parsed once already; should a row be bad all the same, the key has none.
-fn parse_stored(text: &Arc<str>) -> Result<ScopeSet, Refused> {
-    text.parse().map_err(|_| Refused::NoScope)
+fn parse_stored(text: &str) -> Result<ScopeSet, Refused> {
+    ScopeSet::parse_any_length(text).map_err(|_| Refused::NoScope)
 }

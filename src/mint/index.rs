@@ -10,14 +10,19 @@ use std::time::Duration;
 
 use parking_lot::{RwLock, RwLockReadGuard};
 
+use crate::mint::entries::{
+    ApiKeyEntry, ApiKeyExtras, AudienceEntry, Ending, OrgEntry, OwnerEntry, SpaceEntry,
+};
 use crate::mint::slab::{Place, Slab};
 use crate::mint::{ClientCredential, Refused};
 use crate::model::api_key::IndexedApiKey;
-use crate::model::audience::Audience;
-use crate::model::bot::IndexedBot;
-use crate::model::id::{ApiKeyId, AudienceId, BotId, OrgId};
+use crate::model::audience::{Audience, AudienceUri};
+use crate::model::id::{ApiKeyId, AudienceId, OrgId, SpaceId, UserId};
+use crate::model::ip_rules::IpRules;
 use crate::model::org::Org;
+use crate::model::owner::{IndexedOwner, OwnerId};
 use crate::model::secret::{Pepper, SecretDigest};
+use crate::model::space::Space;
 use crate::model::time::Timestamp;
 
 /// A poll that came just now may be this old: within this time no outage is seen at all.
@@ -30,10 +35,14 @@ const REMEMBERED: Duration = Duration::from_hours(30 * 24);
 pub enum Change {
     /// An organization.
     Org(Org),
+    /// A space.
+    Space(Space),
     /// An audience.
     Audience(Audience),
-    /// A bot.
-    Bot(IndexedBot),
+    /// A bot, or a person in one organization.
+    Owner(IndexedOwner),
+    /// A person, in every organization that it is a member of and in no other.
+    User(UserId, Vec<IndexedOwner>),
     /// An API key.
     ApiKey(IndexedApiKey),
 }
@@ -43,17 +52,18 @@ impl Change {
     pub fn order(&self) -> u8 {
         match self {
             Self::Org(_) => 0,
-            Self::Audience(_) => 1,
-            Self::Bot(_) => 2,
+            Self::Space(_) | Self::Audience(_) => 1,
+            Self::Owner(_) | Self::User(..) => 2,
             Self::ApiKey(_) => 3,
         }
     }
 }
 
 /// The index.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Index {
     state: RwLock<State>,
+    management: AudienceUri,
 }
 
 #[derive(Debug, Default)]
@@ -64,77 +74,24 @@ pub(super) struct State {
     compared_at: Option<Timestamp>,
     secrets: HashMap<SecretDigest, SecretEntry>,
     api_keys: Slab<ApiKeyId, ApiKeyEntry>,
-    bots: Slab<BotId, BotEntry>,
+    owners: Slab<(OwnerId, OrgId), OwnerEntry>,
+    /// Where each person is a member: a change of a person says where it still is.
+    memberships: HashMap<UserId, Vec<OrgId>>,
     orgs: Slab<OrgId, OrgEntry>,
+    spaces: Slab<SpaceId, SpaceEntry>,
     audiences: Slab<AudienceId, AudienceEntry>,
     audiences_by_uri: HashMap<Arc<str>, Place>,
     audiences_by_slug: HashMap<OrgId, HashMap<Box<str>, Place>>,
     /// Each text of scopes once: most keys of an installation have the same few.
     scope_texts: HashSet<Arc<str>>,
+    /// Each set of rules for addresses once.
+    ip_rules: HashSet<Arc<IpRules>>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct SecretEntry {
     ends: Ending,
     api_key: Place,
-}
-
-#[derive(Debug)]
-pub(super) struct ApiKeyEntry {
-    pub(super) id: ApiKeyId,
-    pub(super) org: Place,
-    pub(super) owner: Place,
-    /// Kept as text, which takes half the memory of a parsed set.
-    pub(super) scopes: Option<Arc<str>>,
-    pub(super) audiences: Box<[Place]>,
-    pub(super) expires: Ending,
-    pub(super) revoked: Ending,
-}
-
-#[derive(Debug)]
-pub(super) struct BotEntry {
-    pub(super) id: BotId,
-    pub(super) grants: Arc<str>,
-    pub(super) suspended: Ending,
-}
-
-#[derive(Debug)]
-pub(super) struct OrgEntry {
-    pub(super) id: OrgId,
-    pub(super) default_audience: Option<AudienceId>,
-    pub(super) suspended: Ending,
-}
-
-#[derive(Debug)]
-pub(super) struct AudienceEntry {
-    pub(super) org: OrgId,
-    pub(super) uri: Arc<str>,
-}
-
-/// A moment that may never come, in eight bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Ending(i64);
-
-impl Ending {
-    const NEVER: Self = Self(i64::MAX);
-
-    fn of(moment: Option<Timestamp>) -> Self {
-        moment.map_or(Self::NEVER, |moment| Self(moment.as_millis()))
-    }
-
-    /// Whether the moment was ever set: a revocation holds, whatever a clock says of its moment.
-    pub(super) fn is_set(self) -> bool {
-        self != Self::NEVER
-    }
-
-    pub(super) fn has_come(self, now: Timestamp) -> bool {
-        self != Self::NEVER && self.0 <= now.as_millis()
-    }
-
-    /// In whole seconds since 1970, rounded down; the largest number for never.
-    pub(super) fn as_seconds(self) -> u64 {
-        if self == Self::NEVER { u64::MAX } else { Timestamp::from_millis(self.0).as_seconds() }
-    }
 }
 
 /// A key whose secret matched, with the index held as it was at that moment.
@@ -147,6 +104,33 @@ pub(super) struct AuthenticatedKey<'i> {
 }
 
 impl Index {
+    /// An empty index. The audience of the management API is known from the start.
+    pub(super) fn new(management: AudienceUri) -> Self {
+        let mut state = State::default();
+        state.put_management(&management);
+        Self { state: RwLock::new(state), management }
+    }
+
+    /// An index to fill aside, with room for so many API keys and bots, so that nothing grows in
+    /// steps.
+    pub fn begin_to_fill(&self, api_keys: usize, bots: usize) -> FilledIndex {
+        let mut state = State::default();
+        state.put_management(&self.management);
+        state.secrets.reserve(api_keys);
+        state.api_keys.reserve(api_keys);
+        state.owners.reserve(bots);
+        state.scope_texts.reserve(bots);
+        FilledIndex { state }
+    }
+
+    /// Finds the key that a verified token was issued to.
+    pub(super) fn find_client(&self, client_id: &str) -> Result<AuthenticatedKey<'_>, Refused> {
+        let id: ApiKeyId = client_id.parse().map_err(|_| Refused::UnknownClient)?;
+        let state = self.state.read();
+        let api_key = state.api_keys.find(&id).ok_or(Refused::UnknownClient)?;
+        Ok(AuthenticatedKey { api_key, secret_ends: Ending::NEVER, state })
+    }
+
     /// Finds the key of a credential. One digest, one look-up, and nothing secret to compare.
     pub(super) fn authenticate(
         &self,
@@ -256,27 +240,18 @@ impl Index {
             state.api_keys.remove(id);
         }
         state.scope_texts.retain(|text| Arc::strong_count(text) > 1);
+        state.ip_rules.retain(|rules| Arc::strong_count(rules) > 1);
     }
 }
 
 /// An index that is being filled, aside from the one that serves.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct FilledIndex {
     state: State,
 }
 
 impl FilledIndex {
-    /// Makes room for so many API keys and bots, so that nothing grows in steps.
-    pub fn with_capacity(api_keys: usize, bots: usize) -> Self {
-        let mut state = State::default();
-        state.secrets.reserve(api_keys);
-        state.api_keys.reserve(api_keys);
-        state.bots.reserve(bots);
-        state.scope_texts.reserve(bots);
-        Self { state }
-    }
-
-    /// Puts one noun. Organizations come first, then audiences and bots, then keys.
+    /// Puts one noun, in the order of [`Change::order`].
     pub fn put(&mut self, change: Change) {
         self.state.put(change);
     }
@@ -291,8 +266,12 @@ impl State {
         self.api_keys.at(place)
     }
 
-    pub(super) fn bot(&self, place: Place) -> Option<&BotEntry> {
-        self.bots.at(place)
+    pub(super) fn owner(&self, place: Place) -> Option<&OwnerEntry> {
+        self.owners.at(place)
+    }
+
+    pub(super) fn space(&self, place: Place) -> Option<&SpaceEntry> {
+        self.spaces.at(place)
     }
 
     pub(super) fn org(&self, place: Place) -> Option<&OrgEntry> {
@@ -311,6 +290,11 @@ impl State {
         self.audiences_by_uri.get(uri).copied()
     }
 
+    /// The audience of the management API.
+    pub(super) fn management(&self) -> Option<Place> {
+        self.audiences.find(&AudienceId::MANAGEMENT)
+    }
+
     /// An audience of an organization by its slug.
     pub(super) fn audience_by_slug(&self, org: OrgId, slug: &str) -> Option<Place> {
         self.audiences_by_slug.get(&org)?.get(slug).copied()
@@ -319,12 +303,14 @@ impl State {
     fn put(&mut self, change: Change) {
         let put = match change {
             Change::Org(org) => self.put_org(&org),
+            Change::Space(space) => self.put_space(&space),
             Change::Audience(audience) => self.put_audience(&audience),
-            Change::Bot(bot) => self.put_bot(&bot),
+            Change::Owner(owner) => self.put_owner(&owner),
+            Change::User(id, memberships) => self.put_user(id, &memberships),
             Change::ApiKey(api_key) => self.put_api_key(&api_key),
         };
         if put.is_none() {
-            tracing::error!("the index met a row whose organization or owner it does not know");
+            tracing::error!("the index met a row whose organization or space it does not know");
         }
     }
 
@@ -337,9 +323,25 @@ impl State {
         self.orgs.put(&org.id, entry).map(drop)
     }
 
+    fn put_space(&mut self, space: &Space) -> Option<()> {
+        let entry = SpaceEntry {
+            id: space.id,
+            suspended: Ending::of(space.deleted_at.or(space.suspended_at)),
+        };
+        self.spaces.put(&space.id, entry).map(drop)
+    }
+
+    fn put_management(&mut self, uri: &AudienceUri) {
+        let uri: Arc<str> = uri.as_str().into();
+        let entry = AudienceEntry::management(uri.clone());
+        if let Some(place) = self.audiences.put(&AudienceId::MANAGEMENT, entry) {
+            self.audiences_by_uri.insert(uri, place);
+        }
+    }
+
     fn put_audience(&mut self, audience: &Audience) -> Option<()> {
         let uri: Arc<str> = audience.uri.as_str().into();
-        let entry = AudienceEntry { org: audience.org, uri: uri.clone() };
+        let entry = AudienceEntry::of(audience, uri.clone());
         let place = self.audiences.put(&audience.id, entry)?;
         self.audiences_by_uri.insert(uri, place);
         let slug = audience.slug.as_str().into();
@@ -347,25 +349,59 @@ impl State {
         Some(())
     }
 
-    fn put_bot(&mut self, bot: &IndexedBot) -> Option<()> {
-        let entry = BotEntry {
-            id: bot.id,
-            grants: self.shared(bot.grants.as_str()),
-            suspended: Ending::of(bot.suspended_at),
+    fn put_owner(&mut self, owner: &IndexedOwner) -> Option<()> {
+        let entry = OwnerEntry {
+            id: owner.owner,
+            grants: owner.grants.as_ref().map(|grants| self.shared(grants.as_str())),
+            roles: owner.roles.as_ref().map(|roles| self.shared(roles.as_str())),
+            is_account_admin: owner.is_account_admin,
+            suspended: Ending::of(owner.suspended_at),
         };
-        self.bots.put(&bot.id, entry).map(drop)
+        if let OwnerId::User(id) = owner.owner {
+            let orgs = self.memberships.entry(id).or_default();
+            if !orgs.contains(&owner.org) {
+                orgs.push(owner.org);
+            }
+        }
+        self.owners.put(&(owner.owner, owner.org), entry).map(drop)
+    }
+
+    /// Where a person is no member any more, its keys stop.
+    fn put_user(&mut self, id: UserId, memberships: &[IndexedOwner]) -> Option<()> {
+        let before = self.memberships.remove(&id).unwrap_or_default();
+        for org in before {
+            if !memberships.iter().any(|membership| membership.org == org) {
+                self.put_gone(OwnerId::User(id), org)?;
+            }
+        }
+        memberships.iter().try_for_each(|membership| self.put_owner(membership))
+    }
+
+    /// An owner that is no longer there: what it owned is dead and known to be.
+    fn put_gone(&mut self, owner: OwnerId, org: OrgId) -> Option<Place> {
+        self.owners.put(&(owner, org), OwnerEntry::gone(owner))
     }
 
     fn put_api_key(&mut self, api_key: &IndexedApiKey) -> Option<()> {
         let places = api_key.audiences.iter().map(|id| self.audiences.find(id));
+        let audiences = places.collect::<Option<_>>()?;
+        let owner = match self.owners.find(&(api_key.owner, api_key.org)) {
+            Some(place) => place,
+            None => self.put_gone(api_key.owner, api_key.org)?,
+        };
         let entry = ApiKeyEntry {
             id: api_key.id,
             org: self.orgs.find(&api_key.org)?,
-            owner: self.bots.find(&api_key.owner)?,
-            audiences: places.collect::<Option<_>>()?,
+            owner,
+            space: match &api_key.space {
+                Some(id) => Some(self.spaces.find(id)?),
+                None => None,
+            },
+            audiences,
             scopes: api_key.scopes.as_ref().map(|scopes| self.shared(scopes.as_str())),
             expires: Ending::of(api_key.expires_at),
             revoked: Ending::of(api_key.revoked_at),
+            extras: self.extras_of(api_key),
         };
         let place = self.api_keys.put(&api_key.id, entry)?;
         // a replaced secret stays in the database with its end, so none has to be taken out here
@@ -374,6 +410,26 @@ impl State {
             self.secrets.insert(secret.digest, entry);
         }
         Some(())
+    }
+
+    /// What few keys have, aside from the entry, so that the others pay nothing for it.
+    fn extras_of(&mut self, api_key: &IndexedApiKey) -> Option<Box<ApiKeyExtras>> {
+        let rules = (!api_key.ip_rules.is_empty()).then(|| self.shared_rules(&api_key.ip_rules));
+        let extras = ApiKeyExtras {
+            ip_rules: rules,
+            quota: api_key.quota.map(|quota| (quota, api_key.quota_counter)),
+            void_below: api_key.void_below,
+        };
+        (!extras.is_empty()).then(|| Box::new(extras))
+    }
+
+    fn shared_rules(&mut self, rules: &IpRules) -> Arc<IpRules> {
+        if let Some(shared) = self.ip_rules.get(rules) {
+            return shared.clone();
+        }
+        let shared = Arc::new(rules.clone());
+        self.ip_rules.insert(shared.clone());
+        shared
     }
 
     fn shared(&mut self, text: &str) -> Arc<str> {

@@ -4,23 +4,36 @@
 //! admitted key makes one, and only an authenticated key is admitted. The service fills the
 //! index and the signing keys; the token route calls. Nothing here does I/O.
 
+mod entries;
 mod grant;
 mod index;
 mod key_pair;
+mod lease_queue;
+mod permits;
+pub mod quotas;
 mod rsa;
 mod signer;
 mod slab;
+mod targets;
 mod token_id;
+mod usage;
 
 use std::time::Duration;
 
 use parking_lot::RwLock;
+use tenmint_verifier::{BuildError, JwkSet, Verifier};
 
 pub use index::{Change, FilledIndex, Index};
 pub use key_pair::{GeneratedKeyPair, KeyPair, KeyPairError};
 pub use signer::{PublicKeys, Signer, etag_of};
+pub use usage::{Caller, UsageCounters, Used};
 
+use crate::clock::Clock;
 use crate::mint::grant::Grant;
+use crate::mint::index::AuthenticatedKey;
+use crate::mint::quotas::{Permit, Quotas, RateLimit, Ticket};
+use crate::model::access::Credential;
+use crate::model::audience::AudienceUri;
 use crate::model::installation::{Installation, Issuer};
 use crate::model::secret::{Pepper, PlainSecret};
 use crate::model::time::Timestamp;
@@ -48,6 +61,15 @@ pub struct ClientCredential {
     pub texts: Vec<PlainSecret>,
 }
 
+/// What is presented to the management API: an API key, or a token of this very service.
+#[derive(Debug)]
+pub enum Presented {
+    /// An API key.
+    ApiKey(ClientCredential),
+    /// An access token.
+    Token(String),
+}
+
 /// A token that was issued.
 #[derive(Debug)]
 pub struct IssuedToken {
@@ -57,6 +79,8 @@ pub struct IssuedToken {
     pub expires_in: u64,
     /// Its scopes, in the client's own spelling if it asked for some.
     pub scope: String,
+    /// Where the quota of the key stands, if it has one.
+    pub rate_limit: Option<RateLimit>,
 }
 
 /// Why there is no token. The route makes the answer of RFC 6749, section 5.2 of it.
@@ -68,8 +92,14 @@ pub enum Refused {
     Revoked,
     /// The secret matched; the key, or the grace of this secret, is over.
     Expired,
-    /// The secret matched; the owner or the organization is suspended.
+    /// The secret matched; the owner, the space or the organization is suspended.
     Suspended,
+    /// The key may not be used from this address.
+    AddressNotAllowed,
+    /// The quota of the key has nothing left.
+    QuotaSpent(RateLimit),
+    /// No permit of the quota is at hand: wait for the lease, and call again.
+    NeedsLease(Ticket),
     /// An audience that is unknown or not the key's.
     InvalidTarget,
     /// `resource` and `audience` name different audiences.
@@ -95,22 +125,48 @@ pub struct Mint {
     pepper: Pepper,
     serve_for: Duration,
     index: Index,
+    quotas: Quotas,
     signer: RwLock<Signer>,
+    /// Checks tokens for the management API.
+    verifier: RwLock<Verifier>,
+    usage: UsageCounters,
 }
 
+/// How far the clocks of two nodes may be apart.
+const MANAGEMENT_LEEWAY: Duration = Duration::from_secs(2);
 /// Bytes of a token at most; many servers refuse headers above 8 KiB.
 const MAX_TOKEN_BYTES: usize = 7 * 1024;
 
 impl Mint {
-    /// A mint without keys, which refuses until the service has filled it.
-    pub fn new(installation: Installation, pepper: Pepper, serve_for: Duration) -> Self {
-        Self {
+    /// A mint without keys, which refuses until the service has filled it. The clock is for quotas
+    /// and for the tokens that are presented to the management API.
+    ///
+    /// # Errors
+    /// The issuer is none, which an installation never has.
+    pub fn new(
+        installation: Installation,
+        pepper: Pepper,
+        serve_for: Duration,
+        clock: Clock,
+    ) -> Result<Self, BuildError> {
+        let management = AudienceUri::management(&installation.issuer);
+        let quotas = Quotas::new(clock.clone());
+        let verifier = Verifier::builder(installation.issuer.as_str())
+            .audience(management.as_str())
+            // the clocks of nodes follow one database
+            .leeway(MANAGEMENT_LEEWAY)
+            .clock(move || clock.now().as_seconds())
+            .with_keys(JwkSet::default())?;
+        Ok(Self {
+            usage: UsageCounters::new(&installation.api_key_prefix),
             installation,
             pepper,
             serve_for,
-            index: Index::default(),
+            index: Index::new(management),
+            quotas,
             signer: RwLock::new(Signer::default()),
-        }
+            verifier: RwLock::new(verifier),
+        })
     }
 
     /// The issuer of the tokens.
@@ -128,9 +184,73 @@ impl Mint {
         &self.index
     }
 
+    /// What was counted, and not yet taken to the database.
+    pub fn usage(&self) -> &UsageCounters {
+        &self.usage
+    }
+
+    /// The quotas of the API keys.
+    pub fn quotas(&self) -> &Quotas {
+        &self.quotas
+    }
+
     /// Signs with other keys from now on.
     pub fn replace_signer(&self, signer: Signer) {
+        if let Ok(keys) = JwkSet::parse(&signer.public_keys().document) {
+            let mut verifier = self.verifier.write();
+            *verifier = verifier.with_keys(keys);
+        }
         *self.signer.write() = signer;
+    }
+
+    /// What a caller of the management API holds.
+    ///
+    /// # Errors
+    /// [`Refused`], with one reason for all that is wrong with a token.
+    pub fn identify(
+        &self,
+        presented: &Presented,
+        from: Caller<'_>,
+        now: Timestamp,
+    ) -> Result<Credential, Refused> {
+        if !self.index.is_fresh(now, self.serve_for) {
+            return Err(Refused::Unavailable);
+        }
+        match presented {
+            Presented::ApiKey(client) => {
+                self.index.authenticate(client, &self.pepper)?.admit(from, now)?.credential(None)
+            }
+            Presented::Token(text) => {
+                let verifier = self.verifier.read().clone();
+                let token = verifier.verify_held(text).map_err(|_| Refused::UnknownClient)?;
+                let claims = token.claims();
+                let key = self.index.find_client(&claims.client_id)?;
+                key.check_revision(claims.rev)?;
+                key.admit(from, now)?.credential(Some(&claims.scope))
+            }
+        }
+    }
+
+    /// What a caller that was identified still holds, in the middle of a call that goes on for
+    /// long. Never more than it held before.
+    ///
+    /// # Errors
+    /// [`Refused`] where it would not be identified any more, a rotation without grace included.
+    pub fn identify_again(
+        &self,
+        before: &Credential,
+        from: Caller<'_>,
+        now: Timestamp,
+    ) -> Result<Credential, Refused> {
+        if !self.index.is_fresh(now, self.serve_for) {
+            return Err(Refused::Unavailable);
+        }
+        let key = self.index.find_client(&before.api_key.to_string())?;
+        key.check_revision(before.revision)?;
+        let still = key.admit(from, now)?.credential(before.scopes.as_ref())?;
+        // without scopes it held nothing, and a narrowing by nothing is none
+        let scopes = if before.scopes.is_some() { still.scopes } else { None };
+        Ok(Credential { scopes, revision: before.revision, ..still })
     }
 
     /// The public keys as they are served.
@@ -144,21 +264,43 @@ impl Mint {
         self.index.is_fresh(now, self.serve_for) && self.signer.read().can_sign()
     }
 
-    /// Issues a token, or says why not. The order of the checks is the contract's (section 5).
+    /// Issues a token, or says why not. The order of the checks is the contract's (section 5). Once
+    /// the secret has matched, what comes of it is counted.
     ///
     /// # Errors
     /// Each [`Refused`]. What the server itself lacks is said first, so that no trouble of ours
     /// looks like a wrong key.
-    pub fn issue(&self, request: &TokenRequest, now: Timestamp) -> Result<IssuedToken, Refused> {
+    pub fn issue(
+        &self,
+        request: &TokenRequest,
+        from: Caller<'_>,
+        now: Timestamp,
+    ) -> Result<IssuedToken, Refused> {
         if !self.is_ready(now) {
             return Err(Refused::Unavailable);
         }
-        let grant = self.index.authenticate(&request.client, &self.pepper)?.admit(now)?.grant(
-            request,
-            self.installation.token_lifetime,
-            now,
-        )?;
-        self.sign(&grant, now)
+        let client = &request.client;
+        let key = self.index.authenticate(client, &self.pepper)?;
+        let holder = key.holder();
+        let issued = self.issue_to(key, request, from, now);
+        if let (Some((api_key, org)), Some(outcome)) = (holder, usage::outcome_of(&issued)) {
+            self.usage.count(&Used { api_key, org, outcome, from, client }, now);
+        }
+        issued
+    }
+
+    fn issue_to(
+        &self,
+        key: AuthenticatedKey<'_>,
+        request: &TokenRequest,
+        from: Caller<'_>,
+        now: Timestamp,
+    ) -> Result<IssuedToken, Refused> {
+        let admitted = key.admit(from, now)?;
+        let permit = admitted.permit(&self.quotas)?;
+        let grant = admitted.grant(request, self.installation.token_lifetime, now)?;
+        let issued = self.sign(&grant, now)?;
+        Ok(IssuedToken { rate_limit: permit.map(Permit::used), ..issued })
     }
 
     fn sign(&self, grant: &Grant, now: Timestamp) -> Result<IssuedToken, Refused> {
@@ -166,7 +308,9 @@ impl Mint {
         // the lock is let go before the signature, which takes far longer than all the rest
         let signing_key = self.signer.read().current().ok_or(Refused::Unavailable)?;
         let access_token = grant
-            .with_claims(self.issuer(), &token_id, |claims| signing_key.sign(claims))
+            .with_claims(self.issuer(), &token_id, |claims| {
+                signing_key.sign(claims, grant.token_type)
+            })
             .ok_or(Refused::Unavailable)?;
         if access_token.len() > MAX_TOKEN_BYTES {
             return Err(Refused::TooMuchScope);
@@ -175,6 +319,7 @@ impl Mint {
             access_token,
             expires_in: grant.lifetime(),
             scope: grant.scope.to_string(),
+            rate_limit: None,
         })
     }
 }

@@ -10,6 +10,7 @@ use ring::digest;
 use tenmint_verifier::NewClaims;
 
 use crate::mint::key_pair::KeyPair;
+use crate::model::audience::TokenType;
 use crate::model::signing_key::Kid;
 
 /// The signing keys of this moment.
@@ -31,8 +32,8 @@ pub struct PublicKeys {
 /// The key that signs, with all of its tokens' header made once.
 pub(super) struct CurrentKey {
     key_pair: KeyPair,
-    /// The header in base64url, with the dot behind it.
-    header: String,
+    /// The headers in base64url, with the dot behind each: of `at+jwt`, and of `JWT`.
+    headers: [String; 2],
 }
 
 /// The strong `ETag` of a document: a quoted hash.
@@ -68,15 +69,21 @@ impl Signer {
 impl CurrentKey {
     fn new(kid: &Kid, key_pair: KeyPair) -> Self {
         let algorithm = key_pair.algorithm();
-        let header = format!(r#"{{"typ":"at+jwt","alg":"{algorithm}","kid":"{kid}"}}"#);
-        Self { key_pair, header: URL_SAFE_NO_PAD.encode(header) + "." }
+        let header = |token_type: TokenType| {
+            let typ = token_type.as_str();
+            let header = format!(r#"{{"typ":"{typ}","alg":"{algorithm}","kid":"{kid}"}}"#);
+            URL_SAFE_NO_PAD.encode(header) + "."
+        };
+        Self { headers: [header(TokenType::AccessToken), header(TokenType::Jwt)], key_pair }
     }
 
     /// The token of these claims: a JWS in compact form (RFC 7515, section 7.1).
-    pub(super) fn sign(&self, claims: &NewClaims<'_>) -> Option<String> {
+    pub(super) fn sign(&self, claims: &NewClaims<'_>, token_type: TokenType) -> Option<String> {
         let claims = serde_json::to_vec(claims).ok()?;
-        let mut token = String::with_capacity(self.header.len() + claims.len() * 4 / 3 + 350);
-        token.push_str(&self.header);
+        let [access_token, jwt] = &self.headers;
+        let header = if token_type == TokenType::Jwt { jwt } else { access_token };
+        let mut token = String::with_capacity(header.len() + claims.len() * 4 / 3 + 350);
+        token.push_str(header);
         URL_SAFE_NO_PAD.encode_string(claims, &mut token);
         let signature = self.key_pair.sign(token.as_bytes())?;
         token.push('.');

@@ -1,9 +1,14 @@
 //! Ids and slugs: `key_` and sixteen characters of base62, and what people call things.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 use std::str::FromStr;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+
+use crate::model::time::Timestamp;
 
 /// The digits of base62.
 pub(crate) const BASE62: &[u8; 62] =
@@ -16,6 +21,8 @@ const ID_LENGTH: usize = 16;
 pub trait Noun {
     /// The text before the characters of the id, underscore included.
     const PREFIX: &'static str;
+    /// What the noun is called in a schema.
+    const NAME: &'static str;
 }
 
 /// An id of one noun. Sixteen characters of base62 are 95 bits, so ids never collide by chance.
@@ -31,6 +38,7 @@ macro_rules! nouns {
         pub enum $noun {}
         impl Noun for $noun {
             const PREFIX: &'static str = $prefix;
+            const NAME: &'static str = stringify!($alias);
         }
         #[doc = concat!("An id like `", $prefix, "0123456789abcdef`.")]
         pub type $alias = Id<$noun>;
@@ -46,6 +54,16 @@ nouns! {
     BotNoun BotId "bot_";
     /// An API key.
     ApiKeyNoun ApiKeyId "key_";
+    /// A space: a project of an organization.
+    SpaceNoun SpaceId "spc_";
+    /// A user: a person.
+    UserNoun UserId "usr_";
+    /// A role that an organization defined.
+    RoleNoun RoleId "rol_";
+    /// An entry of the audit.
+    AuditNoun AuditId "evt_";
+    /// An import of API keys.
+    ImportNoun ImportId "imp_";
 }
 
 impl<N: Noun> Id<N> {
@@ -56,9 +74,41 @@ impl<N: Noun> Id<N> {
         Self { characters, noun: PhantomData }
     }
 
+    /// So many ids, one after the other from these random bytes on. Rows that are stored together
+    /// get such ids, so that they lie together in every index.
+    pub fn run_from_random(random: [u8; 16]) -> impl Iterator<Item = Self> {
+        let first = u128::from_be_bytes(random);
+        (0..).map(move |number| Self::from_random(first.wrapping_add(number).to_be_bytes()))
+    }
+
+    /// The id of another noun with the same characters.
+    pub fn with_noun<M: Noun>(&self) -> Id<M> {
+        Id { characters: self.characters, noun: PhantomData }
+    }
+
     /// The sixteen characters, without the prefix.
     pub fn characters(&self) -> &str {
         std::str::from_utf8(&self.characters).unwrap_or_default()
+    }
+}
+
+impl AudienceId {
+    /// The audience of tenmint's own management API, which is no row of any table. Random bytes
+    /// never make this id.
+    pub const MANAGEMENT: Self = Self { characters: [b'0'; ID_LENGTH], noun: PhantomData };
+}
+
+/// Characters of an id that say its time: milliseconds until far beyond the year 8000.
+const TIME_LENGTH: usize = 8;
+
+impl AuditId {
+    /// An id that sorts by its moment; ids of one moment are told apart by the random bytes.
+    pub fn at(moment: Timestamp, random: [u8; 6]) -> Self {
+        let mut characters = [b'0'; ID_LENGTH];
+        let (time, rest) = characters.split_at_mut(TIME_LENGTH);
+        base62(&moment.as_millis().max(0).to_be_bytes(), time);
+        base62(&random, rest);
+        Self { characters, noun: PhantomData }
     }
 }
 
@@ -112,6 +162,16 @@ impl<N: Noun> fmt::Debug for Id<N> {
 impl<N: Noun> serde::Serialize for Id<N> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl<N: Noun> JsonSchema for Id<N> {
+    fn schema_name() -> Cow<'static, str> {
+        N::NAME.into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "pattern": format!("^{}[0-9A-Za-z]{{16}}$", N::PREFIX)})
     }
 }
 
@@ -170,6 +230,22 @@ impl Slug {
     }
 }
 
+impl serde::Serialize for Slug {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl JsonSchema for Slug {
+    fn schema_name() -> Cow<'static, str> {
+        "Slug".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string", "pattern": "^[a-z0-9-]{1,40}$"})
+    }
+}
+
 impl fmt::Display for Slug {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -218,6 +294,25 @@ mod tests {
         {
             assert!(text.parse::<ApiKeyId>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_run_of_ids_is_in_order_and_each_is_another() {
+        for random in [[7; 16], [255; 16]] {
+            let ids: Vec<ApiKeyId> = ApiKeyId::run_from_random(random).take(70).collect();
+            assert_eq!(ids[0], ApiKeyId::from_random(random));
+            // only a run that begins at the very end goes on at the start
+            let rising = ids.windows(2).filter(|pair| pair[0] < pair[1]).count();
+            assert!(rising >= 68);
+            assert_eq!(ids[1].with_noun::<BotNoun>().characters(), ids[1].characters());
+        }
+    }
+
+    #[test]
+    fn an_id_of_the_audit_sorts_by_time() {
+        let at = |millis| AuditId::at(Timestamp::from_millis(millis), [255; 6]).to_string();
+        assert!(at(1_000) < at(1_001) && at(61) < at(62) && at(-5) == at(0));
+        assert!(AuditId::at(Timestamp::from_millis(2), [0; 6]).to_string() > at(1));
     }
 
     #[test]

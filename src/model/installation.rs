@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
+use serde::Serialize;
 use tenmint_verifier::Algorithm;
 
 /// What an installation is set up with, once.
@@ -20,7 +22,7 @@ pub struct Installation {
 
 /// The issuer: a bare origin without slash at the end, since clients compare it byte for byte
 /// (RFC 8414, section 3.3).
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Issuer(Box<str>);
 
 impl Issuer {
@@ -68,7 +70,7 @@ impl FromStr for Issuer {
 }
 
 /// What the text of an API key starts with, so that a scanner knows it: `[a-z]{2,12}`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct ApiKeyPrefix(Box<str>);
 
 impl ApiKeyPrefix {
@@ -109,7 +111,7 @@ impl FromStr for ApiKeyPrefix {
 }
 
 /// How long a token lives: 60 to 3600 s.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 pub struct TokenLifetime(u16);
 
 impl TokenLifetime {

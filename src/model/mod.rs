@@ -3,12 +3,26 @@
 //! What exists here is valid: a slug that is no slug cannot be made. Every room above uses these
 //! types. Nothing here does I/O, waits, or asks for the time or for randomness.
 
+pub mod access;
 pub mod api_key;
+pub mod ask;
 pub mod audience;
+pub mod audit;
 pub mod bot;
 pub mod id;
+pub mod import;
 pub mod installation;
+pub mod ip_range;
+pub mod ip_rules;
 pub mod org;
+pub mod owner;
+pub mod quota;
+pub mod quota_counter;
+pub mod role;
+pub mod scope_catalogue;
 pub mod secret;
 pub mod signing_key;
+pub mod space;
 pub mod time;
+pub mod usage;
+pub mod user;

@@ -1,7 +1,10 @@
 //! Secrets: shown once, digested before they are looked up, stored never.
 
 use std::fmt;
+use std::str::FromStr;
 
+use base64::Engine;
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use ring::{digest, hmac};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -45,13 +48,13 @@ impl Pepper {
 
     /// The digest under which the text of an API key is stored and looked up.
     pub fn digest(&self, text: &[u8]) -> SecretDigest {
-        self.digest_of_sha256(digest::digest(&digest::SHA256, text).as_ref())
+        self.digest_of_sha256(&Sha256::of(text))
     }
 
-    /// The same, where only the SHA-256 of the text is known.
-    fn digest_of_sha256(&self, sha256: &[u8]) -> SecretDigest {
+    /// The same, where only the SHA-256 of the text is known: of a key that is imported.
+    pub fn digest_of_sha256(&self, sha256: &Sha256) -> SecretDigest {
         let mut bytes = [0; 32];
-        bytes.copy_from_slice(hmac::sign(&self.0, sha256).as_ref());
+        bytes.copy_from_slice(hmac::sign(&self.0, &sha256.0).as_ref());
         SecretDigest(bytes)
     }
 }
@@ -86,6 +89,78 @@ impl fmt::Debug for SecretDigest {
         f.write_str("SecretDigest(..)")
     }
 }
+
+/// The SHA-256 of the text of an API key that another service made.
+///
+/// Of a text with few bits it is as good as the text, so it is printed nowhere.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Sha256([u8; 32]);
+
+impl Sha256 {
+    /// The SHA-256 of a text.
+    pub fn of(text: &[u8]) -> Self {
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest::digest(&digest::SHA256, text).as_ref());
+        Self(bytes)
+    }
+
+    fn from_hex(text: &str) -> Option<Self> {
+        let digit =
+            |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+        let pairs = text.as_bytes().chunks(2).map(|pair| match pair {
+            [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
+            _ => None,
+        });
+        let bytes = pairs.collect::<Option<Vec<u8>>>()?;
+        bytes.try_into().ok().map(Self)
+    }
+
+    fn from_base64(text: &str) -> Option<Self> {
+        let bare = text.strip_suffix('=').unwrap_or(text);
+        let bytes = URL_SAFE_NO_PAD.decode(bare).or_else(|_| STANDARD_NO_PAD.decode(bare)).ok()?;
+        bytes.try_into().ok().map(Self)
+    }
+}
+
+impl FromStr for Sha256 {
+    type Err = InvalidSha256;
+
+    /// Takes 64 digits of hex, or base64 of either alphabet, with `sha256:` before it or without.
+    fn from_str(text: &str) -> Result<Self, InvalidSha256> {
+        let bare = text.strip_prefix("sha256:").unwrap_or(text);
+        let digest = Self::from_hex(bare).or_else(|| Self::from_base64(bare));
+        match digest.ok_or(InvalidSha256::Malformed)? {
+            empty if empty == Self::of(b"") => Err(InvalidSha256::OfNothing),
+            digest => Ok(digest),
+        }
+    }
+}
+
+impl fmt::Debug for Sha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sha256(..)")
+    }
+}
+
+/// A text that is no digest of an API key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InvalidSha256 {
+    /// It is no 32 bytes in hex or base64.
+    Malformed,
+    /// It is the digest of an empty text: what an export writes where it had no secret.
+    OfNothing,
+}
+
+impl fmt::Display for InvalidSha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Malformed => "a digest is a SHA-256: 64 digits of hex, or its 32 bytes in base64",
+            Self::OfNothing => "this is the digest of an empty text, which is no key",
+        })
+    }
+}
+
+impl std::error::Error for InvalidSha256 {}
 
 /// Characters of base62 that 256 bits take.
 const SECRET_LENGTH: usize = 43;
@@ -153,19 +228,55 @@ mod tests {
     #[test]
     fn the_digest_is_the_hmac_of_the_sha_256() {
         let pepper = Pepper::new(&[1; 32]);
-        let sha256 = digest::digest(&digest::SHA256, b"text");
-        assert_eq!(pepper.digest(b"text"), pepper.digest_of_sha256(sha256.as_ref()));
+        assert_eq!(pepper.digest(b"text"), pepper.digest_of_sha256(&Sha256::of(b"text")));
         assert_ne!(pepper.digest(b"text"), Pepper::new(&[2; 32]).digest(b"text"));
+    }
+
+    #[test]
+    fn a_sha_256_is_read_in_hex_and_in_base64() {
+        let hex = "982d9e3eb996f559e633f4d194def3761d909f5a3b647d1a851fead67c32c9d1";
+        for text in [
+            hex,
+            &hex.to_uppercase(),
+            &format!("sha256:{hex}"),
+            "mC2ePrmW9VnmM/TRlN7zdh2Qn1o7ZH0ahR/q1nwyydE=",
+            "mC2ePrmW9VnmM_TRlN7zdh2Qn1o7ZH0ahR_q1nwyydE",
+            "sha256:mC2ePrmW9VnmM/TRlN7zdh2Qn1o7ZH0ahR/q1nwyydE",
+        ] {
+            assert_eq!(text.parse::<Sha256>(), Ok(Sha256::of(b"text")), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_sha_256_of_a_text_is_refused() {
+        let hex = "982d9e3eb996f559e633f4d194def3761d909f5a3b647d1a851fead67c32c9d1";
+        for text in [
+            "",
+            "sha256:",
+            "text",
+            &hex[1..],
+            &format!("{hex}00"),
+            &format!("+{}", &hex[1..]),
+            &format!(" {hex}"),
+            "mC2ePrmW9VnmM/TRlN7zdh2Qn1o7ZH0ahR/q1nwyydF=",
+            "mC2ePrmW9VnmM/TRlN7zdh2Qn1o7ZH0ahR/q1nwyydE==",
+            "\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}",
+        ] {
+            assert_eq!(text.parse::<Sha256>(), Err(InvalidSha256::Malformed), "{text}");
+        }
+        let nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(nothing.parse::<Sha256>(), Err(InvalidSha256::OfNothing));
     }
 
     #[test]
     fn nothing_secret_is_printed_by_debug() {
         let printed = format!(
-            "{:?} {:?} {:?}",
+            "{:?} {:?} {:?} {:?}",
             PlainSecret::new("tm_x".into()),
             Pepper::new(&[1; 32]),
-            SecretDigest::from_bytes([1; 32])
+            SecretDigest::from_bytes([1; 32]),
+            Sha256::of(b"text")
         );
-        assert_eq!(printed, "PlainSecret(..) Pepper(..) SecretDigest(..)");
+        assert_eq!(printed, "PlainSecret(..) Pepper(..) SecretDigest(..) Sha256(..)");
     }
 }

@@ -3,26 +3,32 @@
 
 use std::path::Path;
 
-use tenmint_verifier::Algorithm;
+use tenmint_verifier::{Algorithm, ScopeSet};
 
 use crate::clock::Clock;
 use crate::error::{Error, InvalidField, Result};
-use crate::model::api_key::CreatedApiKey;
+use crate::model::api_key::{ApiKey, ApiKeySecret, ApiKeyType, CreatedApiKey};
 use crate::model::audience::{Audience, AudienceUri};
-use crate::model::id::{AudienceId, OrgId, Slug};
+use crate::model::bot::Bot;
+use crate::model::id::{ApiKeyId, BotId, OrgId, Slug};
 use crate::model::installation::{ApiKeyPrefix, Installation, Issuer, TokenLifetime};
+use crate::model::ip_rules::IpRules;
 use crate::model::org::Org;
-use crate::model::secret::Pepper;
+use crate::model::owner::OwnerId;
+use crate::model::role::{RoleBinding, RolePlace, RoleRef};
+use crate::model::secret::{Pepper, api_key_text};
 use crate::model::time::Timestamp;
-use crate::service::api_keys::{NewApiKey, insert_api_key};
-use crate::service::audiences::check_not_ours;
+use crate::service::api_keys::shown_prefix;
+use crate::service::audiences::{check_not_ours, default_audience};
 use crate::service::master_key::{MasterKey, Sealed};
 use crate::service::random;
 use crate::service::refresh::clock_offset;
 use crate::service::signing_keys::first_signing_keys;
 use crate::store::changes::Subject;
 use crate::store::installation::StoredInstallation;
-use crate::store::{DatabaseUrl, Store, audiences, installation, orgs, signing_keys};
+use crate::store::{
+    DatabaseUrl, Store, Write, api_keys, audiences, bots, installation, orgs, roles, signing_keys,
+};
 
 /// What a new installation shall be, nothing parsed yet.
 #[derive(Debug, Clone)]
@@ -107,7 +113,8 @@ struct NewInstallation {
     installation: Installation,
     slug: Slug,
     audience: AudienceUri,
-    api_key: NewApiKey,
+    api_key_name: String,
+    scopes: ScopeSet,
 }
 
 impl NewInstallation {
@@ -127,11 +134,11 @@ impl NewInstallation {
         let lifetime = TokenLifetime::from_seconds(ask.token_lifetime);
         let lifetime =
             checked(&mut wrong, "token_lifetime", lifetime.ok_or("write 60 to 3600 seconds"));
-        let scopes = checked(&mut wrong, "scopes", ask.scopes.parse());
+        let scopes = checked(&mut wrong, "scopes", ask.scopes.parse::<ScopeSet>());
         if let (Some(issuer), Some(audience)) = (&issuer, &audience)
             && let Err(cause) = check_not_ours(audience, issuer)
         {
-            wrong.push(InvalidField { field: "audience", message: cause.to_owned() });
+            wrong.push(InvalidField { field: "audience".into(), message: cause.to_owned() });
         }
         match (issuer, slug, audience, prefix, algorithm, lifetime, scopes) {
             (
@@ -146,7 +153,8 @@ impl NewInstallation {
                 installation: Installation { issuer, api_key_prefix, algorithm, token_lifetime },
                 slug,
                 audience,
-                api_key: NewApiKey::administrator(&ask.api_key_name, scopes),
+                api_key_name: ask.api_key_name.clone(),
+                scopes,
             }),
             _ => Err(Error::Invalid(wrong)),
         }
@@ -175,12 +183,15 @@ impl NewInstallation {
             signing_keys::insert(&mut write, signing_key).await?;
         }
         let (org, audience) = first_org(self.slug, self.audience, now)?;
-        orgs::insert(&mut write, &org, now).await?;
-        audiences::insert(&mut write, &audience, now).await?;
-        let prefix = &stored.installation.api_key_prefix;
-        let api_key =
-            insert_api_key(&mut write, &org, self.api_key, (prefix, &Pepper::new(&pepper)), now)
-                .await?;
+        orgs::insert(&mut write, &org).await?;
+        audiences::insert(&mut write, &audience).await?;
+        let administrator = NewAdministrator {
+            name: self.api_key_name,
+            scopes: self.scopes,
+            prefix: stored.installation.api_key_prefix.clone(),
+            pepper: Pepper::new(&pepper),
+        };
+        let api_key = administrator.insert(&mut write, &org, now).await?;
         for subject in [
             Subject::Installation,
             Subject::SigningKeys,
@@ -198,16 +209,88 @@ impl NewInstallation {
 /// An organization that is bootstrapped, and its default audience.
 fn first_org(slug: Slug, uri: AudienceUri, now: Timestamp) -> Result<(Org, Audience)> {
     let id = OrgId::from_random(random()?);
-    let audience =
-        Audience { id: AudienceId::from_random(random()?), org: id, slug: slug.clone(), uri };
+    let audience = default_audience(id, &slug, uri, now)?;
     let org = Org {
         id,
+        name: slug.to_string(),
         slug,
         default_audience: Some(audience.id),
+        created_at: now,
         bootstrapped_at: Some(now),
         suspended_at: None,
     };
     Ok((org, audience))
+}
+
+/// A key that administers the installation, and the bot that owns it: there is nobody yet who could
+/// have given it that.
+pub(crate) struct NewAdministrator {
+    pub(crate) name: String,
+    pub(crate) scopes: ScopeSet,
+    pub(crate) prefix: ApiKeyPrefix,
+    pub(crate) pepper: Pepper,
+}
+
+impl NewAdministrator {
+    /// Stores the bot as admin of the account and of the organization, the key and its secret.
+    pub(crate) async fn insert(
+        self,
+        write: &mut Write<'_>,
+        org: &Org,
+        now: Timestamp,
+    ) -> Result<CreatedApiKey> {
+        let bot = Bot {
+            id: BotId::from_random(random()?),
+            org: org.id,
+            space: None,
+            name: self.name.clone(),
+            grants: Some(self.scopes.clone()),
+            created_at: now,
+            suspended_at: None,
+            deleted_at: None,
+        };
+        let owner = OwnerId::Bot(bot.id);
+        bots::insert(write, &bot).await?;
+        for place in [RolePlace::Account, RolePlace::Organization { organization: org.id }] {
+            roles::bind(write, &RoleBinding { owner, place, role: RoleRef::Admin }).await?;
+        }
+        let id = ApiKeyId::from_random(random()?);
+        let random = zeroize::Zeroizing::new(random::<32>()?);
+        let text = api_key_text(self.prefix.as_str(), org.slug.as_str(), &id, &random);
+        let secret = ApiKeySecret { digest: self.pepper.digest(text.as_bytes()), expires_at: None };
+        let api_key = self.api_key(org, (id, owner), now);
+        api_keys::insert(write, &api_key).await?;
+        api_keys::insert_secret(write, &id, &secret, now).await?;
+        // in this order, so that a node knows the owner before the key
+        write.touched(Subject::Bot(bot.id), now).await?;
+        write.touched(Subject::ApiKey(id), now).await?;
+        Ok(CreatedApiKey { api_key, text: Some(text) })
+    }
+
+    fn api_key(self, org: &Org, (id, owner): (ApiKeyId, OwnerId), now: Timestamp) -> ApiKey {
+        ApiKey {
+            id,
+            org: org.id,
+            key_type: ApiKeyType::Service,
+            owner,
+            space: None,
+            name: self.name,
+            description: String::new(),
+            prefix: Some(shown_prefix(&self.prefix, &org.slug, &id)),
+            scopes: Some(self.scopes),
+            audiences: Vec::new(),
+            ip_rules: IpRules::default(),
+            quota: None,
+            replaces: None,
+            created_by: None,
+            created_at: now,
+            expires_at: None,
+            revoked_at: None,
+            deleted_at: None,
+            lifetime: None,
+            quota_counter: id,
+        }
+    }
 }
 
 /// A parsed field, or a note of what is wrong with it.
@@ -216,5 +299,9 @@ pub(crate) fn checked<T, E: std::fmt::Display>(
     field: &'static str,
     parsed: std::result::Result<T, E>,
 ) -> Option<T> {
-    parsed.map_err(|cause| wrong.push(InvalidField { field, message: cause.to_string() })).ok()
+    parsed
+        .map_err(|cause| {
+            wrong.push(InvalidField { field: field.into(), message: cause.to_string() });
+        })
+        .ok()
 }

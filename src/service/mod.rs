@@ -1,13 +1,32 @@
 //! The use cases: parse what is asked, write it, and bring the index up to it. Every face calls
 //! these; none of them knows a face.
 
+pub(crate) mod access;
+mod api_key_edits;
+mod api_key_life;
 pub mod api_keys;
-mod audiences;
+pub(crate) mod asks;
+pub mod audiences;
+pub mod audit;
+pub mod bots;
+pub mod call;
 pub mod doctor;
+pub mod import;
 pub mod init;
 pub mod master_key;
+pub(crate) mod new_api_key;
+pub mod node;
+pub mod orgs;
+pub(crate) mod owners;
+pub mod quotas;
+pub mod recover;
 pub mod refresh;
+pub mod roles;
 pub mod signing_keys;
+pub mod spaces;
+pub mod usage;
+pub mod usage_writer;
+pub mod users;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,13 +36,14 @@ use ring::rand::{SecureRandom, SystemRandom};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::model::installation::Installation;
-use crate::model::org::Org;
 use crate::model::secret::Pepper;
 use crate::service::master_key::{MasterKey, Sealed};
 use crate::service::refresh::{Follower, clock_offset};
-use crate::store::{Store, installation, orgs};
+use crate::service::usage_writer::UsageWriter;
+use crate::store::{Store, installation};
 
 pub use crate::store::DatabaseUrl;
+pub use crate::store::page::{Cursor, Page};
 
 /// The use cases on one installation.
 #[derive(Debug, Clone)]
@@ -35,6 +55,8 @@ pub struct Service {
     pepper: Pepper,
     /// On a node that serves: what brings its index up to a write before the write is answered.
     follower: Option<Arc<Follower>>,
+    /// On a node that serves: what has the usage that is not in the database yet.
+    usage_writer: Option<Arc<UsageWriter>>,
 }
 
 impl Service {
@@ -91,6 +113,7 @@ impl Service {
             installation: stored.installation,
             pepper: Pepper::new(&pepper),
             follower: None,
+            usage_writer: None,
         })
     }
 
@@ -104,28 +127,20 @@ impl Service {
         &self.clock
     }
 
-    /// The organization of this slug, or the only one there is.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] for an unknown slug, [`Error::Invalid`] where there are several and
-    /// none is named.
-    pub async fn get_org(&self, slug: Option<&str>) -> Result<Org> {
-        let mut all = orgs::list(&mut *self.store.read().await?).await?;
-        match slug {
-            Some(slug) => all
-                .into_iter()
-                .find(|org| org.slug.as_str() == slug)
-                .ok_or_else(|| Error::NotFound(format!("organization `{slug}`"))),
-            None if all.len() == 1 => {
-                all.pop().ok_or_else(|| Error::NotFound("organization".to_owned()))
-            }
-            None => Err(Error::invalid("organization", "there are several: name one by its slug")),
-        }
-    }
-
     /// Lets go of the database.
     pub async fn close(&self) {
         self.store.close().await;
+    }
+
+    /// Brings this node's index up to the database, so that a call is judged by what holds now.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where the database cannot be read.
+    pub async fn follow(&self) -> Result<()> {
+        match &self.follower {
+            Some(follower) => follower.catch_up().await,
+            None => Ok(()),
+        }
     }
 
     /// Brings this node's index up to a write that was just stored, before the write is answered.
@@ -140,6 +155,11 @@ fn not_set_up(database: &DatabaseUrl) -> Error {
     Error::Setup(format!(
         "the database {database} has no installation yet\nhint: run `tenmint init --issuer URL`"
     ))
+}
+
+/// The rows of a page, within what a page may have.
+pub(crate) fn page_limit(asked: u32) -> i64 {
+    i64::from(asked.clamp(1, api_keys::MAX_PAGE))
 }
 
 /// Bytes from the random source of the system.

@@ -3,6 +3,7 @@
 //! A poll looks at one row. Only when the revision has moved does it read what the changes
 //! touched, all in one look at the database, so that what is applied belongs together.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,13 +13,20 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::mint::{Change, FilledIndex, Mint};
+use crate::model::owner::OwnerId;
+use crate::model::role::RolePlace;
 use crate::model::signing_key::{SigningKey, SigningKeyState};
+use crate::model::space::Space;
 use crate::model::time::Timestamp;
 use crate::service::Service;
+use crate::service::import::clean_up_imports;
 use crate::service::master_key::MasterKey;
+use crate::service::owners::{RoleBook, read_owner};
 use crate::service::signing_keys::signer_of;
-use crate::store::changes::{Progress, Subject};
-use crate::store::{Half, Read, Store, api_keys, audiences, bots, changes, orgs, signing_keys};
+use crate::store::changes::{Imported, Progress, Subject};
+use crate::store::{
+    Half, Read, Store, api_keys, audiences, changes, orgs, owners, roles, signing_keys, spaces,
+};
 
 /// How often a node looks for changes. A change holds everywhere within a second.
 const POLL_EVERY: Duration = Duration::from_millis(250);
@@ -32,6 +40,10 @@ const POLL_TIMEOUT: Duration = Duration::from_secs(30);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// More changes than this are slower to apply one by one than everything is to read anew.
 const MANY_CHANGES: usize = 5_000;
+/// Imported keys and bots that one look takes, or a few more where they share a revision.
+const IMPORTED_AT_ONCE: usize = 1_000;
+/// Revisions that such a look reads; most of an import's are full, but others wrote between.
+const REVISIONS_AT_ONCE: usize = 100;
 /// An answer that took longer says too little about the time.
 const SLOW_ANSWER: Duration = Duration::from_millis(500);
 /// A clock that is so far off the database's deserves a warning.
@@ -45,6 +57,8 @@ pub struct Follower {
     clock: Clock,
     mint: Arc<Mint>,
     signing_keys: parking_lot::Mutex<SigningKeys>,
+    /// What was imported and is not in the index yet, the oldest first.
+    imported: parking_lot::Mutex<VecDeque<Imported>>,
     /// One look at a time, so that revisions are applied in their order.
     turn: Mutex<()>,
 }
@@ -62,13 +76,17 @@ impl Service {
     /// Fills a mint from the database and makes this service keep it current: with each of its own
     /// writes, and with those of others as long as [`Follower::run`] runs.
     pub async fn start_mint(&mut self, serve_for: Duration) -> Result<(Arc<Mint>, Arc<Follower>)> {
-        let mint = Arc::new(Mint::new(self.installation.clone(), self.pepper.clone(), serve_for));
+        let (installation, pepper) = (self.installation.clone(), self.pepper.clone());
+        let mint = Mint::new(installation, pepper, serve_for, self.clock.clone())
+            .map_err(|cause| Error::Broken(cause.to_string()))?;
+        let mint = Arc::new(mint);
         let follower = Arc::new(Follower {
             store: self.store.clone(),
             master_key: self.master_key.clone(),
             clock: self.clock.clone(),
             mint: mint.clone(),
             signing_keys: parking_lot::Mutex::default(),
+            imported: parking_lot::Mutex::default(),
             turn: Mutex::new(()),
         });
         follower.catch_up().await?;
@@ -78,6 +96,11 @@ impl Service {
 }
 
 impl Follower {
+    /// What it keeps current.
+    pub(crate) fn mint(&self) -> &Mint {
+        &self.mint
+    }
+
     /// Polls until it is dropped. A poll that fails is logged once and tried again: the index ages,
     /// and past the time that the operator allows the mint refuses by itself.
     pub async fn run(&self) {
@@ -106,7 +129,8 @@ impl Follower {
 
     async fn poll(&self, tell_offset: bool) -> Result<()> {
         self.correct_clock(tell_offset).await?;
-        self.catch_up().await
+        self.catch_up().await?;
+        self.catch_up_with_imports().await
     }
 
     /// Follows the database's time. Its age must not make the index look stale meanwhile, so its
@@ -135,12 +159,20 @@ impl Follower {
         self.renew_signer()
     }
 
+    /// Takes what was imported into the index, a part at a time: others have their turn between.
+    pub async fn catch_up_with_imports(&self) -> Result<()> {
+        while !self.imported.lock().is_empty() {
+            self.catch_up().await?;
+        }
+        Ok(())
+    }
+
     async fn look(&self) -> Result<Look> {
         let now = self.clock.now();
         let mut read = self.store.read().await?;
         let progress = changes::progress(&mut read).await?;
         match self.mint.index().revision() {
-            Some(applied) if applied == progress.revision => {
+            Some(applied) if applied == progress.revision && self.imported.lock().is_empty() => {
                 self.mint.index().confirm(now);
                 Ok(Look::Followed)
             }
@@ -198,52 +230,46 @@ impl Follower {
         now: Timestamp,
     ) -> Result<()> {
         let mut applied = Vec::with_capacity(touched.len());
+        let mut imported = self.imported.lock().clone();
         for subject in touched {
             match subject {
-                Subject::Installation => {}
                 Subject::SigningKeys => self.reload_signing_keys(read).await?,
-                Subject::Org(id) => applied.extend(orgs::find(read, id).await?.map(Change::Org)),
-                Subject::Audience(id) => {
-                    applied.extend(audiences::find(read, id).await?.map(Change::Audience));
-                }
-                Subject::Bot(id) => {
-                    let bot = bots::find(read, id).await?;
-                    applied.extend(bot.map(|bot| Change::Bot(bot.into())));
-                }
-                Subject::ApiKey(id) => {
-                    applied.extend(api_keys::find_indexed(read, id).await?.map(Change::ApiKey));
-                }
+                Subject::Imported(more) => imported.push_back(*more),
+                subject => applied.extend(read_subject(read, *subject).await?),
             }
         }
+        applied.extend(read_imported(read, &mut imported).await?);
         applied.sort_by_key(Change::order);
         self.mint.index().apply(applied, revision, now);
+        *self.imported.lock() = imported;
         Ok(())
     }
 
     async fn reload(&self, read: &mut Read, revision: i64, now: Timestamp) -> Result<()> {
         self.reload_signing_keys(read).await?;
         let size = |count: i64| usize::try_from(count).unwrap_or(0);
-        let (api_key_count, bot_count) = (api_keys::count(read).await?, bots::count(read).await?);
-        let mut filled = FilledIndex::with_capacity(size(api_key_count), size(bot_count));
-        for org in orgs::list(read).await? {
-            filled.put(Change::Org(org));
-        }
-        for audience in audiences::list(read).await? {
-            filled.put(Change::Audience(audience));
+        let (api_key_count, bot_count) =
+            (api_keys::count(read).await?, owners::count_bots(read).await?);
+        let mut filled = self.mint.index().begin_to_fill(size(api_key_count), size(bot_count));
+        fill_the_few(read, &mut filled).await?;
+        let book = RoleBook::read_all(read).await?;
+        for person in owners::list_users(read).await? {
+            filled.put(Change::Owner(book.resolve(person)));
         }
         // the second reader looks a moment later: what it sees too early is applied again, in its
         // turn, by the look that follows
         let mut other = self.store.read().await?;
         let filling = parking_lot::Mutex::new(filled);
         tokio::try_join!(
-            fill_bots(read, Half::Lower, &filling),
-            fill_bots(&mut other, Half::Upper, &filling),
+            fill_bots(read, Half::Lower, &book, &filling),
+            fill_bots(&mut other, Half::Upper, &book, &filling),
         )?;
         tokio::try_join!(
             fill_api_keys(read, Half::Lower, &filling),
             fill_api_keys(&mut other, Half::Upper, &filling),
         )?;
         self.mint.index().replace(filling.into_inner(), revision, now);
+        self.imported.lock().clear();
         self.mint.index().forget_long_dead(now);
         Ok(())
     }
@@ -277,9 +303,10 @@ impl Follower {
             let more = changes::prune(&mut write, before).await?;
             write.commit().await?;
             if !more {
-                return Ok(());
+                break;
             }
         }
+        clean_up_imports(&self.store, now).await
     }
 }
 
@@ -301,23 +328,119 @@ pub(crate) async fn clock_offset(clock: &Clock, store: &Store) -> Result<Option<
 }
 
 /// What takes too long counts as failed: a connection that a network swallowed never fails itself.
-async fn within<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+pub(crate) async fn within<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
     timeout(limit, work).await.map_err(|elapsed| Error::Unavailable(Box::new(elapsed)))?
+}
+
+/// What a change touched, as it is now. What is not there any more changes nothing: it is marked
+/// as ended before it goes, or nothing points to it.
+async fn read_subject(read: &mut Read, subject: Subject) -> Result<Vec<Change>> {
+    Ok(match subject {
+        Subject::Installation | Subject::SigningKeys | Subject::Imported(_) => Vec::new(),
+        Subject::Org(id) => orgs::find(read, &id).await?.map(Change::Org).into_iter().collect(),
+        Subject::Space(id) => match spaces::find(read, &id).await? {
+            Some(space) => read_space_changes(read, space).await?,
+            None => Vec::new(),
+        },
+        Subject::Audience(id) => {
+            audiences::find(read, &id).await?.map(Change::Audience).into_iter().collect()
+        }
+        Subject::Role(id) => {
+            let owners = roles::list_owners_of(read, &id).await?;
+            read_changes_of_all(read, owners).await?
+        }
+        Subject::Bot(id) => read_owner_changes(read, OwnerId::Bot(id)).await?,
+        Subject::User(id) => read_owner_changes(read, OwnerId::User(id)).await?,
+        Subject::ApiKey(id) => {
+            api_keys::find_indexed(read, &id).await?.map(Change::ApiKey).into_iter().collect()
+        }
+    })
+}
+
+/// The next part of what was imported, all of it as it is now. An import of any size holds up
+/// nothing else: a look takes no more than this.
+async fn read_imported(read: &mut Read, imported: &mut VecDeque<Imported>) -> Result<Vec<Change>> {
+    let (mut found, mut revisions) = (Vec::new(), 0);
+    while let Some(first) = imported.front_mut() {
+        if first.from > first.to {
+            imported.pop_front();
+            continue;
+        }
+        if found.len() >= IMPORTED_AT_ONCE || revisions >= REVISIONS_AT_ONCE {
+            break;
+        }
+        let (org, revision) = (first.org, first.from);
+        first.from += 1;
+        revisions += 1;
+        let bots = owners::list_bots_of(read, &org, revision).await?;
+        let book = RoleBook::read_for(read, &bots).await?;
+        found.extend(bots.into_iter().map(|bot| Change::Owner(book.resolve(bot))));
+        let api_keys = api_keys::list_indexed_of(read, &org, revision).await?;
+        found.extend(api_keys.into_iter().map(Change::ApiKey));
+    }
+    Ok(found)
+}
+
+/// A space; with a deleted one, those whose roles in it hold nothing any more.
+async fn read_space_changes(read: &mut Read, space: Space) -> Result<Vec<Change>> {
+    let place = RolePlace::Space { organization: space.org, space: space.id };
+    let is_deleted = space.deleted_at.is_some();
+    let mut changes = vec![Change::Space(space)];
+    if is_deleted {
+        let bound = roles::list_at(read, &place, "", i64::MAX).await?;
+        let owners = bound.into_iter().map(|binding| binding.owner);
+        changes.extend(read_changes_of_all(read, owners).await?);
+    }
+    Ok(changes)
+}
+
+async fn read_changes_of_all(
+    read: &mut Read,
+    owners: impl IntoIterator<Item = OwnerId>,
+) -> Result<Vec<Change>> {
+    let mut changes = Vec::new();
+    for owner in owners {
+        changes.extend(read_owner_changes(read, owner).await?);
+    }
+    Ok(changes)
+}
+
+async fn read_owner_changes(read: &mut Read, owner: OwnerId) -> Result<Vec<Change>> {
+    let owners = read_owner(read, &owner).await?;
+    Ok(match owner {
+        OwnerId::Bot(_) => owners.into_iter().map(Change::Owner).collect(),
+        OwnerId::User(id) => vec![Change::User(id, owners)],
+    })
+}
+
+/// What there are few of, and what all else points to.
+async fn fill_the_few(read: &mut Read, filled: &mut FilledIndex) -> Result<()> {
+    for org in orgs::list(read).await? {
+        filled.put(Change::Org(org));
+    }
+    for space in spaces::list_all(read).await? {
+        filled.put(Change::Space(space));
+    }
+    for audience in audiences::list_all(read).await? {
+        filled.put(Change::Audience(audience));
+    }
+    Ok(())
 }
 
 async fn fill_bots(
     read: &mut Read,
     half: Half,
+    book: &RoleBook,
     filling: &parking_lot::Mutex<FilledIndex>,
 ) -> Result<()> {
     let mut after = None;
     loop {
-        let page = bots::list_indexed_after(read, half, after.as_ref()).await?;
-        let Some(last) = page.last() else { return Ok(()) };
-        after = Some(last.id);
+        let page = owners::list_bots_after(read, half, after.as_ref()).await?;
+        let Some(OwnerId::Bot(last)) = page.last().map(|last| last.owner) else { return Ok(()) };
+        after = Some(last);
         let mut filled = filling.lock();
         for bot in page {
-            filled.put(Change::Bot(bot));
+            filled.put(Change::Owner(book.resolve(bot)));
         }
     }
 }

@@ -1,104 +1,138 @@
 //! Bots.
 
 use crate::error::Result;
-use crate::model::bot::{Bot, IndexedBot};
-use crate::model::id::{BotId, BotNoun};
+use crate::model::bot::Bot;
+use crate::model::id::{BotId, ImportId, OrgId, SpaceId};
 use crate::model::time::Timestamp;
-use crate::store::row::{FIELD, LINE, Packed, Row};
-use crate::store::{Connection, Half, Write};
-
-/// Rows that are read at once when all are read.
-const PAGE: i64 = 250;
+use crate::store::page::{Cursor, Page};
+use crate::store::row::Row;
+use crate::store::rows;
+use crate::store::{Connection, Write};
 
 /// Stores a new bot.
-pub async fn insert(write: &mut Write<'_>, bot: &Bot, now: Timestamp) -> Result<()> {
-    let revision = write.revision();
-    sqlx::query(
-        "INSERT INTO bots (id, organization_id, name, grants, created_at, created_revision)
-         VALUES ($1, $2, $3, $4, $5, $6)",
-    )
-    .bind(bot.id.to_string())
-    .bind(bot.org.to_string())
-    .bind(&bot.name)
-    .bind(bot.grants.as_str())
-    .bind(now.as_millis())
-    .bind(revision)
-    .execute(&mut **write)
+pub async fn insert(write: &mut Write<'_>, bot: &Bot) -> Result<()> {
+    insert_all(write, std::slice::from_ref(bot), None).await
+}
+
+/// Stores new bots, for an import that is all or nothing where one is named.
+pub async fn insert_all(
+    write: &mut Write<'_>,
+    bots: &[Bot],
+    import: Option<&ImportId>,
+) -> Result<()> {
+    let (revision, import) = (write.revision(), import.map(ToString::to_string));
+    let insert = "INSERT INTO bots (id, organization_id, space_id, name, grants, created_at,
+         created_revision, import_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+    rows::insert_all(write, insert, bots, |query, bot| {
+        query
+            .bind(bot.id.to_string())
+            .bind(bot.org.to_string())
+            .bind(bot.space.map(|id| id.to_string()))
+            .bind(bot.name.clone())
+            .bind(grants_text(bot))
+            .bind(bot.created_at.as_millis())
+            .bind(revision)
+            .bind(import.clone())
+    })
     .await?;
     Ok(())
 }
 
-/// Suspends a bot, or lets it go on.
-pub async fn update_suspended(
-    connection: &mut Connection,
-    id: &BotId,
-    suspended_at: Option<Timestamp>,
-) -> Result<()> {
-    sqlx::query("UPDATE bots SET suspended_at = $1 WHERE id = $2")
-        .bind(suspended_at.map(Timestamp::as_millis))
-        .bind(id.to_string())
-        .execute(connection)
-        .await?;
+/// Stores what may change about a bot.
+pub async fn update(connection: &mut Connection, bot: &Bot) -> Result<()> {
+    sqlx::query(
+        "UPDATE bots SET name = $2, grants = $3, suspended_at = $4, deleted_at = $5 WHERE id = $1",
+    )
+    .bind(bot.id.to_string())
+    .bind(&bot.name)
+    .bind(grants_text(bot))
+    .bind(bot.suspended_at.map(Timestamp::as_millis))
+    .bind(bot.deleted_at.map(Timestamp::as_millis))
+    .execute(connection)
+    .await?;
     Ok(())
 }
 
-/// How many bots there are.
-pub async fn count(connection: &mut Connection) -> Result<i64> {
-    Ok(sqlx::query_scalar("SELECT COUNT(*) FROM bots").fetch_one(connection).await?)
+fn grants_text(bot: &Bot) -> String {
+    bot.grants.as_ref().map(|grants| grants.as_str().to_owned()).unwrap_or_default()
 }
 
 /// A bot by its id.
 pub async fn find(connection: &mut Connection, id: &BotId) -> Result<Option<Bot>> {
     let row = sqlx::query(
-        "SELECT id, organization_id, name, grants, suspended_at FROM bots WHERE id = $1",
+        "SELECT id, organization_id, space_id, name, grants, created_at, created_revision,
+         suspended_at, deleted_at FROM bots WHERE id = $1
+         AND (import_id IS NULL OR import_id NOT IN (SELECT id FROM staged_imports))",
     )
     .bind(id.to_string())
     .fetch_optional(connection)
     .await?;
-    row.as_ref().map(bot_of).transpose()
+    row.as_ref().map(|row| bot_of(&Row::of("bots", row))).transpose()
 }
 
-/// What the index needs of a page of a half of all bots behind an id; an empty page ends the list.
-pub async fn list_indexed_after(
+/// A page of the bots of an organization, from new to old, deleted ones left out.
+pub async fn list(
     connection: &mut Connection,
-    half: Half,
-    after: Option<&BotId>,
-) -> Result<Vec<IndexedBot>> {
-    let (from, below) = half.bounds::<BotNoun>();
-    let page: Option<String> = sqlx::query_scalar(
-        "SELECT string_agg(line, $5) FROM (
-             SELECT id || $4 || grants || $4 || COALESCE(CAST(suspended_at AS TEXT), '') AS line
-             FROM bots WHERE id > $1 AND id < $2 ORDER BY id LIMIT $3
-         ) AS page",
+    org: &OrgId,
+    after: &Cursor,
+    limit: i64,
+) -> Result<Page<Bot>> {
+    let rows = sqlx::query(
+        "SELECT id, organization_id, space_id, name, grants, created_at, created_revision,
+         suspended_at, deleted_at FROM bots
+         WHERE organization_id = $1 AND (created_revision, id) < ($2, $3) AND deleted_at IS NULL
+         AND (import_id IS NULL OR import_id NOT IN (SELECT id FROM staged_imports))
+         ORDER BY created_revision DESC, id DESC LIMIT $4",
     )
-    .bind(after.map_or(from, ToString::to_string))
-    .bind(below)
-    .bind(PAGE)
-    .bind(FIELD)
-    .bind(LINE)
-    .fetch_one(connection)
+    .bind(org.to_string())
+    .bind(after.revision)
+    .bind(&after.id)
+    .bind(limit + 1)
+    .fetch_all(connection)
     .await?;
-    let mut bots = Packed::lines("bots", page.as_deref())
-        .map(|mut line| {
-            Ok(IndexedBot {
-                id: line.parsed()?,
-                grants: line.parsed()?,
-                suspended_at: line.moment_or_none()?,
-            })
-        })
-        .collect::<Result<Vec<_>>>()?;
-    // the order of an aggregate is nobody's promise
-    bots.sort_unstable_by_key(|bot| bot.id);
-    Ok(bots)
+    page_of(&rows, limit)
 }
 
-fn bot_of(row: &sqlx::any::AnyRow) -> Result<Bot> {
-    let row = Row::of("bots", row);
+/// A page of the bots of a space, from new to old, deleted ones left out.
+pub async fn list_of_space(
+    connection: &mut Connection,
+    space: &SpaceId,
+    after: &Cursor,
+    limit: i64,
+) -> Result<Page<Bot>> {
+    let rows = sqlx::query(
+        "SELECT id, organization_id, space_id, name, grants, created_at, created_revision,
+         suspended_at, deleted_at FROM bots
+         WHERE space_id = $1 AND (created_revision, id) < ($2, $3) AND deleted_at IS NULL
+         AND (import_id IS NULL OR import_id NOT IN (SELECT id FROM staged_imports))
+         ORDER BY created_revision DESC, id DESC LIMIT $4",
+    )
+    .bind(space.to_string())
+    .bind(after.revision)
+    .bind(&after.id)
+    .bind(limit + 1)
+    .fetch_all(connection)
+    .await?;
+    page_of(&rows, limit)
+}
+
+fn page_of(rows: &[sqlx::any::AnyRow], limit: i64) -> Result<Page<Bot>> {
+    let placed = |row| {
+        let row = Row::of("bots", row);
+        Ok((bot_of(&row)?, row.cursor("id")?))
+    };
+    Ok(Page::of(rows.iter().map(placed).collect::<Result<_>>()?, limit))
+}
+
+fn bot_of(row: &Row<'_>) -> Result<Bot> {
     Ok(Bot {
         id: row.parsed("id")?,
         org: row.parsed("organization_id")?,
+        space: row.parsed_or_none("space_id")?,
         name: row.text("name")?,
-        grants: row.parsed("grants")?,
+        grants: row.parsed_unless_empty("grants")?,
+        created_at: row.moment("created_at")?,
         suspended_at: row.moment_or_none("suspended_at")?,
+        deleted_at: row.moment_or_none("deleted_at")?,
     })
 }

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 use std::fmt;
 
 use crate::error::Result;
-use crate::model::id::{ApiKeyId, AudienceId, BotId, OrgId};
+use crate::model::id::{ApiKeyId, AudienceId, BotId, OrgId, RoleId, SpaceId, UserId};
+use crate::model::owner::OwnerId;
 use crate::model::time::Timestamp;
 use crate::store::Connection;
 use crate::store::row::Row;
@@ -23,10 +24,47 @@ pub enum Subject {
     Org(OrgId),
     /// An audience.
     Audience(AudienceId),
+    /// A space.
+    Space(SpaceId),
+    /// A role that an organization defined.
+    Role(RoleId),
     /// A bot.
     Bot(BotId),
+    /// A person, in every organization.
+    User(UserId),
     /// An API key.
     ApiKey(ApiKeyId),
+    /// The API keys of an import, and their bots.
+    Imported(Imported),
+}
+
+/// What an organization imported: the API keys and bots that were made in these revisions. One row
+/// says it of all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Imported {
+    /// The organization.
+    pub org: OrgId,
+    /// The first revision.
+    pub from: i64,
+    /// The last one.
+    pub to: i64,
+}
+
+impl fmt::Display for Imported {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.org, self.from, self.to)
+    }
+}
+
+impl Imported {
+    fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.splitn(3, ':');
+        Some(Self {
+            org: parts.next()?.parse().ok()?,
+            from: parts.next()?.parse().ok()?,
+            to: parts.next()?.parse().ok()?,
+        })
+    }
 }
 
 impl Subject {
@@ -36,8 +74,12 @@ impl Subject {
             Self::SigningKeys => "signing_keys",
             Self::Org(_) => "organization",
             Self::Audience(_) => "audience",
+            Self::Space(_) => "space",
+            Self::Role(_) => "role",
             Self::Bot(_) => "bot",
+            Self::User(_) => "user",
             Self::ApiKey(_) => "api_key",
+            Self::Imported(_) => "import",
         }
     }
 
@@ -47,10 +89,23 @@ impl Subject {
             "signing_keys" => Self::SigningKeys,
             "organization" => Self::Org(id.parse().ok()?),
             "audience" => Self::Audience(id.parse().ok()?),
+            "space" => Self::Space(id.parse().ok()?),
+            "role" => Self::Role(id.parse().ok()?),
             "bot" => Self::Bot(id.parse().ok()?),
+            "user" => Self::User(id.parse().ok()?),
             "api_key" => Self::ApiKey(id.parse().ok()?),
+            "import" => Self::Imported(Imported::parse(id)?),
             _ => return None,
         })
+    }
+}
+
+impl From<OwnerId> for Subject {
+    fn from(owner: OwnerId) -> Self {
+        match owner {
+            OwnerId::User(id) => Self::User(id),
+            OwnerId::Bot(id) => Self::Bot(id),
+        }
     }
 }
 
@@ -61,8 +116,12 @@ impl fmt::Display for Subject {
             Self::Installation | Self::SigningKeys => Ok(()),
             Self::Org(id) => id.fmt(f),
             Self::Audience(id) => id.fmt(f),
+            Self::Space(id) => id.fmt(f),
+            Self::Role(id) => id.fmt(f),
             Self::Bot(id) => id.fmt(f),
+            Self::User(id) => id.fmt(f),
             Self::ApiKey(id) => id.fmt(f),
+            Self::Imported(imported) => imported.fmt(f),
         }
     }
 }
@@ -162,4 +221,25 @@ pub async fn prune(connection: &mut Connection, before: Timestamp) -> Result<boo
     .execute(connection)
     .await?;
     Ok(i64::try_from(done.rows_affected()).is_ok_and(|rows| rows >= PRUNED_AT_ONCE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_imported_is_read_back() {
+        let imported = Imported { org: OrgId::from_random([7; 16]), from: 3, to: 1_000 };
+        let subject = Subject::Imported(imported);
+        assert_eq!(Subject::parse(subject.noun(), &subject.to_string()), Some(subject));
+        for text in [
+            "",
+            "org_0123456789abcdef",
+            "org_0123456789abcdef:1",
+            ":1:2",
+            "org_0123456789abcdef:1:x",
+        ] {
+            assert_eq!(Subject::parse("import", text), None, "{text}");
+        }
+    }
 }

@@ -3,14 +3,26 @@
 //! SQLite and PostgreSQL through one pool, one folder of migrations, each statement once, in the
 //! SQL that both understand. The engines differ in this file alone.
 
+pub mod api_key_lists;
 pub mod api_keys;
 pub mod audiences;
+pub mod audit;
 pub mod bots;
 pub mod changes;
+pub mod idempotency;
+pub mod imports;
 pub mod installation;
 pub mod orgs;
+pub mod owners;
+pub mod page;
+pub mod quotas;
+pub mod roles;
 mod row;
+mod rows;
 pub mod signing_keys;
+pub mod spaces;
+pub mod usage;
+pub mod users;
 
 use std::fs::{File, OpenOptions};
 use std::ops::{Deref, DerefMut};
@@ -224,14 +236,21 @@ impl Store {
     /// commits is the order of revisions and no two changes overlap.
     pub async fn begin(&self) -> Result<Write<'_>> {
         let turn = self.turn.lock().await;
-        let begin = match self.engine {
-            // a plain BEGIN would fail half way when two processes both read before they write
-            Engine::Sqlite { .. } => "BEGIN IMMEDIATE",
-            Engine::Postgres => "BEGIN",
-        };
-        let mut transaction = self.pool.begin_with(begin).await?;
+        let mut transaction = self.pool.begin_with(self.engine.begin()).await?;
         let revision = changes::take_revision(&mut transaction).await?;
         Ok(Write { transaction, revision, _turn: turn })
+    }
+
+    /// Begins what is no change of the rules, and raises no revision: what is counted or recorded
+    /// for each request. Each statement sees what was committed before it.
+    pub async fn append(&self) -> Result<Append<'_>> {
+        let (turn, begin) = match self.engine {
+            Engine::Sqlite { .. } => (Some(self.turn.lock().await), "BEGIN IMMEDIATE"),
+            // here only a row that two write makes one of them wait
+            Engine::Postgres => (None, "BEGIN ISOLATION LEVEL READ COMMITTED"),
+        };
+        let transaction = self.pool.begin_with(begin).await?;
+        Ok(Append { transaction, engine: &self.engine, _turn: turn })
     }
 
     /// A look at the database at one moment: all that is read through it belongs together.
@@ -245,13 +264,7 @@ impl Store {
 
     /// The time of the database, which all nodes share.
     pub async fn now(&self) -> Result<Timestamp> {
-        match self.engine {
-            Engine::Sqlite { .. } => Ok(system_time()),
-            Engine::Postgres => {
-                let now = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT)";
-                Ok(Timestamp::from_millis(sqlx::query_scalar(now).fetch_one(&self.pool).await?))
-            }
-        }
+        self.engine.now(&self.pool).await
     }
 
     /// Whether `sql` is a statement that this engine takes: for the test that asks it of each.
@@ -268,6 +281,15 @@ impl Store {
 }
 
 impl Engine {
+    /// How a transaction that writes begins.
+    fn begin(&self) -> &'static str {
+        match self {
+            // a plain BEGIN would fail half way when two processes both read before they write
+            Self::Sqlite { .. } => "BEGIN IMMEDIATE",
+            Self::Postgres => "BEGIN",
+        }
+    }
+
     /// What each connection is told first.
     fn set_up(&self) -> &'static str {
         match self {
@@ -279,6 +301,18 @@ impl Engine {
             Self::Postgres => {
                 "SET lock_timeout = '2s'; SET statement_timeout = '5s'; \
                  SET idle_in_transaction_session_timeout = '5s'"
+            }
+        }
+    }
+
+    async fn now<'c>(&self, connection: impl Executor<'c, Database = Any>) -> Result<Timestamp> {
+        match self {
+            Self::Sqlite { .. } => Ok(system_time()),
+            Self::Postgres => {
+                // cut to the millisecond, as everywhere: the time that it says has begun
+                let now =
+                    "SELECT CAST(FLOOR(EXTRACT(EPOCH FROM clock_timestamp()) * 1000) AS BIGINT)";
+                Ok(Timestamp::from_millis(sqlx::query_scalar(now).fetch_one(connection).await?))
             }
         }
     }
@@ -321,6 +355,41 @@ impl Deref for Write<'_> {
 }
 
 impl DerefMut for Write<'_> {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.transaction
+    }
+}
+
+/// Something that is being counted or recorded, under no revision.
+#[derive(Debug)]
+#[must_use = "what is not committed did not happen"]
+pub struct Append<'s> {
+    transaction: Transaction<'static, Any>,
+    engine: &'s Engine,
+    _turn: Option<MutexGuard<'s, ()>>,
+}
+
+impl Append<'_> {
+    /// The time of the database, read now and not when this began.
+    pub async fn now(&mut self) -> Result<Timestamp> {
+        self.engine.now(&mut *self.transaction).await
+    }
+
+    /// Makes it durable.
+    pub async fn commit(self) -> Result<()> {
+        Ok(self.transaction.commit().await?)
+    }
+}
+
+impl Deref for Append<'_> {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.transaction
+    }
+}
+
+impl DerefMut for Append<'_> {
     fn deref_mut(&mut self) -> &mut Connection {
         &mut self.transaction
     }

@@ -11,6 +11,7 @@ use sqlx::any::AnyRow;
 
 use crate::error::{Error, Result};
 use crate::model::time::Timestamp;
+use crate::store::page::Cursor;
 
 /// A row of one table, read by column names.
 pub(crate) struct Row<'r> {
@@ -31,12 +32,20 @@ impl<'r> Row<'r> {
         Ok(self.row.try_get(column)?)
     }
 
+    pub(crate) fn text_or_none(&self, column: &'static str) -> Result<Option<String>> {
+        Ok(self.row.try_get(column)?)
+    }
+
+    pub(crate) fn number_or_none(&self, column: &'static str) -> Result<Option<i64>> {
+        Ok(self.row.try_get(column)?)
+    }
+
     pub(crate) fn moment(&self, column: &'static str) -> Result<Timestamp> {
         self.number(column).map(Timestamp::from_millis)
     }
 
     pub(crate) fn moment_or_none(&self, column: &'static str) -> Result<Option<Timestamp>> {
-        Ok(self.row.try_get::<Option<i64>, _>(column)?.map(Timestamp::from_millis))
+        Ok(self.number_or_none(column)?.map(Timestamp::from_millis))
     }
 
     pub(crate) fn parsed<T>(&self, column: &'static str) -> Result<T>
@@ -55,6 +64,22 @@ impl<'r> Row<'r> {
     {
         let text: Option<&str> = self.row.try_get(column)?;
         text.map(|text| self.parse(column, text)).transpose()
+    }
+
+    /// The empty text is nothing.
+    pub(crate) fn parsed_unless_empty<T>(&self, column: &'static str) -> Result<Option<T>>
+    where
+        T: FromStr,
+        T::Err: Display,
+    {
+        let text: &str = self.row.try_get(column)?;
+        if text.is_empty() { Ok(None) } else { self.parse(column, text).map(Some) }
+    }
+
+    /// The place of the row in a list of its table.
+    pub(crate) fn cursor(&self, id: &'static str) -> Result<Cursor> {
+        let revision = self.number("created_revision")?;
+        Ok(Cursor { name: None, revision, id: self.text(id)? })
     }
 
     /// A list that is separated by spaces; the empty text is the empty list.

@@ -88,6 +88,12 @@ fn read_authorization(value: &str) -> Result<(ClientCredential, Way), OAuthError
     Err(OAuthError::invalid_client(Way::Basic))
 }
 
+/// The credential of an `Authorization` header, and whether it came by Bearer.
+pub(in crate::http) fn read_authorization_of(value: &str) -> Option<(ClientCredential, bool)> {
+    let (client, way) = read_authorization(value).ok()?;
+    Some((client, way == Way::Bearer))
+}
+
 /// Both halves are form-encoded (RFC 6749, section 2.3.1). Many clients send them as they are, so
 /// a key that reads differently decoded is tried both ways.
 fn read_basic(encoded: &str) -> Option<ClientCredential> {

@@ -12,7 +12,9 @@ use tenmint_verifier::{ScopeSet, ScopeView};
 
 use crate::http::json_answer;
 use crate::http::oauth::client_auth::Way;
+use crate::http::oauth::rate_limit;
 use crate::mint::Refused;
+use crate::mint::quotas::RateLimit;
 
 /// Seconds after which a client may try again when the trouble is ours.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("2");
@@ -25,6 +27,8 @@ pub(super) struct OAuthError {
     description: Cow<'static, str>,
     /// The scheme of the challenge, where there is one.
     challenge: Option<&'static str>,
+    /// Where the quota stands, if that is the trouble.
+    rate_limit: Option<RateLimit>,
 }
 
 impl OAuthError {
@@ -33,7 +37,7 @@ impl OAuthError {
         code: &'static str,
         description: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { status, code, description: description.into(), challenge: None }
+        Self { status, code, description: description.into(), challenge: None, rate_limit: None }
     }
 
     pub(super) fn invalid_request(description: &'static str) -> Self {
@@ -103,6 +107,10 @@ impl OAuthError {
                 way,
                 "the owner of the API key or its organization is suspended",
             ),
+            Refused::QuotaSpent(rate_limit) => Self::quota_spent(rate_limit),
+            Refused::AddressNotAllowed => {
+                bad("unauthorized_client", "the API key may not be used from this address")
+            }
             Refused::InvalidTarget => {
                 bad("invalid_target", "an audience is unknown or not one of the API key")
             }
@@ -124,12 +132,20 @@ impl OAuthError {
             Refused::TooMuchScope => {
                 bad("invalid_scope", "the scopes are too much for one token: ask for fewer")
             }
-            Refused::Unavailable => Self::new(
+            // a lease that did not come is no fault of the client
+            Refused::Unavailable | Refused::NeedsLease(_) => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "temporarily_unavailable",
                 "tenmint cannot issue tokens at the moment",
             ),
         }
+    }
+
+    fn quota_spent(rate_limit: RateLimit) -> Self {
+        let description = "the quota of the API key is spent";
+        let spent =
+            Self::new(StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable", description);
+        Self { rate_limit: Some(rate_limit), ..spent }
     }
 }
 
@@ -164,6 +180,10 @@ impl IntoResponse for OAuthError {
         }
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+        }
+        if let Some(rate_limit) = &self.rate_limit {
+            headers.insert(RETRY_AFTER, rate_limit.resets_in.into());
+            rate_limit::add(headers, rate_limit);
         }
         response
     }

@@ -10,16 +10,16 @@ const MAX_PARAMETERS: usize = 100;
 
 /// The parameters of a body that are not empty, in their order.
 #[derive(Debug)]
-pub(super) struct Form {
+pub(in crate::http) struct Form {
     parameters: Vec<(String, String)>,
 }
 
 /// What is wrong with a form, in words for the caller.
-pub(super) type FormError = &'static str;
+pub(in crate::http) type FormError = &'static str;
 
 impl Form {
     /// Parses a body. An empty parameter is absent (RFC 6749, section 3.2).
-    pub(super) fn parse(body: &[u8]) -> Result<Self, FormError> {
+    pub(in crate::http) fn parse(body: &[u8]) -> Result<Self, FormError> {
         let body = std::str::from_utf8(body).map_err(|_| "the body is not UTF-8")?;
         let mut parameters: Vec<(String, String)> = Vec::with_capacity(8);
         for parameter in body.split('&').filter(|parameter| !parameter.is_empty()) {
@@ -44,6 +44,11 @@ impl Form {
         if repeated { Err("a parameter comes more than once") } else { Ok(()) }
     }
 
+    /// All parameters, in their order.
+    pub(in crate::http) fn into_parameters(self) -> Vec<(String, String)> {
+        self.parameters
+    }
+
     /// Takes a parameter out.
     pub(super) fn take(&mut self, name: &str) -> Option<String> {
         let at = self.parameters.iter().position(|(known, _)| known == name)?;
@@ -60,7 +65,7 @@ impl Form {
 }
 
 /// Decodes `+` and `%XX` once, strictly.
-pub(super) fn decode(text: &str) -> Result<Cow<'_, str>, FormError> {
+pub(in crate::http) fn decode(text: &str) -> Result<Cow<'_, str>, FormError> {
     if !text.contains(['%', '+']) {
         return Ok(Cow::Borrowed(text));
     }

@@ -50,7 +50,11 @@ pub(in crate::http) async fn show(
 }
 
 /// A public document: cached for five minutes, and 304 for who has it.
-pub(super) fn cacheable(headers: &HeaderMap, document: Bytes, etag: &str) -> Response<Body> {
+pub(in crate::http) fn cacheable(
+    headers: &HeaderMap,
+    document: Bytes,
+    etag: &str,
+) -> Response<Body> {
     let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     let is_known = known.flat_map(|value| value.split(',')).any(|known| {
         let known = known.trim();

@@ -1,8 +1,9 @@
 //! The OAuth endpoints: the token endpoint and what clients discover it by.
 
-mod client_auth;
+pub(super) mod client_auth;
 mod error;
-mod form;
+pub(super) mod form;
 pub(super) mod jwks;
 pub(super) mod metadata;
+mod rate_limit;
 pub(super) mod token;

@@ -1,5 +1,6 @@
 //! `POST /oauth/token`: an API key in, a token out (RFC 6749, section 4.4).
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::IntoResponse;
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, PRAGMA};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, PRAGMA, USER_AGENT};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::time::timeout;
@@ -15,8 +16,10 @@ use tokio::time::timeout;
 use crate::http::oauth::client_auth;
 use crate::http::oauth::error::OAuthError;
 use crate::http::oauth::form::Form;
+use crate::http::oauth::rate_limit;
 use crate::http::{App, json_answer};
-use crate::mint::{IssuedToken, TokenRequest};
+use crate::mint::{Caller, IssuedToken, TokenRequest};
+use crate::service::quotas::with_lease;
 
 /// Bytes of a body at most.
 const MAX_BODY_BYTES: usize = 8 * 1024;
@@ -49,9 +52,16 @@ async fn issue(app: &App, request: Request<Body>) -> Result<IssuedToken, OAuthEr
         resources: form.take_all("resource"),
         audience: form.take("audience"),
     };
-    app.mint
-        .issue(&request, app.clock.now())
+    let caller = caller_of(&head.headers, app.caller_of(&head));
+    with_lease(app.mint.quotas(), || app.mint.issue(&request, caller, app.clock.now()))
+        .await
         .map_err(|refused| OAuthError::of(refused, way, request.scope.as_deref()))
+}
+
+/// Who asks: from this address, where it is known, and under the name the client gives itself.
+fn caller_of(headers: &HeaderMap, address: Option<IpAddr>) -> Caller<'_> {
+    let user_agent = headers.get(USER_AGENT).map(HeaderValue::as_bytes);
+    Caller { address, user_agent: user_agent.and_then(|bytes| std::str::from_utf8(bytes).ok()) }
 }
 
 /// `application/x-www-form-urlencoded` in any case, with no charset or with UTF-8, and never packed:
@@ -104,11 +114,14 @@ async fn read_body(
 /// The answer of RFC 6749, section 5.1. No member needs an escape: a token is base64url, a scope
 /// holds no quote and no backslash.
 fn shown(issued: &IssuedToken) -> Response<Body> {
-    let IssuedToken { access_token, expires_in, scope } = issued;
+    let IssuedToken { access_token, expires_in, scope, rate_limit } = issued;
     let body = format!(
         r#"{{"access_token":"{access_token}","token_type":"Bearer","expires_in":{expires_in},"scope":"{scope}"}}"#
     );
     let mut response = json_answer(StatusCode::OK, body);
     response.headers_mut().insert(PRAGMA, HeaderValue::from_static("no-cache"));
+    if let Some(rate_limit) = rate_limit {
+        rate_limit::add(response.headers_mut(), rate_limit);
+    }
     response
 }

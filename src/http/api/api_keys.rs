@@ -1,0 +1,226 @@
+//! `/v1/keys`: API keys.
+
+use axum::extract::Path;
+use http::StatusCode;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::http::api::answer::{Answer, Listed, Written, shown, written};
+use crate::http::api::operation::{Operation, delete, get, patch, post};
+use crate::http::api::request::{Nothing, Number, Read, Write, limit_of};
+use crate::model::api_key::{
+    ApiKey, ApiKeyStatus, ApiKeyType, CreateApiKey, CreatedApiKey, EditApiKey, RefreshApiKey,
+    RotateApiKey,
+};
+use crate::model::ask::asks;
+use crate::model::id::ApiKeyId;
+use crate::model::time::Timestamp;
+use crate::model::usage::LastUse;
+use crate::service::Cursor;
+use crate::service::api_keys::ListApiKeys;
+use crate::service::call::Changed;
+
+/// An API key as it is told.
+#[derive(Debug, Serialize, JsonSchema)]
+struct ApiKeyBody {
+    #[serde(flatten)]
+    api_key: ApiKey,
+    /// Whether it gives tokens.
+    status: ApiKeyStatus,
+    /// When, from where and with which program it was used last.
+    last_use: Option<LastUse>,
+}
+
+impl ApiKeyBody {
+    fn new(api_key: ApiKey, now: Timestamp) -> Self {
+        Self { status: api_key.status(now), api_key, last_use: None }
+    }
+}
+
+/// An API key that was just made, with its text: the only sight of it there will ever be.
+#[derive(Debug, Serialize, JsonSchema)]
+struct CreatedBody {
+    #[serde(flatten)]
+    body: ApiKeyBody,
+    /// The text. Left out of a dry run, and of the answer to a repeated request.
+    #[serde(rename = "api_key", skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+}
+
+/// Which keys a list shows.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum StatusFilter {
+    #[default]
+    Active,
+    Expired,
+    Revoked,
+    All,
+}
+
+impl StatusFilter {
+    fn status(self) -> Option<ApiKeyStatus> {
+        match self {
+            Self::Active => Some(ApiKeyStatus::Active),
+            Self::Expired => Some(ApiKeyStatus::Expired),
+            Self::Revoked => Some(ApiKeyStatus::Revoked),
+            Self::All => None,
+        }
+    }
+}
+
+asks! {
+    /// Which keys a list shows.
+    struct ListQuery {
+        /// Keys in this state; `active` where it is left out. Deleted ones are in `all` alone.
+        status: StatusFilter,
+        /// Keys whose name starts so, whatever the case, in the order of the names.
+        name: String,
+        /// Keys of this type.
+        key_type: ApiKeyType,
+        /// Keys in the space of this id or slug.
+        space: String,
+        /// Keys of this owner.
+        owner: String,
+        /// Keys on the page.
+        limit: Number,
+        /// Where the page before ended.
+        cursor: String,
+    }
+}
+
+pub(super) fn operations() -> Vec<Operation> {
+    const OWN: &str = "write:org/keys/own/{id} or admin:org/keys/{id}";
+    vec![
+        post("/v1/keys", "create_api_key", create)
+            .says("Create an API key; its text is in this answer alone")
+            .needs(OWN)
+            .changes("api_key.create")
+            .takes::<CreateApiKey>()
+            .creates::<Written<CreatedBody>>(),
+        get("/v1/keys", "list_api_keys", list)
+            .says("List API keys, from new to old")
+            .needs("read:org/keys/{id}")
+            .asks::<ListQuery>()
+            .gives::<Listed<ApiKeyBody>>(),
+        get("/v1/keys/{id}", "get_api_key", show)
+            .says("Show an API key")
+            .needs("read:org/keys/{id}")
+            .gives::<ApiKeyBody>(),
+        patch("/v1/keys/{id}", "edit_api_key", edit)
+            .says("Change an API key; what is left out stays")
+            .needs(OWN)
+            .changes("api_key.edit")
+            .takes::<EditApiKey>()
+            .gives::<Written<ApiKeyBody>>(),
+        post("/v1/keys/{id}/rotate", "rotate_api_key", rotate)
+            .says("Give an API key a new secret; the old one dies at once or after a grace period")
+            .needs(OWN)
+            .changes("api_key.rotate")
+            .takes::<RotateApiKey>()
+            .gives::<Written<CreatedBody>>()
+            .once(),
+        post("/v1/keys/{id}/refresh", "refresh_api_key", refresh)
+            .says(
+                "Replace an API key by a new one; the old one dies at once or after a grace period",
+            )
+            .needs(OWN)
+            .changes("api_key.refresh")
+            .takes::<RefreshApiKey>()
+            .creates::<Written<CreatedBody>>(),
+        post("/v1/keys/{id}/revoke", "revoke_api_key", revoke)
+            .says("Revoke an API key, for ever")
+            .needs(OWN)
+            .changes("api_key.revoke")
+            .gives::<Written<ApiKeyBody>>(),
+        delete("/v1/keys/{id}", "delete_api_key", remove)
+            .says("Revoke an API key and take it out of the lists; the record stays")
+            .needs(OWN)
+            .changes("api_key.delete")
+            .gives::<Written<ApiKeyBody>>(),
+    ]
+}
+
+/// An id that is none is a key that is not there.
+pub(super) fn id_of(text: &str) -> Result<ApiKeyId> {
+    let what = || format!("API key `{}`", text.chars().take(64).collect::<String>());
+    text.parse().map_err(|_| Error::NotFound(what()))
+}
+
+async fn create(write: Write<CreateApiKey>) -> Result<Answer> {
+    let (service, now) = (write.service().clone(), write.service().clock().now());
+    let changed = service.create_api_key(&write.call, write.ask).await?;
+    Ok(created(changed, now, StatusCode::CREATED))
+}
+
+fn created(changed: Changed<CreatedApiKey>, now: Timestamp, status: StatusCode) -> Answer {
+    written(changed, status, |created: CreatedApiKey| CreatedBody {
+        body: ApiKeyBody::new(created.api_key, now),
+        text: created.text.map(crate::model::secret::PlainSecret::reveal),
+    })
+}
+
+async fn list(read: Read<ListQuery>) -> Result<Answer> {
+    let query = &read.query;
+    let owner = query.owner.as_deref().map(str::parse).transpose();
+    let ask = ListApiKeys {
+        owner: owner.map_err(|cause| Error::invalid("owner", cause))?,
+        space: query.space.clone(),
+        key_type: query.key_type,
+        name: query.name.clone(),
+        status: query.status.unwrap_or_default().status(),
+        limit: limit_of(query.limit),
+        after: query.cursor.as_deref().map(Cursor::decode).transpose()?,
+    };
+    let service = read.service();
+    let page = service.list_api_keys(&read.actor, read.org, ask).await?;
+    let ids: Vec<ApiKeyId> = page.items.iter().map(|api_key| api_key.id).collect();
+    let mut last_uses = service.list_last_uses(&ids).await?;
+    let now = service.clock().now();
+    Ok(shown(&Listed::of(page, |api_key| {
+        let last_use = last_uses.remove(&api_key.id);
+        ApiKeyBody { last_use, ..ApiKeyBody::new(api_key, now) }
+    })))
+}
+
+async fn show(Path(id): Path<String>, read: Read<Nothing>) -> Result<Answer> {
+    let service = read.service();
+    let api_key = service.get_api_key(&read.actor, read.org, &id_of(&id)?).await?;
+    let last_use = service.list_last_uses(&[api_key.id]).await?.remove(&api_key.id);
+    Ok(shown(&ApiKeyBody { last_use, ..ApiKeyBody::new(api_key, service.clock().now()) }))
+}
+
+async fn edit(Path(id): Path<String>, write: Write<EditApiKey>) -> Result<Answer> {
+    let service = write.service().clone();
+    let changed = service.edit_api_key(&write.call, &id_of(&id)?, write.ask).await?;
+    Ok(changed_key(changed, service.clock().now()))
+}
+
+fn changed_key(changed: Changed<ApiKey>, now: Timestamp) -> Answer {
+    written(changed, StatusCode::OK, |api_key| ApiKeyBody::new(api_key, now))
+}
+
+async fn rotate(Path(id): Path<String>, write: Write<RotateApiKey>) -> Result<Answer> {
+    let service = write.service().clone();
+    let changed = service.rotate_api_key(&write.call, &id_of(&id)?, write.ask).await?;
+    Ok(created(changed, service.clock().now(), StatusCode::OK))
+}
+
+async fn refresh(Path(id): Path<String>, write: Write<RefreshApiKey>) -> Result<Answer> {
+    let service = write.service().clone();
+    let changed = service.refresh_api_key(&write.call, &id_of(&id)?, write.ask).await?;
+    Ok(created(changed, service.clock().now(), StatusCode::CREATED))
+}
+
+async fn revoke(Path(id): Path<String>, write: Write<Nothing>) -> Result<Answer> {
+    let service = write.service();
+    let changed = service.revoke_api_key(&write.call, &id_of(&id)?).await?;
+    Ok(changed_key(changed, service.clock().now()))
+}
+
+async fn remove(Path(id): Path<String>, write: Write<Nothing>) -> Result<Answer> {
+    let service = write.service();
+    let changed = service.delete_api_key(&write.call, &id_of(&id)?).await?;
+    Ok(changed_key(changed, service.clock().now()))
+}

@@ -1,0 +1,135 @@
+//! `/v1/audit`: who did what, page by page or all of it as JSON lines.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::response::IntoResponse;
+use http::header::ACCEPT;
+use http::{HeaderMap, Response};
+use tokio::sync::mpsc;
+
+use crate::error::{Error, Result};
+use crate::http::App;
+use crate::http::api::answer::{Listed, shown, streamed};
+use crate::http::api::operation::{Operation, Plane, get};
+use crate::http::api::request::{Number, Read, limit_of};
+use crate::model::access::Actor;
+use crate::model::ask::asks;
+use crate::model::audit::AuditEntry;
+use crate::model::id::OrgId;
+use crate::model::time::Timestamp;
+use crate::service::audit::AuditFilter;
+
+asks! {
+    /// Which entries a list shows.
+    struct AuditQuery {
+        /// Of this actor.
+        actor: String,
+        /// On this object.
+        object: String,
+        /// Of actions that start so, as `api_key.`.
+        action: String,
+        /// `done`, or the code of a refusal.
+        outcome: String,
+        /// Not before this moment.
+        since: String,
+        /// Before this moment.
+        until: String,
+        /// Entries on the page.
+        limit: Number,
+        /// Where the page before ended.
+        cursor: String,
+    }
+}
+
+impl AuditQuery {
+    fn filter(&self, org: Option<OrgId>) -> Result<AuditFilter> {
+        let moment = |field: &'static str, text: &Option<String>| -> Result<Option<Timestamp>> {
+            let parsed = text.as_deref().map(str::parse).transpose();
+            parsed.map_err(|cause| Error::invalid(field, cause))
+        };
+        Ok(AuditFilter {
+            org,
+            actor: self.actor.clone(),
+            object: self.object.clone(),
+            action: self.action.clone(),
+            outcome: self.outcome.clone(),
+            since: moment("since", &self.since)?,
+            until: moment("until", &self.until)?,
+        })
+    }
+}
+
+pub(super) fn operations() -> Vec<Operation> {
+    vec![
+        get("/v1/audit", "list_audit", list)
+            .says("List the audit, from new to old; all of it as JSON lines where `Accept` is application/x-ndjson")
+            .needs("read:org/audit")
+            .asks::<AuditQuery>()
+            .gives::<Listed<AuditEntry>>(),
+        get("/v1/installation/audit", "list_installation_audit", list_installation)
+            .says("List what was done to the installation itself")
+            .on_plane(Plane::Installation)
+            .needs("read:installation/audit")
+            .asks::<AuditQuery>()
+            .gives::<Listed<AuditEntry>>(),
+    ]
+}
+
+async fn list(headers: HeaderMap, read: Read<AuditQuery>) -> Result<Response<Body>> {
+    let org = read.org;
+    answer(&headers, read, Some(org)).await
+}
+
+async fn list_installation(headers: HeaderMap, read: Read<AuditQuery>) -> Result<Response<Body>> {
+    answer(&headers, read, None).await
+}
+
+async fn answer(
+    headers: &HeaderMap,
+    read: Read<AuditQuery>,
+    org: Option<OrgId>,
+) -> Result<Response<Body>> {
+    let filter = read.query.filter(org)?;
+    let page = (limit_of(read.query.limit), read.query.cursor.clone());
+    let (entries, next) = read.service().list_audit(&read.actor, &filter, page).await?;
+    let wants_lines = headers.get(ACCEPT).is_some_and(|value| value == "application/x-ndjson");
+    if !wants_lines {
+        return Ok(shown(&Listed::new(entries, next)).into_response());
+    }
+    // the first page was read, so whoever may not read any is told so before a line is sent
+    Ok(exported(read.app, read.actor, filter))
+}
+
+/// Entries that are read at once for an export.
+const EXPORTED_AT_ONCE: u32 = 200;
+
+/// All entries as JSON lines, read page by page as the caller takes them.
+fn exported(app: Arc<App>, actor: Actor, filter: AuditFilter) -> Response<Body> {
+    let (send, receive) = mpsc::channel(2);
+    tokio::spawn(async move {
+        let mut before = None;
+        loop {
+            let page = (EXPORTED_AT_ONCE, before);
+            let read = app.service.list_audit(&actor, &filter, page).await;
+            let (entries, next) = match read {
+                Ok(read) => read,
+                Err(cause) => {
+                    // breaks the answer off, which a reader can tell from its end
+                    let _ = send.send(Err(std::io::Error::other(cause))).await;
+                    return;
+                }
+            };
+            let lines = entries.iter().map(line).collect::<String>();
+            if send.send(Ok(lines.into())).await.is_err() || next.is_none() {
+                return;
+            }
+            before = next;
+        }
+    });
+    streamed("application/x-ndjson", receive)
+}
+
+fn line(entry: &AuditEntry) -> String {
+    serde_json::to_string(entry).unwrap_or_default() + "\n"
+}

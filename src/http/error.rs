@@ -1,0 +1,101 @@
+//! Refusals outside the OAuth endpoints: problem documents (RFC 9457). The one place that turns an
+//! error of a use case into a status.
+
+use axum::body::Body;
+use axum::response::IntoResponse;
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, Response, StatusCode};
+use serde_json::json;
+
+use crate::error::{Error, InvalidField};
+use crate::http::json_answer;
+
+/// Seconds after which a caller may try again when the trouble is ours.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("2");
+
+/// What a refusal said, kept beside the answer for the audit.
+#[derive(Debug, Clone)]
+pub(super) struct Said {
+    /// The stable code.
+    pub(super) code: &'static str,
+    /// The words.
+    pub(super) detail: String,
+}
+
+/// The status of an error.
+fn status_of(error: &Error) -> StatusCode {
+    match error {
+        Error::Invalid(_) => StatusCode::BAD_REQUEST,
+        Error::Unauthenticated(_) => StatusCode::UNAUTHORIZED,
+        Error::Forbidden(_) => StatusCode::FORBIDDEN,
+        Error::NotFound(_) => StatusCode::NOT_FOUND,
+        Error::Conflict(..) => StatusCode::CONFLICT,
+        Error::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+        Error::Setup(_) | Error::Broken(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// What the caller is told. A cause of our own stays in the log.
+fn detail_of(error: &Error) -> String {
+    match error {
+        Error::Invalid(_) => "some of what was sent is wrong".to_owned(),
+        Error::Setup(_) | Error::Broken(_) => "tenmint has a fault; the log says which".to_owned(),
+        Error::Unavailable(_) => "the database is out of reach: nothing was changed".to_owned(),
+        told => told.to_string(),
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response<Body> {
+        let (status, code) = (status_of(&self), self.code());
+        if status.is_server_error() {
+            let cause = std::error::Error::source(&self).map(ToString::to_string);
+            tracing::error!(error = %self, cause, "a management call failed");
+        }
+        let detail = detail_of(&self);
+        let fields = match &self {
+            Self::Invalid(fields) => fields.as_slice(),
+            _ => &[],
+        };
+        let mut response = problem_with(status, code, &detail, fields);
+        let headers = response.headers_mut();
+        if status == StatusCode::UNAUTHORIZED {
+            let challenge = HeaderValue::from_static("Bearer realm=\"tenmint\"");
+            headers.insert(WWW_AUTHENTICATE, challenge);
+        }
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+        }
+        let said = if fields.is_empty() { detail } else { self.to_string() };
+        response.extensions_mut().insert(Said { code, detail: said });
+        response
+    }
+}
+
+/// A refusal without fields.
+pub(super) fn problem(status: StatusCode, code: &'static str, detail: &str) -> Response<Body> {
+    problem_with(status, code, detail, &[])
+}
+
+fn problem_with(
+    status: StatusCode,
+    code: &'static str,
+    detail: &str,
+    fields: &[InvalidField],
+) -> Response<Body> {
+    let mut body = json!({
+        "type": "about:blank",
+        "title": status.canonical_reason(),
+        "status": status.as_u16(),
+        "code": code,
+        "detail": detail,
+    });
+    if let (Some(members), false) = (body.as_object_mut(), fields.is_empty()) {
+        let entry = |wrong: &InvalidField| json!({"field": wrong.field, "message": wrong.message});
+        members.insert("errors".to_owned(), fields.iter().map(entry).collect());
+    }
+    let mut response = json_answer(status, body.to_string());
+    let problem_json = HeaderValue::from_static("application/problem+json");
+    response.headers_mut().insert(CONTENT_TYPE, problem_json);
+    response
+}

@@ -1,0 +1,174 @@
+//! What a caller asks: an object, taken apart field by field, so that every bad field is told at
+//! once. Nothing in it is parsed yet; the use cases do that.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
+
+use crate::error::{Error, InvalidField, Result};
+
+/// A struct that is filled from an object. [`asks!`] makes one.
+pub trait Ask: Sized {
+    /// Takes its fields out of an object.
+    fn take(fields: &mut Fields) -> Self;
+}
+
+/// The fields of an object that nobody has taken yet, and what was wrong with those that were.
+#[derive(Debug)]
+pub struct Fields {
+    object: Map<String, Value>,
+    wrong: Vec<InvalidField>,
+}
+
+impl Fields {
+    /// Takes one field. A field that is `null` counts as absent, unless its type knows `null`.
+    pub fn take<T: DeserializeOwned>(&mut self, name: &'static str) -> Option<T> {
+        let value = self.object.remove(name)?;
+        if holds_nul(&value) {
+            let message = "the field takes no NUL".to_owned();
+            self.wrong.push(InvalidField { field: name.into(), message });
+            return None;
+        }
+        let is_null = value.is_null();
+        match serde_json::from_value(value) {
+            Ok(parsed) => Some(parsed),
+            Err(_) if is_null => None,
+            Err(cause) => {
+                self.wrong.push(InvalidField { field: name.into(), message: expected(&cause) });
+                None
+            }
+        }
+    }
+}
+
+/// Whether there is a character in it that no database of ours stores or looks for.
+fn holds_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(holds_nul),
+        _ => false,
+    }
+}
+
+/// What a field must be, out of the words of the JSON reader, which would quote the caller.
+fn expected(cause: &serde_json::Error) -> String {
+    let text = cause.to_string();
+    text.split_once("expected ").map_or_else(
+        || "this is not what the field takes".to_owned(),
+        |(_, what)| format!("the field takes {what}"),
+    )
+}
+
+/// Reads what was asked. Every field that is unknown or of the wrong type is told at once.
+pub fn parse<A: Ask>(value: Value) -> Result<A> {
+    let Value::Object(object) = value else {
+        return Err(Error::invalid("", "send a JSON object"));
+    };
+    let mut fields = Fields { object, wrong: Vec::new() };
+    let ask = A::take(&mut fields);
+    let unknown = fields.object.into_iter().map(|(name, _)| InvalidField {
+        field: Cow::Owned(name.chars().take(64).collect()),
+        message: "there is no such field".to_owned(),
+    });
+    fields.wrong.extend(unknown);
+    if fields.wrong.is_empty() { Ok(ask) } else { Err(Error::Invalid(fields.wrong)) }
+}
+
+/// A JSON object that names no field twice: which of the two counts is nobody's to guess.
+#[derive(Debug)]
+pub struct Object(pub Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor)
+    }
+}
+
+struct ObjectVisitor;
+
+impl<'de> Visitor<'de> for ObjectVisitor {
+    type Value = Object;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> std::result::Result<Object, A::Error> {
+        let mut object = Map::new();
+        while let Some((name, value)) = access.next_entry::<String, Value>()? {
+            if object.insert(name, value).is_some() {
+                return Err(serde::de::Error::custom("a field is named twice"));
+            }
+        }
+        Ok(Object(object))
+    }
+}
+
+/// Declares what a caller may ask: each field may be absent, and says its JSON type.
+macro_rules! asks {
+    ($($(#[$attribute:meta])* $visible:vis struct $name:ident {
+        $($(#[$field_attribute:meta])* $field_visible:vis $field:ident: $type:ty,)*
+    })*) => {$(
+        $(#[$attribute])*
+        #[derive(Debug, Clone, Default, schemars::JsonSchema)]
+        #[schemars(deny_unknown_fields)]
+        $visible struct $name {
+            $($(#[$field_attribute])* $field_visible $field: Option<$type>,)*
+        }
+
+        impl $crate::model::ask::Ask for $name {
+            fn take(fields: &mut $crate::model::ask::Fields) -> Self {
+                Self { $($field: fields.take(stringify!($field)),)* }
+            }
+        }
+    )*};
+}
+pub(crate) use asks;
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    asks! {
+        /// An ask.
+        struct Sample {
+            /// A name.
+            name: String,
+            /// A number.
+            number: u32,
+            /// What `null` clears.
+            cleared: Option<String>,
+        }
+    }
+
+    #[test]
+    fn every_bad_field_is_told_at_once() {
+        let asked = parse::<Sample>(json!({"name": 5, "number": "x", "nonsense": 1}));
+        let Err(Error::Invalid(wrong)) = asked else { panic!("{asked:?}") };
+        let fields: Vec<&str> = wrong.iter().map(|wrong| &*wrong.field).collect();
+        assert_eq!(fields, ["name", "number", "nonsense"]);
+        assert_eq!(wrong[0].message, "the field takes a string");
+    }
+
+    #[test]
+    fn null_is_absent_unless_the_field_knows_it() {
+        let asked: Sample = parse(json!({"name": null, "cleared": null})).unwrap();
+        assert_eq!((asked.name, asked.number, asked.cleared), (None, None, Some(None)));
+        assert!(parse::<Sample>(json!([])).is_err());
+    }
+
+    #[test]
+    fn an_object_names_no_field_twice() {
+        let read = |text: &str| serde_json::from_str::<Object>(text).map(|object| object.0.len());
+        assert_eq!(read(r#"{"a": 1, "b": {"a": 2}}"#).unwrap(), 2);
+        for text in [r#"{"a": 1, "a": 1}"#, r#"{"a": 1, "\u0061": 2}"#, "[]", "1", "{", "{} {}", ""]
+        {
+            assert!(read(text).is_err(), "{text}");
+        }
+    }
+}

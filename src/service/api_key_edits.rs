@@ -1,0 +1,233 @@
+//! Edits of an API key: what becomes narrower voids its tokens, what becomes wider the caller must
+//! hold.
+
+use tenmint_verifier::ScopeSet;
+
+use crate::error::{Error, Result};
+use crate::model::api_key::{ApiKey, ApiKeyStatus, EditApiKey};
+use crate::model::bot::Bot;
+use crate::model::id::ApiKeyId;
+use crate::model::owner::{IndexedOwner, OwnerId};
+use crate::model::time::Timestamp;
+use crate::service::Service;
+use crate::service::access::{effective, first_beyond, require_to_hold, require_to_reach};
+use crate::service::api_key_life::check_may_change;
+use crate::service::api_keys::{find_key, no_such_key};
+use crate::service::asks::{
+    Wrong, parse_description, parse_expiry, parse_name, parse_quota, parse_scopes,
+};
+use crate::service::call::{Call, Changed, Done};
+use crate::service::new_api_key::{check_catalogues, given};
+use crate::service::owners::read_owner_in;
+use crate::store::changes::Subject;
+use crate::store::{Write, api_keys, bots};
+
+/// What clients of an edited key may feel.
+const CAN_BREAK: &str =
+    "clients that use this key can break: what they fetch from now on follows the new rules";
+
+impl Service {
+    /// Changes an API key.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] `not_active`; [`Error::Invalid`] with every bad field;
+    /// [`Error::Forbidden`] for what the caller does not hold.
+    pub async fn edit_api_key(
+        &self,
+        call: &Call,
+        id: &ApiKeyId,
+        ask: EditApiKey,
+    ) -> Result<Changed<ApiKey>> {
+        let mut write = self.store.begin().await?;
+        let (before, space) = find_key(&mut write, call.org, id).await?;
+        check_may_change(&call.actor, &before, space.as_ref())?;
+        if before.status(self.clock.now()) != ApiKeyStatus::Active {
+            return Err(Error::Conflict("not_active", format!("the API key `{id}` is not active")));
+        }
+        let asked = ask.audiences.clone().flatten();
+        let names_audiences = ask.audiences.is_some();
+        let mut after = edited(&before, ask, self.clock.now())?;
+        if names_audiences {
+            after.audiences = self.find_audiences(&mut write, before.org, asked.as_deref()).await?;
+        }
+        let widened = self.check_scopes(&mut write, call, &before, &after).await?;
+        api_keys::update(&mut write, &after).await?;
+        if widened.narrows {
+            api_keys::update_void_below(&mut write, id).await?;
+        }
+        let done = Done::new("api_key.edit", before.org, id, after)
+            .touches(widened.bot.map(|bot| Subject::Bot(bot.id)))
+            .touches([Subject::ApiKey(*id)])
+            .warns(widened.warnings)
+            .was(before);
+        self.finish(write, call, done).await
+    }
+
+    /// What the edit does to the reach of the key, once it is seen to be the caller's to give.
+    async fn check_scopes(
+        &self,
+        write: &mut Write<'_>,
+        call: &Call,
+        before: &ApiKey,
+        after: &ApiKey,
+    ) -> Result<Reach> {
+        let owner = read_owner_in(write, &before.owner, before.org).await?;
+        let owners = owner.as_ref().and_then(IndexedOwner::scopes);
+        let held_before = effective(before.scopes.as_ref(), owners.as_ref());
+        let mut reach = Reach::default();
+        let mut owners_after = owners.clone();
+        if let Some(scopes) = after.scopes.as_ref().filter(|_| before.scopes != after.scopes) {
+            check_catalogues(write, after.org, &after.audiences, scopes).await?;
+            if let Some(scope) = first_beyond(owners.as_ref(), scopes) {
+                reach.bot = Some(widened_bot(write, after, scopes, scope).await?);
+                owners_after = Some(match owners_after {
+                    Some(held) => held.union(scopes),
+                    None => scopes.clone(),
+                });
+            }
+        }
+        let held_after = effective(after.scopes.as_ref(), owners_after.as_ref());
+        reach.compare((before, held_before.as_ref()), (after, held_after.as_ref()));
+        if reach.widens {
+            require_to_reach(&call.actor, owner.as_ref())?;
+            require_to_hold(&call.actor, given(before, held_before.as_ref()))?;
+            require_to_hold(&call.actor, given(after, held_after.as_ref()))?;
+        }
+        if let Some(bot) = &reach.bot {
+            bots::update(write, bot).await?;
+        }
+        Ok(reach)
+    }
+}
+
+/// How far a key reaches after an edit, beside before.
+#[derive(Default)]
+struct Reach {
+    /// It may do something it could not do before.
+    widens: bool,
+    /// It may no longer do something it could do before: its tokens are void.
+    narrows: bool,
+    /// The bot whose grants grew with the scopes of its key.
+    bot: Option<Bot>,
+    warnings: Vec<String>,
+}
+
+impl Reach {
+    fn compare(
+        &mut self,
+        (before, held_before): (&ApiKey, Option<&ScopeSet>),
+        (after, held_after): (&ApiKey, Option<&ScopeSet>),
+    ) {
+        let gains = |from: Option<&ScopeSet>, to: Option<&ScopeSet>| {
+            to.is_some_and(|to| first_beyond(from, to).is_some())
+        };
+        let joins = |from: &ApiKey, to: &ApiKey| {
+            !from.audiences.is_empty()
+                && (to.audiences.is_empty()
+                    || to.audiences.iter().any(|one| !from.audiences.contains(one)))
+        };
+        self.widens = gains(held_before, held_after)
+            || joins(before, after)
+            || !before.ip_rules.covers(&after.ip_rules);
+        let sooner = after.expires_at != before.expires_at;
+        let reach_changes = before.scopes != after.scopes || before.ip_rules != after.ip_rules;
+        self.narrows = gains(held_after, held_before)
+            || joins(after, before)
+            || !after.ip_rules.covers(&before.ip_rules)
+            || sooner;
+        self.warnings.extend(after.ip_rules.warnings());
+        if reach_changes {
+            self.warnings.push(CAN_BREAK.to_owned());
+        }
+        if let Some(bot) = &self.bot {
+            self.warnings.push(format!("the bot `{}` holds the new scopes too", bot.id));
+        }
+    }
+}
+
+/// The bot of a service key, with grants that reach as far as the new scopes. A person's are not
+/// widened by its keys.
+async fn widened_bot(
+    write: &mut Write<'_>,
+    api_key: &ApiKey,
+    scopes: &ScopeSet,
+    beyond: &str,
+) -> Result<Bot> {
+    let OwnerId::Bot(id) = api_key.owner else {
+        return Err(Error::invalid(
+            "scopes",
+            format!("the owner of the key does not hold `{beyond}`"),
+        ));
+    };
+    let mut bot = bots::find(write, &id).await?.ok_or_else(|| no_such_key(&api_key.id))?;
+    let grants = match &bot.grants {
+        Some(grants) => grants.union(scopes),
+        None => scopes.clone(),
+    };
+    let text = grants.as_str().to_owned();
+    let grants = text.parse().map_err(|cause| {
+        Error::invalid("scopes", format!("with what its bot holds already: {cause}"))
+    })?;
+    bot.grants = Some(grants);
+    Ok(bot)
+}
+
+/// The key as it shall be, audiences aside.
+fn edited(before: &ApiKey, ask: EditApiKey, now: Timestamp) -> Result<ApiKey> {
+    let mut wrong = Wrong::default();
+    let mut after = before.clone();
+    if let Some(name) = wrong.optional("name", ask.name, parse_name) {
+        after.name = name;
+    }
+    if let Some(text) = wrong.optional("description", ask.description, parse_description) {
+        after.description = text;
+    }
+    match ask.scopes {
+        Some(None) => after.scopes = None,
+        Some(Some(scopes)) => after.scopes = wrong.checked("scopes", parse_scopes(scopes)),
+        None => {}
+    }
+    match ask.quota {
+        Some(None) => after.quota = None,
+        Some(Some(quota)) => after.quota = wrong.checked("quota", parse_quota(quota)),
+        None => {}
+    }
+    if let Some(Some(list)) = &ask.audiences
+        && list.is_empty()
+    {
+        let cause = "an empty list is refused: write `null` for all of the organization";
+        wrong.checked::<(), _>("audiences", Err(cause));
+    }
+    if let Some(Some(list)) = &ask.allow
+        && list.is_empty()
+    {
+        // an allow list that becomes empty opens the key to everybody, which has to be said
+        let cause = "an empty list is refused: write `null` to allow every address";
+        wrong.checked::<(), _>("allow", Err(cause));
+    }
+    let list = |asked: Option<Option<Vec<String>>>| asked.map(Option::unwrap_or_default);
+    let (allow, block) = (list(ask.allow), list(ask.block));
+    match before.ip_rules.edited(allow.as_deref(), block.as_deref()) {
+        Ok(rules) => after.ip_rules = rules,
+        Err(fields) => wrong.extend(fields),
+    }
+    let earlier = |text: String| earlier_expiry(&text, before.expires_at, now);
+    if let Some(end) = wrong.optional("expires_at", ask.expires_at, earlier) {
+        after.expires_at = Some(end);
+    }
+    wrong.finish(Some(after))
+}
+
+fn earlier_expiry(
+    text: &str,
+    before: Option<Timestamp>,
+    now: Timestamp,
+) -> std::result::Result<Timestamp, String> {
+    let end = parse_expiry(text, now)?;
+    match before {
+        Some(before) if end > before => Err(format!(
+            "an expiry only comes earlier, and it is {before} now: refresh the key for a later one"
+        )),
+        _ => Ok(end),
+    }
+}

@@ -1,0 +1,159 @@
+//! From what was asked to what the model knows: parsers that several use cases share.
+
+use std::time::Duration;
+
+use tenmint_verifier::ScopeSet;
+
+use crate::error::{Error, InvalidField, Result};
+use crate::model::api_key::QuotaAsk;
+use crate::model::quota::Quota;
+use crate::model::time::{InvalidTimestamp, Timestamp};
+
+/// Characters that a name may have.
+const MAX_NAME: usize = 256;
+/// Characters that a description may have.
+const MAX_DESCRIPTION: usize = 1000;
+/// The last moment whose year has four digits, which is all that ISO 8601 has without agreement.
+const LAST_EXPIRY: Timestamp = Timestamp::from_millis(253_402_300_799_999);
+
+const TOO_LATE: &str = "an expiry lies before the year 10000: leave it out for never";
+
+/// What is wrong with the fields of an ask, gathered so that all of it is told at once.
+#[derive(Debug, Default)]
+pub(crate) struct Wrong(Vec<InvalidField>);
+
+impl Wrong {
+    /// A parsed field, or a note of what is wrong with it.
+    pub(crate) fn checked<T, E: std::fmt::Display>(
+        &mut self,
+        field: &'static str,
+        parsed: std::result::Result<T, E>,
+    ) -> Option<T> {
+        parsed
+            .map_err(|cause| {
+                self.0.push(InvalidField { field: field.into(), message: cause.to_string() });
+            })
+            .ok()
+    }
+
+    /// A field that may be left out.
+    pub(crate) fn optional<A, T, E: std::fmt::Display>(
+        &mut self,
+        field: &'static str,
+        asked: Option<A>,
+        parse: impl FnOnce(A) -> std::result::Result<T, E>,
+    ) -> Option<T> {
+        asked.and_then(|asked| self.checked(field, parse(asked)))
+    }
+
+    /// A field that has to be there.
+    pub(crate) fn required<A, T, E: std::fmt::Display>(
+        &mut self,
+        field: &'static str,
+        asked: Option<A>,
+        parse: impl FnOnce(A) -> std::result::Result<T, E>,
+    ) -> Option<T> {
+        if asked.is_none() {
+            self.0.push(InvalidField { field: field.into(), message: "it is missing".to_owned() });
+        }
+        self.optional(field, asked, parse)
+    }
+
+    pub(crate) fn extend(&mut self, fields: Vec<InvalidField>) {
+        self.0.extend(fields);
+    }
+
+    /// The result of a parser that was done field by field.
+    ///
+    /// # Errors
+    /// Everything that is wrong, if anything is.
+    pub(crate) fn finish<T>(self, parsed: Option<T>) -> Result<T> {
+        match parsed {
+            Some(parsed) if self.0.is_empty() => Ok(parsed),
+            _ => Err(Error::Invalid(self.0)),
+        }
+    }
+}
+
+pub(crate) fn parse_name(text: impl AsRef<str>) -> std::result::Result<String, String> {
+    let text = text.as_ref();
+    let length = text.chars().count();
+    if length == 0 || length > MAX_NAME || text.chars().any(char::is_control) {
+        return Err(format!("a name has 1 to {MAX_NAME} characters, none of them a control"));
+    }
+    Ok(text.to_owned())
+}
+
+pub(crate) fn parse_description(text: impl AsRef<str>) -> std::result::Result<String, String> {
+    let text = text.as_ref();
+    let is_control = |c: char| c.is_control() && c != '\n';
+    if text.chars().count() > MAX_DESCRIPTION || text.chars().any(is_control) {
+        return Err(format!("a description has at most {MAX_DESCRIPTION} characters, no controls"));
+    }
+    Ok(text.to_owned())
+}
+
+/// Scopes as a list. An empty one is refused everywhere: leaving it out means all.
+pub(crate) fn parse_scopes(scopes: impl AsRef<[String]>) -> std::result::Result<ScopeSet, String> {
+    scopes
+        .as_ref()
+        .join(" ")
+        .parse()
+        .map_err(|cause: tenmint_verifier::SyntaxError| cause.to_string())
+}
+
+pub(crate) fn parse_quota(ask: QuotaAsk) -> std::result::Result<Quota, String> {
+    let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    Quota::new(number(ask.limit), ask.window.map(number)).map_err(|cause| cause.to_string())
+}
+
+/// A moment, ahead or not.
+pub(crate) fn parse_moment(text: &str) -> std::result::Result<Timestamp, String> {
+    let moment: Timestamp = text.parse().map_err(|cause: InvalidTimestamp| cause.to_string())?;
+    if moment > LAST_EXPIRY { Err(TOO_LATE.to_owned()) } else { Ok(moment) }
+}
+
+/// A moment, or a time from now: a number and `m`, `h` or `d`. It must lie ahead.
+pub(crate) fn parse_expiry(text: &str, now: Timestamp) -> std::result::Result<Timestamp, String> {
+    let from_now = || {
+        let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+        let seconds = match unit {
+            "m" => 60,
+            "h" => 3_600,
+            "d" => 86_400,
+            _ => return None,
+        };
+        let number: u32 = number.parse().ok()?;
+        Some(now + Duration::from_secs(u64::from(number) * seconds))
+    };
+    let moment = match from_now() {
+        Some(moment) => moment,
+        None => text.parse().map_err(|cause| format!("{cause}; or a time from now like `90d`"))?,
+    };
+    if moment <= now {
+        return Err("an expiry lies ahead".to_owned());
+    }
+    if moment > LAST_EXPIRY {
+        return Err(TOO_LATE.to_owned());
+    }
+    Ok(moment)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expiry_is_a_moment_or_a_time_from_now_and_lies_ahead() {
+        let now: Timestamp = "2027-01-01".parse().unwrap();
+        let parsed = |text: &str| parse_expiry(text, now).map(|moment| moment.to_string());
+        assert_eq!(parsed("90d").unwrap(), "2027-04-01T00:00:00Z");
+        assert_eq!(parsed("15m").unwrap(), "2027-01-01T00:15:00Z");
+        assert_eq!(parsed("2027-02-01").unwrap(), "2027-02-01T00:00:00Z");
+        for text in
+            ["", "d", "0d", "-1d", "4294967295d", "2026-01-01", "2027-01-01", "soon", "1\u{e9}"]
+        {
+            assert!(parsed(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! Bots: service accounts.
+
+use tenmint_verifier::{Action, ScopeSet};
+
+use crate::error::{Error, Result};
+use crate::model::access::{Actor, Guarded};
+use crate::model::bot::{Bot, CreateBot, EditBot};
+use crate::model::id::{BotId, OrgId};
+use crate::model::owner::OwnerId;
+use crate::model::role::{RoleBinding, RolePlace, RoleRef};
+use crate::model::space::Space;
+use crate::service::access::{
+    part, require, require_to_hold_scopes, require_to_list, require_to_make,
+};
+use crate::service::api_keys::slug_of;
+use crate::service::asks::{Wrong, parse_name, parse_scopes};
+use crate::service::call::{Call, Changed, Done};
+use crate::service::roles::{admin_places, check_admins_left, role_to_bind};
+use crate::service::spaces::shown;
+use crate::service::{Service, page_limit, random};
+use crate::store::changes::Subject;
+use crate::store::page::{Cursor, Page};
+use crate::store::{Connection, Write, bots, roles, spaces};
+
+impl Service {
+    /// Creates a bot.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] for grants and roles that the caller does not hold.
+    pub async fn create_bot(&self, call: &Call, ask: CreateBot) -> Result<Changed<Bot>> {
+        let mut wrong = Wrong::default();
+        let name = wrong.required("name", ask.name.as_ref(), parse_name);
+        let grants = wrong.optional("grants", ask.grants.as_ref(), parse_scopes);
+        let name = wrong.finish(name)?;
+        let mut write = self.store.begin().await?;
+        if let Some(id) = self.repeated(&mut write, call).await? {
+            let (bot, _) = find_bot(&mut write, call.org, &id).await?;
+            return Ok(Changed::repeated(bot));
+        }
+        self.org_of(&mut write, call).await?;
+        let space = match &ask.space {
+            Some(name) => Some(self.active_space(&mut write, &call.actor, call.org, name).await?),
+            None => None,
+        };
+        let bot = Bot {
+            id: BotId::from_random(random()?),
+            org: call.org,
+            space: space.as_ref().map(|space| space.id),
+            name,
+            grants,
+            created_at: self.clock.now(),
+            suspended_at: None,
+            deleted_at: None,
+        };
+        require_to_make(&call.actor, &Action::Admin, &guarded_bot(&bot, space.as_ref())?)?;
+        require_to_hold_scopes(&call.actor, bot.grants.as_ref())?;
+        bots::insert(&mut write, &bot).await?;
+        for binding in first_roles(&mut write, call, &ask, (&bot, space.as_ref())).await? {
+            roles::bind(&mut write, &binding).await?;
+        }
+        let done =
+            Done::new("bot.create", bot.org, bot.id, bot.clone()).touches([Subject::Bot(bot.id)]);
+        self.finish(write, call, done).await
+    }
+
+    /// A bot that the caller may see.
+    pub async fn get_bot(&self, actor: &Actor, org: OrgId, id: &str) -> Result<Bot> {
+        visible_bot(&mut *self.store.read().await?, actor, org, id).await
+    }
+
+    /// A page of the bots that the caller may see, from new to old; of a space where one is named.
+    pub async fn list_bots(
+        &self,
+        actor: &Actor,
+        (org, space): (OrgId, Option<String>),
+        (limit, after): (u32, Option<Cursor>),
+    ) -> Result<Page<Bot>> {
+        require_to_list(actor, org, "read:org/bots/* read:space-management/*/bots/*")?;
+        let mut read = self.store.read().await?;
+        let (after, limit) = (after.unwrap_or_else(Cursor::start), page_limit(limit));
+        let mut page = match space {
+            Some(name) => {
+                let space = self.visible_space(&mut read, actor, org, &name).await?;
+                bots::list_of_space(&mut read, &space.id, &after, limit).await?
+            }
+            None => bots::list(&mut read, &org, &after, limit).await?,
+        };
+        let mut visible = Vec::with_capacity(page.items.len());
+        for bot in page.items {
+            let space = space_of(&mut read, &bot).await?;
+            if actor.may(&Action::Read, &guarded_bot(&bot, space.as_ref())?) {
+                visible.push(bot);
+            }
+        }
+        page.items = visible;
+        Ok(page)
+    }
+
+    /// Changes a bot. Grants are replaced; what the caller adds it must hold.
+    pub async fn edit_bot(&self, call: &Call, id: &str, ask: EditBot) -> Result<Changed<Bot>> {
+        let mut wrong = Wrong::default();
+        let name = wrong.optional("name", ask.name, parse_name);
+        let keeps_none = ask.grants.as_ref().is_some_and(Vec::is_empty);
+        let grants = ask.grants.filter(|grants| !grants.is_empty());
+        let grants = wrong.optional("grants", grants, parse_scopes);
+        wrong.finish(Some(()))?;
+        let (mut write, before) = self.bot_to_change(call, id).await?;
+        let mut after = before.clone();
+        after.name = name.unwrap_or(after.name);
+        if keeps_none {
+            after.grants = None;
+        }
+        if let Some(grants) = grants {
+            check_grants(call, before.grants.as_ref(), &grants)?;
+            after.grants = Some(grants);
+        }
+        bots::update(&mut write, &after).await?;
+        self.finish_bot(write, call, "bot.edit", (before, after)).await
+    }
+
+    /// Suspends a bot, or lets it go on: its API keys get no token meanwhile.
+    pub async fn suspend_bot(&self, call: &Call, id: &str, suspend: bool) -> Result<Changed<Bot>> {
+        let (mut write, before) = self.bot_to_change(call, id).await?;
+        let now = self.clock.now();
+        let suspended_at = suspend.then(|| before.suspended_at.unwrap_or(now));
+        let after = Bot { suspended_at, ..before.clone() };
+        let places = admin_places(&mut write, OwnerId::Bot(before.id)).await?;
+        bots::update(&mut write, &after).await?;
+        if suspend {
+            check_admins_left(&mut write, &places).await?;
+        }
+        let action = if suspend { "bot.suspend" } else { "bot.resume" };
+        self.finish_bot(write, call, action, (before, after)).await
+    }
+
+    /// Deletes a bot for ever: its API keys stop.
+    pub async fn delete_bot(&self, call: &Call, id: &str) -> Result<Changed<Bot>> {
+        let (mut write, before) = self.bot_to_change(call, id).await?;
+        let after = Bot { deleted_at: Some(self.clock.now()), ..before.clone() };
+        let places = admin_places(&mut write, OwnerId::Bot(before.id)).await?;
+        bots::update(&mut write, &after).await?;
+        check_admins_left(&mut write, &places).await?;
+        self.finish_bot(write, call, "bot.delete", (before, after)).await
+    }
+
+    async fn finish_bot(
+        &self,
+        write: Write<'_>,
+        call: &Call,
+        action: &'static str,
+        (before, after): (Bot, Bot),
+    ) -> Result<Changed<Bot>> {
+        let subject = Subject::Bot(after.id);
+        let done = Done::new(action, after.org, after.id, after).was(before).touches([subject]);
+        self.finish(write, call, done).await
+    }
+
+    async fn bot_to_change(&self, call: &Call, id: &str) -> Result<(Write<'_>, Bot)> {
+        let mut write = self.store.begin().await?;
+        let (bot, space) = find_bot(&mut write, call.org, id).await?;
+        let thing = guarded_bot(&bot, space.as_ref())?;
+        require(&call.actor, &Action::Admin, &thing, || what(id))?;
+        Ok((write, bot))
+    }
+}
+
+/// A caller holds what it adds to the grants of a bot; what it takes away it need not.
+fn check_grants(call: &Call, before: Option<&ScopeSet>, grants: &ScopeSet) -> Result<()> {
+    if crate::service::access::first_beyond(before, grants).is_none() {
+        return Ok(());
+    }
+    require_to_hold_scopes(&call.actor, before)?;
+    require_to_hold_scopes(&call.actor, Some(grants))
+}
+
+async fn first_roles(
+    write: &mut Write<'_>,
+    call: &Call,
+    ask: &CreateBot,
+    (bot, space): (&Bot, Option<&Space>),
+) -> Result<Vec<RoleBinding>> {
+    let organization = RolePlace::Organization { organization: bot.org };
+    let org_role = ask.org_role.clone().unwrap_or_else(|| RoleRef::ReadOnly.to_string());
+    let mut asked = vec![("org_role", organization, org_role)];
+    match (space, &ask.space_role) {
+        (Some(space), role) => {
+            let role = role.clone().unwrap_or_else(|| RoleRef::Member.to_string());
+            let place = RolePlace::Space { organization: bot.org, space: space.id };
+            asked.push(("space_role", place, role));
+        }
+        (None, Some(_)) => {
+            return Err(Error::invalid("space_role", "name the space of the role too"));
+        }
+        (None, None) => {}
+    }
+    let mut bindings = Vec::new();
+    for (field, place, role) in asked {
+        let bound =
+            role_to_bind(write, &call.actor, (field, &role), (place, slug_of(space))).await?;
+        let owner = OwnerId::Bot(bot.id);
+        bindings.extend(bound.map(|(role, _)| RoleBinding { owner, place, role }));
+    }
+    Ok(bindings)
+}
+
+/// A bot under its management path.
+pub(crate) fn guarded_bot(bot: &Bot, space: Option<&Space>) -> Result<Guarded> {
+    part(bot.org, slug_of(space), "bots", &bot.id.to_string())
+}
+
+async fn space_of(connection: &mut Connection, bot: &Bot) -> Result<Option<Space>> {
+    match &bot.space {
+        Some(id) => spaces::find(connection, id).await,
+        None => Ok(None),
+    }
+}
+
+/// A bot that is there, and its space.
+pub(crate) async fn find_bot(
+    connection: &mut Connection,
+    org: OrgId,
+    id: &str,
+) -> Result<(Bot, Option<Space>)> {
+    let found = match id.parse::<BotId>() {
+        Ok(id) => bots::find(connection, &id).await?,
+        Err(_) => None,
+    };
+    let bot = found
+        .filter(|bot| bot.org == org && bot.deleted_at.is_none())
+        .ok_or_else(|| Error::NotFound(what(id)))?;
+    let space = space_of(connection, &bot).await?;
+    Ok((bot, space))
+}
+
+/// A bot that the caller may see.
+pub(crate) async fn visible_bot(
+    connection: &mut Connection,
+    actor: &Actor,
+    org: OrgId,
+    id: &str,
+) -> Result<Bot> {
+    let (bot, space) = find_bot(connection, org, id).await?;
+    require(actor, &Action::Read, &guarded_bot(&bot, space.as_ref())?, || what(id))?;
+    Ok(bot)
+}
+
+fn what(id: &str) -> String {
+    format!("bot `{}`", shown(id))
+}

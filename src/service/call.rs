@@ -1,0 +1,226 @@
+//! What every management write has in common: who calls, whether it is for real, what is written
+//! to the audit, and what the node knows afterwards.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::model::access::Actor;
+use crate::model::api_key::{ApiKey, CreatedApiKey};
+use crate::model::audit::AuditEntry;
+use crate::model::id::{AuditId, OrgId};
+use crate::model::secret::PlainSecret;
+use crate::model::time::Timestamp;
+use crate::service::{Service, random};
+use crate::store::changes::Subject;
+use crate::store::idempotency::{RequestKey, StoredRequest};
+use crate::store::{Write, audit, idempotency};
+
+/// How long an idempotency key is remembered.
+pub(crate) const IDEMPOTENCY_KEPT: std::time::Duration = std::time::Duration::from_hours(24);
+
+/// A management call.
+#[derive(Debug, Clone)]
+pub struct Call {
+    /// Who calls.
+    pub actor: Actor,
+    /// The organization it is about; that of the credential where none is named.
+    pub org: OrgId,
+    /// Whether nothing shall be stored, and the answer says what would be.
+    pub dry_run: bool,
+    /// Under which key a repeat of the call is known.
+    pub idempotency: Option<Idempotency>,
+}
+
+/// The `Idempotency-Key` of a request.
+#[derive(Debug, Clone)]
+pub struct Idempotency {
+    /// The key that the caller chose.
+    pub key: String,
+    /// The route it was sent to.
+    pub route: String,
+    /// A digest of what was asked.
+    pub hash: String,
+}
+
+/// A thing before and after a call.
+#[derive(Debug, Clone)]
+pub struct Changed<T> {
+    /// As it was; nothing where it was made.
+    pub before: Option<T>,
+    /// As it is, or as a dry run would make it.
+    pub after: T,
+    /// What the caller should know about it.
+    pub warnings: Vec<String>,
+    /// Whether nothing was stored.
+    pub dry_run: bool,
+}
+
+impl<T> Changed<T> {
+    /// What an earlier answer to the same request made.
+    pub(crate) fn repeated(after: T) -> Self {
+        Self { before: None, after, warnings: Vec::new(), dry_run: false }
+    }
+}
+
+impl Changed<ApiKey> {
+    /// The same change with the text that it made; a dry run made none.
+    pub(crate) fn with_text(self, text: PlainSecret) -> Changed<CreatedApiKey> {
+        let Self { before, after, warnings, dry_run } = self;
+        let shown = |api_key, text| CreatedApiKey { api_key, text };
+        Changed {
+            before: before.map(|api_key| shown(api_key, None)),
+            after: shown(after, (!dry_run).then_some(text)),
+            warnings,
+            dry_run,
+        }
+    }
+}
+
+/// What was done in a transaction, for its end.
+pub(crate) struct Done<T> {
+    /// What, as `api_key.rotate`.
+    pub(crate) action: &'static str,
+    /// The organization it is of; none where it is of the installation.
+    pub(crate) org: Option<OrgId>,
+    /// The id of the object.
+    pub(crate) object: String,
+    pub(crate) before: Option<T>,
+    pub(crate) after: T,
+    pub(crate) touched: Vec<Subject>,
+    pub(crate) warnings: Vec<String>,
+}
+
+impl<T> Done<T> {
+    #[expect(clippy::needless_pass_by_value, reason = "an id is passed as it is")]
+    pub(crate) fn new(action: &'static str, org: OrgId, object: impl ToString, after: T) -> Self {
+        let (object, org) = (object.to_string(), Some(org));
+        let (touched, warnings) = (Vec::new(), Vec::new());
+        Self { action, org, object, before: None, after, touched, warnings }
+    }
+
+    pub(crate) fn was(mut self, before: T) -> Self {
+        self.before = Some(before);
+        self
+    }
+
+    pub(crate) fn touches(mut self, subjects: impl IntoIterator<Item = Subject>) -> Self {
+        self.touched.extend(subjects);
+        self
+    }
+
+    pub(crate) fn warns(mut self, warnings: impl IntoIterator<Item = String>) -> Self {
+        self.warnings.extend(warnings);
+        self
+    }
+}
+
+impl Service {
+    /// Ends a change: tells the nodes, writes the audit, commits, and brings this node up to it. A
+    /// dry run goes back instead.
+    pub(crate) async fn finish<T: Serialize>(
+        &self,
+        mut write: Write<'_>,
+        call: &Call,
+        done: Done<T>,
+    ) -> Result<Changed<T>> {
+        let now = self.clock.now();
+        for subject in &done.touched {
+            write.touched(*subject, now).await?;
+        }
+        let states = (done.before.as_ref().map(state), Some(state(&done.after)));
+        let entry = entry(&call.actor, now, (done.action, &done.object), done.org, states)?;
+        audit::insert(&mut write, &entry).await?;
+        if let Some(idempotency) = &call.idempotency {
+            let stored =
+                StoredRequest { hash: idempotency.hash.clone(), object: done.object.clone() };
+            idempotency::insert(&mut write, request_key(call, idempotency), &stored, now).await?;
+        }
+        if call.dry_run {
+            drop(write);
+        } else {
+            write.commit().await?;
+            self.catch_up().await;
+        }
+        let Done { before, after, warnings, .. } = done;
+        Ok(Changed { before, after, warnings, dry_run: call.dry_run })
+    }
+
+    /// The object that an earlier request under the same key made.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] `idempotency_key_reused` where it asked something else.
+    pub(crate) async fn repeated(
+        &self,
+        write: &mut Write<'_>,
+        call: &Call,
+    ) -> Result<Option<String>> {
+        let Some(idempotency) = &call.idempotency else { return Ok(None) };
+        let kept = i64::try_from(IDEMPOTENCY_KEPT.as_millis()).unwrap_or(i64::MAX);
+        let since = Timestamp::from_millis(self.clock.now().as_millis() - kept);
+        let found = idempotency::find(write, request_key(call, idempotency), since).await?;
+        match found {
+            Some(stored) if stored.hash == idempotency.hash => Ok(Some(stored.object)),
+            Some(_) => Err(Error::Conflict(
+                "idempotency_key_reused",
+                "the `Idempotency-Key` was used for another request: choose another".to_owned(),
+            )),
+            None => Ok(None),
+        }
+    }
+
+    /// Writes a refusal of a management change to the audit.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`]: what cannot be written cannot be audited either.
+    pub async fn audit_refusal(
+        &self,
+        actor: &Actor,
+        org: OrgId,
+        (action, object): (&'static str, &str),
+        (code, said): (&str, &str),
+    ) -> Result<()> {
+        let states = (None, Some(Value::from(said)));
+        let object = object.chars().take(64).collect::<String>();
+        let mut entry = entry(actor, self.clock.now(), (action, &object), Some(org), states)?;
+        code.clone_into(&mut entry.outcome);
+        let mut append = self.store.append().await?;
+        audit::insert(&mut append, &entry).await?;
+        append.commit().await
+    }
+}
+
+pub(crate) fn request_key<'c>(call: &'c Call, idempotency: &'c Idempotency) -> RequestKey<'c> {
+    let api_key = call.actor.credential.api_key;
+    RequestKey { api_key, route: &idempotency.route, key: &idempotency.key }
+}
+
+/// What the audit keeps of a thing. Nothing that is audited holds a secret.
+pub(crate) fn state<T: Serialize>(thing: &T) -> Value {
+    serde_json::to_value(thing).unwrap_or_default()
+}
+
+/// An entry of the audit, of what was done.
+pub(crate) fn entry(
+    actor: &Actor,
+    now: Timestamp,
+    (action, object): (&str, &str),
+    org: Option<OrgId>,
+    (before, after): (Option<Value>, Option<Value>),
+) -> Result<AuditEntry> {
+    Ok(AuditEntry {
+        id: AuditId::at(now, random()?),
+        at: now,
+        organization: org,
+        actor: Some(actor.credential.owner),
+        api_key: Some(actor.credential.api_key),
+        action: action.to_owned(),
+        object: object.to_owned(),
+        outcome: "done".to_owned(),
+        address: actor.origin.address.map(|address| address.to_string()),
+        user_agent: actor.origin.user_agent.clone(),
+        request_id: actor.origin.request_id.clone(),
+        before,
+        after,
+    })
+}

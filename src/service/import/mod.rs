@@ -1,0 +1,401 @@
+//! Imports: a file of any size comes as chunks of bytes, a report goes out line by line, and neither
+//! is ever held as a whole.
+//!
+//! Lines are judged and stored in batches, each one short transaction. All or nothing is a matter of
+//! who sees the rows, and has a file of its own. A face gives the bytes and passes the report on.
+
+mod batch;
+mod judge;
+mod known;
+mod line;
+mod lines;
+mod records;
+mod staging;
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use bytes::Bytes;
+use ring::digest;
+use tenmint_verifier::Scope;
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+
+use crate::error::{Error, Result};
+use crate::mint::{Caller, Refused};
+use crate::model::id::ImportId;
+use crate::model::import::{
+    ImportApiKeys, ImportEnd, ImportStatus, ImportSummary, ImportedLine, Refusal,
+};
+use crate::model::time::Timestamp;
+use crate::service::call::{Call, IDEMPOTENCY_KEPT, entry, request_key, state};
+use crate::service::import::batch::Pending;
+use crate::service::import::judge::Seen;
+use crate::service::import::known::Known;
+use crate::service::import::line::ParsedLine;
+use crate::service::import::lines::{Line, LineSplitter};
+use crate::service::import::records::{Record, RecordReader};
+use crate::service::import::staging::{check_none_runs, give_up, lost};
+use crate::service::{Service, random};
+use crate::store::changes::{Imported, Subject};
+use crate::store::idempotency::StoredRequest;
+use crate::store::imports::StagedImport;
+use crate::store::{Connection, audit, idempotency, imports};
+
+pub(crate) use crate::service::import::staging::clean_up_imports;
+
+/// The scope that an import needs: every key of it falls under this.
+const NEEDED: &str = "admin:org/keys/*";
+/// Lines wait no longer than this for a batch to fill, and an import says as often that it goes on.
+const BEAT: Duration = Duration::from_secs(2);
+
+impl Service {
+    /// Imports API keys: each line of a file becomes a key, or is refused with its reason.
+    ///
+    /// The report ends when the summary is returned. An error is returned only where nothing was
+    /// reported and nothing stored; what ends an import later is told by the summary.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] without `admin:org/keys/*`; [`Error::Invalid`] for a header that fits no
+    /// import; [`Error::Conflict`] `import_running` or `not_bootstrapped`.
+    pub async fn import_api_keys(
+        &self,
+        call: &Call,
+        ask: ImportApiKeys,
+        mut bytes: mpsc::Receiver<Result<Bytes>>,
+        report: mpsc::Sender<ImportedLine>,
+    ) -> Result<ImportSummary> {
+        let mut import = Import::begin(self, call, ask, report).await?;
+        let read = import.read(&mut bytes).await;
+        import.end(read).await
+    }
+}
+
+/// What is done with a line that is good.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// The key is stored, and works.
+    Store,
+    /// The key is stored and seen by nobody until the last line was good.
+    Stage,
+    /// Nothing: a dry run, an import that will be given up, a repeated request.
+    Check,
+}
+
+/// An import that runs.
+struct Import<'s> {
+    service: &'s Service,
+    call: Call,
+    mode: Mode,
+    staged: Option<StagedImport>,
+    splitter: LineSplitter,
+    reader: RecordReader,
+    pending: Pending,
+    known: Known,
+    seen: Seen,
+    report: mpsc::Sender<ImportedLine>,
+    summary: ImportSummary,
+    /// What the request is known by when it is repeated, and what it was when it came first.
+    hash: digest::Context,
+    repeats: Option<StoredRequest>,
+}
+
+impl<'s> Import<'s> {
+    async fn begin(
+        service: &'s Service,
+        call: &Call,
+        ask: ImportApiKeys,
+        report: mpsc::Sender<ImportedLine>,
+    ) -> Result<Self> {
+        require_import(call)?;
+        clean_up_imports(&service.store, service.clock.now()).await?;
+        let mut read = service.store.read().await?;
+        let org = service.bootstrapped_org(&mut read, call).await?;
+        check_none_runs(&mut read, &org.id, service.clock.now()).await?;
+        let repeats = first_request(service, &mut read, call).await?;
+        drop(read);
+        let id = ImportId::from_random(random()?);
+        let mode = match (call.dry_run || repeats.is_some(), ask.atomic) {
+            (true, _) => Mode::Check,
+            (false, true) => Mode::Stage,
+            (false, false) => Mode::Store,
+        };
+        let staged = match mode {
+            Mode::Stage => Some(service.begin_to_stage(id, org.id).await?),
+            _ => None,
+        };
+        let mut hash = digest::Context::new(&digest::SHA256);
+        hash.update(call.idempotency.as_ref().map_or("", |known| &known.hash).as_bytes());
+        Ok(Self {
+            service,
+            call: call.clone(),
+            mode,
+            staged,
+            splitter: LineSplitter::default(),
+            reader: RecordReader::new(ask.format),
+            pending: Pending::default(),
+            known: Known::default(),
+            seen: Seen::default(),
+            report,
+            summary: ImportSummary::of(id, call.dry_run, ask.atomic),
+            hash,
+            repeats,
+        })
+    }
+
+    fn id(&self) -> ImportId {
+        self.summary.import
+    }
+
+    /// Takes all that comes.
+    async fn read(&mut self, bytes: &mut mpsc::Receiver<Result<Bytes>>) -> Result<()> {
+        let mut beat = interval(BEAT);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // the first one would come at once
+        beat.reset();
+        loop {
+            let chunk = tokio::select! {
+                chunk = bytes.recv() => chunk,
+                _ = beat.tick() => {
+                    self.beat().await?;
+                    continue;
+                }
+            };
+            let Some(chunk) = chunk else { break };
+            self.take(&chunk?).await?;
+        }
+        if let Some(line) = std::mem::take(&mut self.splitter).finish() {
+            self.take_line(&line).await?;
+        }
+        self.reader.finish()?;
+        self.flush().await
+    }
+
+    /// What has come is not kept waiting for what comes slowly.
+    async fn beat(&mut self) -> Result<()> {
+        self.flush().await?;
+        self.renew().await
+    }
+
+    async fn take(&mut self, chunk: &[u8]) -> Result<()> {
+        self.hash.update(chunk);
+        let mut rest = chunk;
+        while let Some(line) = self.splitter.next(&mut rest) {
+            self.take_line(&line).await?;
+        }
+        Ok(())
+    }
+
+    async fn take_line(&mut self, line: &Line) -> Result<()> {
+        let Record::Key(asked) = self.reader.read(line)? else { return Ok(()) };
+        let parsed = asked.and_then(|ask| ParsedLine::parse(*ask, &self.service.pepper));
+        let parsed = match parsed {
+            Ok(parsed) => Ok(Box::new(parsed)),
+            Err(cause) => Err(Refusal::of(cause, "")?),
+        };
+        if !self.pending.has_room_for(&parsed) {
+            self.flush().await?;
+        }
+        self.pending.push(line.number, parsed);
+        Ok(())
+    }
+
+    /// Reports a line and counts it.
+    async fn tell(&mut self, line: ImportedLine) -> Result<()> {
+        let summary = &mut self.summary;
+        summary.lines += 1;
+        *match line.status {
+            ImportStatus::Created => &mut summary.created,
+            ImportStatus::Accepted => &mut summary.accepted,
+            ImportStatus::Unchanged => &mut summary.unchanged,
+            ImportStatus::Refused => &mut summary.refused,
+        } += 1;
+        loop {
+            match timeout(BEAT, self.report.reserve()).await {
+                Ok(Ok(place)) => {
+                    place.send(line);
+                    return Ok(());
+                }
+                Ok(Err(_)) => {
+                    let message = "nobody reads the report".to_owned();
+                    return Err(Error::Conflict("import_stopped", message));
+                }
+                // a slow reader is no reason to be taken for dead
+                Err(_) => self.renew().await?,
+            }
+        }
+    }
+
+    async fn renew(&self) -> Result<()> {
+        match &self.staged {
+            Some(staged) => self.service.renew(&staged.id).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Judges the caller by what holds now: an import may go on for longer than its right to.
+    fn identify_again(&mut self) -> Result<()> {
+        let Some(follower) = &self.service.follower else { return Ok(()) };
+        let actor = &mut self.call.actor;
+        let caller = Caller { address: actor.origin.address, user_agent: None };
+        let now = self.service.clock.now();
+        let still = follower.mint().identify_again(&actor.credential, caller, now);
+        actor.credential = still.map_err(|refused| match refused {
+            Refused::Unavailable => Error::Unavailable("the node is not ready".into()),
+            _ => Error::Unauthenticated("the credential of the import is no longer good"),
+        })?;
+        require_import(&self.call)
+    }
+
+    async fn end(mut self, read: Result<()>) -> Result<ImportSummary> {
+        let ended = match read {
+            Ok(()) => self.finish().await,
+            Err(cause) => Err(cause),
+        };
+        let Err(cause) = ended else { return Ok(self.summary) };
+        self.abandon().await;
+        if self.summary.lines == 0 {
+            return Err(cause);
+        }
+        self.fail(&cause);
+        let recorded = self.record_alone().await;
+        if let Err(cause) = recorded {
+            tracing::error!(%cause, "the end of an import cannot be written to the audit");
+        }
+        Ok(self.summary)
+    }
+
+    async fn finish(&mut self) -> Result<()> {
+        if let Some(first) = &self.repeats
+            && first.hash != self.request_hash()
+        {
+            return Err(Error::Conflict(
+                "idempotency_key_reused",
+                "the `Idempotency-Key` was used for another import: nothing was stored".to_owned(),
+            ));
+        }
+        match (&self.staged, self.mode) {
+            (Some(staged), Mode::Stage) => return self.go_live(*staged).await,
+            (_, Mode::Check) if self.summary.atomic && self.summary.refused > 0 => {
+                self.abandon().await;
+                self.summary.status = ImportEnd::Abandoned;
+                self.summary.code = Some("lines_refused".into());
+                self.summary.detail = Some("lines were refused: nothing is stored".to_owned());
+            }
+            _ => {}
+        }
+        self.record_alone().await
+    }
+
+    /// Makes all that was staged seen, by one row.
+    async fn go_live(&mut self, staged: StagedImport) -> Result<()> {
+        self.identify_again()?;
+        let now = self.service.clock.now();
+        let mut write = self.service.store.begin().await?;
+        if !imports::delete(&mut write, &staged.id).await? {
+            return Err(lost());
+        }
+        let (org, from, to) = (staged.org, staged.first_revision, write.revision());
+        write.touched(Subject::Imported(Imported { org, from, to }), now).await?;
+        self.summary.created = std::mem::take(&mut self.summary.accepted);
+        self.record(&mut write, now).await?;
+        if let Err(cause) = write.commit().await {
+            self.summary.accepted = std::mem::take(&mut self.summary.created);
+            return Err(cause);
+        }
+        self.staged = None;
+        self.follow().await;
+        Ok(())
+    }
+
+    /// Brings this node up to what was stored. Only rights were added, so where that fails the node
+    /// goes on, and knows the keys a moment later.
+    async fn follow(&self) {
+        let Some(follower) = &self.service.follower else { return };
+        let caught_up = match follower.catch_up().await {
+            Ok(()) => follower.catch_up_with_imports().await,
+            failed => failed,
+        };
+        if let Err(cause) = caught_up {
+            tracing::warn!(%cause, "imported keys are not known to this node yet");
+        }
+    }
+
+    /// Deletes what was staged. Where that fails, a later clean-up does it.
+    async fn abandon(&mut self) {
+        let Some(staged) = self.staged.take() else { return };
+        let ever = Timestamp::from_millis(i64::MAX);
+        if let Err(cause) = give_up(&self.service.store, &staged, ever).await {
+            tracing::warn!(%cause, "what an import staged cannot be deleted yet");
+        }
+    }
+
+    fn fail(&mut self, cause: &Error) {
+        let detail = match cause {
+            Error::Setup(_) | Error::Broken(_) | Error::Unavailable(_) => {
+                let source = std::error::Error::source(cause).map(ToString::to_string);
+                tracing::error!(%cause, source, "an import broke off");
+                "tenmint has a fault or is out of reach of its database: import again".to_owned()
+            }
+            told => told.to_string(),
+        };
+        self.summary.status = ImportEnd::Failed;
+        self.summary.code = Some(cause.code().into());
+        self.summary.detail = Some(detail);
+    }
+
+    /// Writes to the audit what became of the import, under no revision.
+    async fn record_alone(&self) -> Result<()> {
+        if self.call.dry_run || self.repeats.is_some() {
+            return Ok(());
+        }
+        let mut append = self.service.store.append().await?;
+        self.record(&mut append, self.service.clock.now()).await?;
+        append.commit().await
+    }
+
+    async fn record(&self, connection: &mut Connection, now: Timestamp) -> Result<()> {
+        let (id, actor) = (self.id().to_string(), &self.call.actor);
+        let states = (None, Some(state(&self.summary)));
+        let mut entry = entry(actor, now, ("import.end", &id), Some(self.call.org), states)?;
+        if let Some(code) = &self.summary.code {
+            entry.outcome = code.to_string();
+        }
+        audit::insert(connection, &entry).await?;
+        match &self.call.idempotency {
+            Some(known) if self.summary.status == ImportEnd::Done => {
+                let stored = StoredRequest { hash: self.request_hash(), object: id };
+                idempotency::insert(connection, request_key(&self.call, known), &stored, now).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What was asked, as far as it has come.
+    fn request_hash(&self) -> String {
+        let hash = self.hash.clone().finish();
+        URL_SAFE_NO_PAD.encode(hash)
+    }
+}
+
+/// Refuses an import to whoever does not administer all API keys of the organization.
+fn require_import(call: &Call) -> Result<()> {
+    let needed = NEEDED.parse::<Scope>().map_err(|cause| Error::Broken(cause.to_string()))?;
+    if call.actor.reaches(call.org) && call.actor.holds(&needed) {
+        return Ok(());
+    }
+    Err(Error::Forbidden(format!("this needs the scope `{NEEDED}`")))
+}
+
+/// The request that came first under the same key.
+async fn first_request(
+    service: &Service,
+    connection: &mut Connection,
+    call: &Call,
+) -> Result<Option<StoredRequest>> {
+    let Some(known) = &call.idempotency else { return Ok(None) };
+    let kept = i64::try_from(IDEMPOTENCY_KEPT.as_millis()).unwrap_or(i64::MAX);
+    let since = Timestamp::from_millis(service.clock.now().as_millis() - kept);
+    idempotency::find(connection, request_key(call, known), since).await
+}

@@ -1,0 +1,338 @@
+//! A new API key: from what was asked to what is stored, and whether the caller may make it.
+
+use tenmint_verifier::{Action, ScopeSet};
+
+use crate::error::{Error, Result};
+use crate::model::access::Actor;
+use crate::model::api_key::{ApiKey, ApiKeyType, CreateApiKey};
+use crate::model::bot::Bot;
+use crate::model::id::{ApiKeyId, AudienceId, BotId, OrgId};
+use crate::model::ip_rules::IpRules;
+use crate::model::org::Org;
+use crate::model::owner::OwnerId;
+use crate::model::quota::Quota;
+use crate::model::role::{Level, RoleBinding, RolePlace, RoleRef};
+use crate::model::scope_catalogue::{self, ScopeCatalogue};
+use crate::model::space::Space;
+use crate::model::time::Timestamp;
+use crate::service::access::{
+    Given, effective, first_beyond, guarded, part, require_to_hold, require_to_make,
+    require_to_reach,
+};
+use crate::service::api_keys::{shown_prefix, slug_of};
+use crate::service::asks::{
+    Wrong, parse_description, parse_expiry, parse_name, parse_quota, parse_scopes,
+};
+use crate::service::audiences::catalogues;
+use crate::service::bots::visible_bot;
+use crate::service::call::Call;
+use crate::service::owners::read_owner_in;
+use crate::service::roles::role_to_bind;
+use crate::service::{Service, random};
+use crate::store::changes::Subject;
+use crate::store::{Connection, Write};
+
+/// An API key that was parsed and is not stored yet.
+pub(crate) struct NewApiKey {
+    pub(crate) api_key: ApiKey,
+    pub(crate) space: Option<Space>,
+    /// The bot that it brings along.
+    pub(crate) own_bot: Option<OwnBot>,
+}
+
+/// A bot that is made together with its first key.
+pub(crate) struct OwnBot {
+    pub(crate) bot: Bot,
+    pub(crate) roles: Vec<RoleBinding>,
+    /// What its roles hold.
+    pub(crate) role_scopes: Option<ScopeSet>,
+}
+
+impl OwnBot {
+    /// All that it holds.
+    pub(crate) fn scopes(&self) -> Option<ScopeSet> {
+        union(self.bot.grants.as_ref(), self.role_scopes.as_ref())
+    }
+}
+
+/// The fields that need nothing from the database.
+struct Fields {
+    name: String,
+    description: String,
+    scopes: Option<ScopeSet>,
+    ip_rules: IpRules,
+    quota: Option<Quota>,
+    expires_at: Option<Timestamp>,
+}
+
+impl Fields {
+    fn parse(ask: &CreateApiKey, now: Timestamp) -> Result<Self> {
+        let mut wrong = Wrong::default();
+        let name = wrong.required("name", ask.name.as_ref(), parse_name);
+        let description = ask.description.as_deref().unwrap_or_default();
+        let description = wrong.checked("description", parse_description(description));
+        let scopes = wrong.optional("scopes", ask.scopes.as_ref(), parse_scopes);
+        let quota = wrong.optional("quota", ask.quota, parse_quota);
+        let expires_at =
+            wrong.optional("expires_at", ask.expires_at.as_ref(), |text| parse_expiry(text, now));
+        if ask.audiences.as_ref().is_some_and(Vec::is_empty) {
+            let cause = "an empty list is refused: leave it out for all of the organization";
+            wrong.checked::<(), _>("audiences", Err(cause));
+        }
+        let list = |asked: &Option<Vec<String>>| asked.clone().unwrap_or_default();
+        let ip_rules = IpRules::parse(&list(&ask.allow), &list(&ask.block));
+        let ip_rules = ip_rules.map_err(|fields| wrong.extend(fields)).ok();
+        let parsed = name.zip(description).zip(ip_rules);
+        wrong.finish(parsed.map(|((name, description), ip_rules)| Self {
+            name,
+            description,
+            scopes,
+            ip_rules,
+            quota,
+            expires_at,
+        }))
+    }
+}
+
+impl NewApiKey {
+    pub(crate) async fn parse(
+        service: &Service,
+        write: &mut Write<'_>,
+        call: &Call,
+        ask: CreateApiKey,
+    ) -> Result<Self> {
+        let now = service.clock.now();
+        let fields = Fields::parse(&ask, now)?;
+        let space = match &ask.space {
+            Some(name) => Some(service.active_space(write, &call.actor, call.org, name).await?),
+            None => None,
+        };
+        let audiences = service.find_audiences(write, call.org, ask.audiences.as_deref()).await?;
+        let id = ApiKeyId::from_random(random()?);
+        let key_type = ask.key_type.unwrap_or(match call.actor.credential.owner {
+            OwnerId::User(_) => ApiKeyType::User,
+            OwnerId::Bot(_) => ApiKeyType::Service,
+        });
+        let (owner, own_bot) =
+            owner_of(write, call, &ask, (key_type, &fields, space.as_ref()), now).await?;
+        let org = service.org_of(write, call).await?;
+        let label = slug_of(space.as_ref()).unwrap_or(&org.slug);
+        let api_key = ApiKey {
+            id,
+            org: call.org,
+            key_type,
+            owner,
+            space: space.as_ref().map(|space| space.id),
+            name: fields.name,
+            description: fields.description,
+            prefix: Some(shown_prefix(&service.installation.api_key_prefix, label, &id)),
+            scopes: fields.scopes,
+            audiences,
+            ip_rules: fields.ip_rules,
+            quota: fields.quota,
+            replaces: None,
+            created_by: Some(call.actor.credential.owner),
+            created_at: now,
+            expires_at: fields.expires_at,
+            revoked_at: None,
+            deleted_at: None,
+            lifetime: fields.expires_at.map(|end| end.since(now)),
+            quota_counter: id,
+        };
+        Ok(Self { api_key, space, own_bot })
+    }
+
+    /// What the nodes have to read, the owner before the key.
+    pub(crate) fn touched(&self) -> Vec<Subject> {
+        let own_bot = self.own_bot.as_ref().map(|own| Subject::Bot(own.bot.id));
+        own_bot.into_iter().chain([Subject::ApiKey(self.api_key.id)]).collect()
+    }
+
+    /// Whether the caller may make this key, whether its owner and its audiences know its scopes,
+    /// and whether the caller holds what it gives.
+    pub(crate) async fn check(
+        &self,
+        actor: &Actor,
+        connection: &mut Connection,
+        org: &Org,
+    ) -> Result<()> {
+        self.check_place(actor)?;
+        let owners = if let Some(own) = &self.own_bot {
+            own.scopes()
+        } else {
+            let owner = read_owner_in(connection, &self.api_key.owner, org.id).await?;
+            require_to_reach(actor, owner.as_ref())?;
+            owner.and_then(|owner| owner.scopes())
+        };
+        let catalogues = match &self.api_key.scopes {
+            Some(_) => catalogues(connection, org.id, &self.api_key.audiences).await?,
+            None => Vec::new(),
+        };
+        self.check_reach(actor, owners.as_ref(), &catalogues)
+    }
+
+    /// The part of the check that needs nothing from the database, once it is known what the owner
+    /// holds and what the audiences know.
+    pub(crate) fn check_reach(
+        &self,
+        actor: &Actor,
+        owners: Option<&ScopeSet>,
+        catalogues: &[Option<ScopeCatalogue>],
+    ) -> Result<()> {
+        if let Some(scopes) = &self.api_key.scopes {
+            if let Some(scope) = first_beyond(owners, scopes) {
+                let message = format!("the owner of the key does not hold `{scope}`");
+                return Err(Error::invalid("scopes", message));
+            }
+            scope_catalogue::check(scopes, catalogues)
+                .map_err(|cause| Error::invalid("scopes", cause))?;
+        }
+        let effective = effective(self.api_key.scopes.as_ref(), owners);
+        require_to_hold(actor, given(&self.api_key, effective.as_ref()))
+    }
+
+    /// One's own key needs `write` on one's own; any other needs `admin` on all.
+    fn check_place(&self, actor: &Actor) -> Result<()> {
+        let slug = slug_of(self.space.as_ref());
+        let id = self.api_key.id.to_string();
+        let thing = part(self.api_key.org, slug, "keys", &id)?;
+        if actor.may(&Action::Admin, &thing) {
+            return Ok(());
+        }
+        if self.api_key.owner != actor.credential.owner {
+            return require_to_make(actor, &Action::Admin, &thing);
+        }
+        let own = match slug {
+            Some(slug) => ["space-management", slug.as_str(), "keys", "own", &id].to_vec(),
+            None => ["org", "keys", "own", &id].to_vec(),
+        };
+        let own = guarded(self.api_key.org, own)?;
+        require_to_make(actor, &Action::Write, &own)
+    }
+}
+
+/// What a key would give away.
+pub(crate) fn given<'g>(api_key: &'g ApiKey, effective: Option<&'g ScopeSet>) -> Given<'g> {
+    Given {
+        scopes: effective,
+        audiences: &api_key.audiences,
+        expires_at: api_key.expires_at,
+        ip_rules: &api_key.ip_rules,
+    }
+}
+
+pub(crate) fn union(a: Option<&ScopeSet>, b: Option<&ScopeSet>) -> Option<ScopeSet> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.union(b)),
+        (a, b) => a.or(b).cloned(),
+    }
+}
+
+/// Refuses a scope that no audience of the key knows.
+pub(crate) async fn check_catalogues(
+    connection: &mut Connection,
+    org: OrgId,
+    audiences: &[AudienceId],
+    scopes: &ScopeSet,
+) -> Result<()> {
+    let catalogues = catalogues(connection, org, audiences).await?;
+    scope_catalogue::check(scopes, &catalogues).map_err(|cause| Error::invalid("scopes", cause))
+}
+
+/// Who shall own the key: the caller, a bot that is named, or a new one.
+async fn owner_of(
+    write: &mut Write<'_>,
+    call: &Call,
+    ask: &CreateApiKey,
+    (key_type, fields, space): (ApiKeyType, &Fields, Option<&Space>),
+    now: Timestamp,
+) -> Result<(OwnerId, Option<OwnBot>)> {
+    let roles = [&ask.space_role, &ask.org_role, &ask.account_role];
+    let names_roles = roles.iter().any(|role| role.is_some());
+    match (key_type, call.actor.credential.owner, &ask.bot) {
+        (ApiKeyType::User, OwnerId::User(_), None) if !names_roles => {
+            Ok((call.actor.credential.owner, None))
+        }
+        (ApiKeyType::User, OwnerId::Bot(_), _) => Err(Error::invalid(
+            "key_type",
+            "a bot makes service keys: a user key is made by the person it is for",
+        )),
+        (ApiKeyType::User, ..) => {
+            Err(Error::invalid("key_type", "a user key has no bot and no roles of its own"))
+        }
+        (ApiKeyType::Service, _, Some(_)) if names_roles => Err(Error::invalid(
+            "bot",
+            "roles are given to a new bot: bind them to this one instead",
+        )),
+        (ApiKeyType::Service, _, Some(bot)) => {
+            let bot = visible_bot(write, &call.actor, call.org, bot).await?;
+            Ok((OwnerId::Bot(bot.id), None))
+        }
+        (ApiKeyType::Service, _, None) => {
+            let own_bot = own_bot(write, call, ask, (fields, space), now).await?;
+            Ok((OwnerId::Bot(own_bot.bot.id), Some(own_bot)))
+        }
+    }
+}
+
+/// A bot for this key alone, with the roles that were asked for or the defaults of the contract.
+async fn own_bot(
+    write: &mut Write<'_>,
+    call: &Call,
+    ask: &CreateApiKey,
+    (fields, space): (&Fields, Option<&Space>),
+    now: Timestamp,
+) -> Result<OwnBot> {
+    let bot = Bot {
+        id: BotId::from_random(random()?),
+        org: call.org,
+        space: space.map(|space| space.id),
+        name: fields.name.clone(),
+        grants: fields.scopes.clone(),
+        created_at: now,
+        suspended_at: None,
+        deleted_at: None,
+    };
+    let (mut bindings, mut role_scopes) = (Vec::new(), None);
+    for (level, place, role) in places(call.org, ask, space)? {
+        let field = match level {
+            Level::Account => "account_role",
+            Level::Organization => "org_role",
+            Level::Space => "space_role",
+        };
+        let Some((role, scopes)) =
+            role_to_bind(write, &call.actor, (field, &role), (place, slug_of(space))).await?
+        else {
+            continue;
+        };
+        role_scopes = union(role_scopes.as_ref(), scopes.as_ref());
+        bindings.push(RoleBinding { owner: OwnerId::Bot(bot.id), place, role });
+    }
+    Ok(OwnBot { bot, roles: bindings, role_scopes })
+}
+
+/// Where the bot gets which role.
+fn places(
+    org: OrgId,
+    ask: &CreateApiKey,
+    space: Option<&Space>,
+) -> Result<Vec<(Level, RolePlace, String)>> {
+    let organization = RolePlace::Organization { organization: org };
+    let org_role = ask.org_role.clone().unwrap_or_else(|| RoleRef::ReadOnly.to_string());
+    let mut places = vec![(Level::Organization, organization, org_role)];
+    match (space, &ask.space_role) {
+        (Some(space), role) => {
+            let role = role.clone().unwrap_or_else(|| RoleRef::Member.to_string());
+            let place = RolePlace::Space { organization: org, space: space.id };
+            places.push((Level::Space, place, role));
+        }
+        (None, Some(_)) => {
+            return Err(Error::invalid("space_role", "name the space of the role too"));
+        }
+        (None, None) => {}
+    }
+    if let Some(role) = &ask.account_role {
+        places.push((Level::Account, RolePlace::Account, role.clone()));
+    }
+    Ok(places)
+}

@@ -1,0 +1,117 @@
+//! Owners and what they hold: roles resolved to scopes.
+
+use std::collections::HashMap;
+
+use tenmint_verifier::{Scope, ScopeSet, ScopeView};
+
+use crate::error::Result;
+use crate::model::id::{OrgId, RoleId, Slug, SpaceId};
+use crate::model::owner::{BoundRole, IndexedOwner, OwnerId, StoredOwner};
+use crate::model::role::{Level, RoleRef, RoleScopes};
+use crate::store::{Connection, owners, roles, spaces};
+
+/// The roles that organizations defined and the slugs of spaces: what a bound role is resolved with.
+#[derive(Debug, Default)]
+pub(crate) struct RoleBook {
+    roles: HashMap<RoleId, RoleScopes>,
+    slugs: HashMap<SpaceId, Slug>,
+}
+
+impl RoleBook {
+    /// All of the installation.
+    pub(crate) async fn read_all(connection: &mut Connection) -> Result<Self> {
+        let roles = roles::list_all(connection).await?;
+        let spaces = spaces::list_all(connection).await?;
+        let living = spaces.into_iter().filter(|space| space.deleted_at.is_none());
+        Ok(Self {
+            roles: roles.into_iter().map(|role| (role.id, role.scopes)).collect(),
+            slugs: living.map(|space| (space.id, space.slug)).collect(),
+        })
+    }
+
+    /// What some owners need.
+    pub(crate) async fn read_for(
+        connection: &mut Connection,
+        stored: &[StoredOwner],
+    ) -> Result<Self> {
+        let mut book = Self::default();
+        for bound in stored.iter().flat_map(|owner| &owner.roles) {
+            if let RoleRef::Defined(id) = bound.role
+                && let Some(role) = roles::find(connection, &id).await?
+            {
+                book.roles.insert(id, role.scopes);
+            }
+            if let Some(id) = bound.space
+                && !book.slugs.contains_key(&id)
+                && let Some(space) = spaces::find(connection, &id).await?
+                && space.deleted_at.is_none()
+            {
+                book.slugs.insert(id, space.slug);
+            }
+        }
+        Ok(book)
+    }
+
+    /// What an owner holds. A role that is gone, or of a space that is, holds nothing.
+    pub(crate) fn resolve(&self, stored: StoredOwner) -> IndexedOwner {
+        let is_account_admin = stored
+            .roles
+            .iter()
+            .any(|bound| (bound.level, bound.role) == (Level::Account, RoleRef::Admin));
+        let held: Vec<ScopeSet> =
+            stored.roles.iter().filter_map(|bound| self.scopes_of(bound)).collect();
+        let scopes = held.iter().flat_map(ScopeSet::iter).map(ScopeView::to_scope);
+        IndexedOwner {
+            owner: stored.owner,
+            org: stored.org,
+            grants: stored.grants,
+            roles: ScopeSet::from_scopes(scopes.collect::<Vec<Scope>>()),
+            is_account_admin,
+            suspended_at: stored.suspended_at,
+        }
+    }
+
+    fn scopes_of(&self, bound: &BoundRole) -> Option<ScopeSet> {
+        let scopes = match bound.role {
+            RoleRef::Defined(id) => self.roles.get(&id)?.clone(),
+            built_in => built_in.built_in_scopes(bound.level)??,
+        };
+        match bound.space {
+            Some(id) => scopes.resolve(self.slugs.get(&id)?),
+            None => scopes.resolve_without_space(),
+        }
+    }
+}
+
+/// A bot, or a person in each of its organizations, as the index holds them.
+pub(crate) async fn read_owner(
+    connection: &mut Connection,
+    owner: &OwnerId,
+) -> Result<Vec<IndexedOwner>> {
+    let stored = match owner {
+        OwnerId::Bot(id) => owners::find_bot(connection, id).await?.into_iter().collect(),
+        OwnerId::User(id) => owners::list_user(connection, id).await?,
+    };
+    let book = RoleBook::read_for(connection, &stored).await?;
+    Ok(stored.into_iter().map(|stored| book.resolve(stored)).collect())
+}
+
+/// An owner in one organization; nothing where it is not there.
+pub(crate) async fn read_owner_in(
+    connection: &mut Connection,
+    owner: &OwnerId,
+    org: OrgId,
+) -> Result<Option<IndexedOwner>> {
+    let all = read_owner(connection, owner).await?;
+    Ok(all.into_iter().find(|owner| owner.org == org))
+}
+
+impl IndexedOwner {
+    /// All that the owner holds.
+    pub(crate) fn scopes(&self) -> Option<ScopeSet> {
+        match (&self.grants, &self.roles) {
+            (Some(grants), Some(roles)) => Some(grants.union(roles)),
+            (grants, roles) => grants.as_ref().or(roles.as_ref()).map(ScopeSet::without_covered),
+        }
+    }
+}

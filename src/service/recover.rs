@@ -1,0 +1,65 @@
+//! The way back in for an operator who holds the database and the master key, and lost the last
+//! administrator's key.
+
+use tenmint_verifier::ScopeSet;
+
+use crate::error::{Error, Result};
+use crate::model::api_key::CreatedApiKey;
+use crate::model::audit::AuditEntry;
+use crate::model::id::AuditId;
+use crate::model::org::Org;
+use crate::service::init::NewAdministrator;
+use crate::service::{Service, random};
+use crate::store::{audit, orgs};
+
+impl Service {
+    /// Makes a new administrator's key, on the database directly. What else is there stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for an unknown organization, [`Error::Invalid`] where there are several
+    /// and none is named.
+    pub async fn recover_administrator(&self, slug: Option<&str>) -> Result<CreatedApiKey> {
+        let scopes = "*:*".parse::<ScopeSet>().map_err(|cause| Error::Broken(cause.to_string()))?;
+        let now = self.clock.now();
+        let mut write = self.store.begin().await?;
+        let org = one_org(orgs::list(&mut write).await?, slug)?;
+        let administrator = NewAdministrator {
+            name: "administrator (recovered)".to_owned(),
+            scopes,
+            prefix: self.installation.api_key_prefix.clone(),
+            pepper: self.pepper.clone(),
+        };
+        let created = administrator.insert(&mut write, &org, now).await?;
+        let entry = AuditEntry {
+            id: AuditId::at(now, random()?),
+            at: now,
+            organization: Some(org.id),
+            actor: None,
+            api_key: None,
+            action: "administrator.recover".to_owned(),
+            object: created.api_key.id.to_string(),
+            outcome: "done".to_owned(),
+            address: None,
+            user_agent: None,
+            request_id: String::new(),
+            before: None,
+            after: serde_json::to_value(&created.api_key).ok(),
+        };
+        audit::insert(&mut write, &entry).await?;
+        write.commit().await?;
+        self.catch_up().await;
+        Ok(created)
+    }
+}
+
+/// The organization of a slug, or the only one there is.
+fn one_org(mut all: Vec<Org>, slug: Option<&str>) -> Result<Org> {
+    if let Some(slug) = slug {
+        all.retain(|org| org.slug.as_str() == slug);
+    }
+    match (all.len(), slug) {
+        (1, _) => all.pop().ok_or_else(|| Error::NotFound("organization".to_owned())),
+        (_, Some(slug)) => Err(Error::NotFound(format!("organization `{slug}`"))),
+        (_, None) => Err(Error::invalid("organization", "there are several: name one by its slug")),
+    }
+}

@@ -1,0 +1,206 @@
+//! Persons as members of an organization. Nobody learns here what another organization knows.
+
+use tenmint_verifier::Action;
+
+use crate::error::{Error, Result};
+use crate::model::access::Actor;
+use crate::model::id::{OrgId, UserId};
+use crate::model::owner::OwnerId;
+use crate::model::role::{RoleBinding, RolePlace, RoleRef};
+use crate::model::user::{CreateUser, EditUser, EmailAddress, Member};
+use crate::service::access::{
+    part, require, require_on_installation, require_to_list, require_to_make,
+};
+use crate::service::asks::{Wrong, parse_name};
+use crate::service::call::{Call, Changed, Done};
+use crate::service::roles::{admin_places, check_admins_left, role_to_bind};
+use crate::service::spaces::shown;
+use crate::service::{Service, page_limit, random};
+use crate::store::changes::Subject;
+use crate::store::page::{Cursor, Page};
+use crate::store::{Connection, Write, api_keys, roles, users};
+
+impl Service {
+    /// Makes a person a member. One that the installation does not know yet is made.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] `already_member`; [`Error::Forbidden`] for a role that the caller does
+    /// not hold.
+    pub async fn create_user(&self, call: &Call, ask: CreateUser) -> Result<Changed<Member>> {
+        let mut wrong = Wrong::default();
+        let email = wrong.required("email", ask.email.as_ref(), |text| text.parse());
+        let name = wrong.required("name", ask.name.or(ask.email), parse_name);
+        let parsed = email.zip(name);
+        let (email, name): (EmailAddress, String) = wrong.finish(parsed)?;
+        let mut write = self.store.begin().await?;
+        if let Some(id) = self.repeated(&mut write, call).await? {
+            return Ok(Changed::repeated(find_member(&mut write, call.org, &id).await?));
+        }
+        self.org_of(&mut write, call).await?;
+        let known = users::find_by_email(&mut write, &email).await?;
+        let id = match known {
+            Some(id) => id,
+            None => UserId::from_random(random()?),
+        };
+        let thing = part(call.org, None, "members", &id.to_string())?;
+        require_to_make(&call.actor, &Action::Admin, &thing)?;
+        let now = self.clock.now();
+        if known.is_none() {
+            users::insert(&mut write, &id, &email, now).await?;
+        }
+        let member = Member { id, org: call.org, email, name, created_at: now, suspended_at: None };
+        users::insert_member(&mut write, &member).await?;
+        let role = ask.role.unwrap_or_else(|| RoleRef::Member.to_string());
+        let place = RolePlace::Organization { organization: call.org };
+        let bound = role_to_bind(&mut write, &call.actor, ("role", &role), (place, None)).await?;
+        if let Some((role, _)) = bound {
+            let binding = RoleBinding { owner: OwnerId::User(id), place, role };
+            roles::bind(&mut write, &binding).await?;
+        }
+        let done = Done::new("user.create", call.org, id, member).touches([Subject::User(id)]);
+        let mut changed = self.finish(write, call, done).await?;
+        if call.dry_run {
+            // an id that stays the same would tell that another organization knows the person
+            changed.after.id = UserId::from_random(random()?);
+        }
+        Ok(changed)
+    }
+
+    /// A member that the caller may see; everybody may see oneself.
+    pub async fn get_user(&self, actor: &Actor, org: OrgId, id: &str) -> Result<Member> {
+        let mut read = self.store.read().await?;
+        let member = find_member(&mut read, org, id).await?;
+        if actor.credential.owner != OwnerId::User(member.id) || !actor.reaches(org) {
+            let thing = part(org, None, "members", &member.id.to_string())?;
+            require(actor, &Action::Read, &thing, || what(id))?;
+        }
+        Ok(member)
+    }
+
+    /// A page of the members that the caller may see, from new to old.
+    pub async fn list_users(
+        &self,
+        actor: &Actor,
+        org: OrgId,
+        (limit, after): (u32, Option<Cursor>),
+    ) -> Result<Page<Member>> {
+        require_to_list(actor, org, "read:org/members/*")?;
+        let mut read = self.store.read().await?;
+        let after = after.unwrap_or_else(Cursor::start);
+        let mut page = users::list_members(&mut read, &org, &after, page_limit(limit)).await?;
+        page.items.retain(|member| {
+            let thing = part(org, None, "members", &member.id.to_string());
+            thing.is_ok_and(|thing| actor.may(&Action::Read, &thing))
+        });
+        Ok(page)
+    }
+
+    /// Changes what the organization calls a person.
+    pub async fn edit_user(&self, call: &Call, id: &str, ask: EditUser) -> Result<Changed<Member>> {
+        let mut wrong = Wrong::default();
+        let name = wrong.optional("name", ask.name, parse_name);
+        let name = wrong.finish(Some(name))?;
+        let (mut write, before) = self.member_to_change(call, id).await?;
+        let after = Member { name: name.unwrap_or(before.name.clone()), ..before.clone() };
+        users::update_member(&mut write, &after).await?;
+        self.finish_member(write, call, "user.edit", (before, after)).await
+    }
+
+    /// Suspends a membership, or lets it go on: the person's API keys here get no token meanwhile.
+    pub async fn suspend_user(
+        &self,
+        call: &Call,
+        id: &str,
+        suspend: bool,
+    ) -> Result<Changed<Member>> {
+        let (mut write, before) = self.member_to_change(call, id).await?;
+        let places = self.places_of(&mut write, &before).await?;
+        let now = self.clock.now();
+        let suspended_at = suspend.then(|| before.suspended_at.unwrap_or(now));
+        let after = Member { suspended_at, ..before.clone() };
+        users::update_member(&mut write, &after).await?;
+        if suspend {
+            check_admins_left(&mut write, &places).await?;
+        }
+        let action = if suspend { "user.suspend" } else { "user.resume" };
+        self.finish_member(write, call, action, (before, after)).await
+    }
+
+    /// Ends a membership: the person's API keys here are revoked, its roles taken away.
+    pub async fn delete_user(&self, call: &Call, id: &str) -> Result<Changed<Member>> {
+        let (mut write, member) = self.member_to_change(call, id).await?;
+        let owner = OwnerId::User(member.id);
+        let places = self.places_of(&mut write, &member).await?;
+        api_keys::revoke_all_of(&mut write, &member.org, &owner, self.clock.now()).await?;
+        roles::unbind_all(&mut write, &owner, &member.org).await?;
+        users::delete_member(&mut write, &member.org, &member.id).await?;
+        check_admins_left(&mut write, &places).await?;
+        self.finish_member(write, call, "user.delete", (member.clone(), member)).await
+    }
+
+    /// Suspends a person in every organization, or lets it go on.
+    pub async fn suspend_person(
+        &self,
+        call: &Call,
+        id: &UserId,
+        suspend: bool,
+    ) -> Result<Changed<String>> {
+        require_on_installation(&call.actor, &Action::Admin, "users")?;
+        let mut write = self.store.begin().await?;
+        let places = admin_places(&mut write, OwnerId::User(*id)).await?;
+        let suspended_at = suspend.then(|| self.clock.now());
+        if !users::update_suspended(&mut write, id, suspended_at).await? {
+            return Err(Error::NotFound(what(&id.to_string())));
+        }
+        if suspend {
+            check_admins_left(&mut write, &places).await?;
+        }
+        let action = if suspend { "person.suspend" } else { "person.resume" };
+        let mut done =
+            Done::new(action, call.org, id, id.to_string()).touches([Subject::User(*id)]);
+        done.org = None;
+        self.finish(write, call, done).await
+    }
+
+    /// Where a member is an admin, of what may end with its membership: in its organization, and in
+    /// the account, which takes members alone.
+    async fn places_of(&self, write: &mut Write<'_>, member: &Member) -> Result<Vec<RolePlace>> {
+        let places = admin_places(write, OwnerId::User(member.id)).await?;
+        Ok(places
+            .into_iter()
+            .filter(|place| place.org().is_none_or(|org| org == member.org))
+            .collect())
+    }
+
+    async fn finish_member(
+        &self,
+        write: Write<'_>,
+        call: &Call,
+        action: &'static str,
+        (before, after): (Member, Member),
+    ) -> Result<Changed<Member>> {
+        let subject = Subject::User(after.id);
+        let done = Done::new(action, after.org, after.id, after).was(before).touches([subject]);
+        self.finish(write, call, done).await
+    }
+
+    async fn member_to_change(&self, call: &Call, id: &str) -> Result<(Write<'_>, Member)> {
+        let mut write = self.store.begin().await?;
+        let member = find_member(&mut write, call.org, id).await?;
+        let thing = part(call.org, None, "members", &member.id.to_string())?;
+        require(&call.actor, &Action::Admin, &thing, || what(id))?;
+        Ok((write, member))
+    }
+}
+
+async fn find_member(connection: &mut Connection, org: OrgId, id: &str) -> Result<Member> {
+    let found = match id.parse::<UserId>() {
+        Ok(id) => users::find_member(connection, &org, &id).await?,
+        Err(_) => None,
+    };
+    found.ok_or_else(|| Error::NotFound(what(id)))
+}
+
+fn what(id: &str) -> String {
+    format!("user `{}`", shown(id))
+}

@@ -1,0 +1,150 @@
+//! What the index needs of owners: what each holds in an organization, roles not yet resolved.
+
+use sqlx::any::AnyRow;
+
+use crate::error::Result;
+use crate::model::id::{BotId, BotNoun, OrgId, UserId};
+use crate::model::owner::{BoundRole, OwnerId, StoredOwner};
+use crate::store::row::{FIELD, LINE, Packed, Row};
+use crate::store::{Connection, Half};
+
+/// Rows that are read at once when all are read.
+const PAGE: i64 = 250;
+
+/// How many bots there are.
+pub async fn count_bots(connection: &mut Connection) -> Result<i64> {
+    Ok(sqlx::query_scalar("SELECT COUNT(*) FROM bots").fetch_one(connection).await?)
+}
+
+/// A bot.
+pub async fn find_bot(connection: &mut Connection, id: &BotId) -> Result<Option<StoredOwner>> {
+    let row = sqlx::query(
+        "SELECT bots.id AS owner_id, organization_id, grants,
+         COALESCE(deleted_at, suspended_at) AS suspended_at, (
+             SELECT string_agg(bound.level || ':' || bound.role || ':' || bound.place_id, ' ')
+             FROM role_bindings AS bound WHERE bound.owner_id = bots.id
+         ) AS roles FROM bots WHERE bots.id = $1
+         AND (import_id IS NULL OR import_id NOT IN (SELECT id FROM staged_imports))",
+    )
+    .bind(id.to_string())
+    .fetch_optional(connection)
+    .await?;
+    row.as_ref().map(stored_of).transpose()
+}
+
+/// A person, once for each organization that it is a member of.
+pub async fn list_user(connection: &mut Connection, id: &UserId) -> Result<Vec<StoredOwner>> {
+    let rows = sqlx::query(
+        "SELECT users.id AS owner_id, memberships.organization_id, '' AS grants,
+         COALESCE(users.suspended_at, memberships.suspended_at) AS suspended_at, (
+             SELECT string_agg(bound.level || ':' || bound.role || ':' || bound.place_id, ' ')
+             FROM role_bindings AS bound WHERE bound.owner_id = users.id
+             AND (bound.organization_id = memberships.organization_id OR bound.level = 'account')
+         ) AS roles
+         FROM users JOIN memberships ON memberships.user_id = users.id WHERE users.id = $1",
+    )
+    .bind(id.to_string())
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(stored_of).collect()
+}
+
+/// All persons, once for each organization that they are members of.
+pub async fn list_users(connection: &mut Connection) -> Result<Vec<StoredOwner>> {
+    let rows = sqlx::query(
+        "SELECT users.id AS owner_id, memberships.organization_id, '' AS grants,
+         COALESCE(users.suspended_at, memberships.suspended_at) AS suspended_at, (
+             SELECT string_agg(bound.level || ':' || bound.role || ':' || bound.place_id, ' ')
+             FROM role_bindings AS bound WHERE bound.owner_id = users.id
+             AND (bound.organization_id = memberships.organization_id OR bound.level = 'account')
+         ) AS roles
+         FROM users JOIN memberships ON memberships.user_id = users.id",
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(stored_of).collect()
+}
+
+/// A page of a half of all bots behind an id; an empty page ends the list.
+pub async fn list_bots_after(
+    connection: &mut Connection,
+    half: Half,
+    after: Option<&BotId>,
+) -> Result<Vec<StoredOwner>> {
+    let (from, below) = half.bounds::<BotNoun>();
+    let page: Option<String> = sqlx::query_scalar(
+        "SELECT string_agg(line, $5) FROM (
+             SELECT id || $4 || organization_id || $4 || grants
+             || $4 || COALESCE(CAST(COALESCE(deleted_at, suspended_at) AS TEXT), '')
+             || $4 || COALESCE((
+                 SELECT string_agg(bound.level || ':' || bound.role || ':' || bound.place_id, ' ')
+                 FROM role_bindings AS bound WHERE bound.owner_id = bots.id
+             ), '') AS line
+             FROM bots WHERE id > $1 AND id < $2
+             AND (import_id IS NULL OR import_id NOT IN (SELECT id FROM staged_imports))
+             ORDER BY id LIMIT $3
+         ) AS page",
+    )
+    .bind(after.map_or(from, ToString::to_string))
+    .bind(below)
+    .bind(PAGE)
+    .bind(FIELD)
+    .bind(LINE)
+    .fetch_one(connection)
+    .await?;
+    let mut bots =
+        Packed::lines("bots", page.as_deref()).map(unpacked).collect::<Result<Vec<_>>>()?;
+    // the order of an aggregate is nobody's promise
+    bots.sort_unstable_by_key(|bot| bot.owner);
+    Ok(bots)
+}
+
+/// The bots that were made for an organization in one revision.
+pub async fn list_bots_of(
+    connection: &mut Connection,
+    org: &OrgId,
+    revision: i64,
+) -> Result<Vec<StoredOwner>> {
+    let page: Option<String> = sqlx::query_scalar(
+        "SELECT string_agg(id || $3 || organization_id || $3 || grants
+             || $3 || COALESCE(CAST(COALESCE(deleted_at, suspended_at) AS TEXT), '')
+             || $3 || COALESCE((
+                 SELECT string_agg(bound.level || ':' || bound.role || ':' || bound.place_id, ' ')
+                 FROM role_bindings AS bound WHERE bound.owner_id = bots.id
+             ), ''), $4)
+         FROM bots WHERE organization_id = $1 AND created_revision = $2
+         AND (import_id IS NULL OR import_id NOT IN (SELECT id FROM staged_imports))",
+    )
+    .bind(org.to_string())
+    .bind(revision)
+    .bind(FIELD)
+    .bind(LINE)
+    .fetch_one(connection)
+    .await?;
+    Packed::lines("bots", page.as_deref()).map(unpacked).collect()
+}
+
+fn unpacked(mut line: Packed<'_>) -> Result<StoredOwner> {
+    Ok(StoredOwner {
+        owner: OwnerId::Bot(line.parsed()?),
+        org: line.parsed()?,
+        grants: line.parsed_or_none()?,
+        suspended_at: line.moment_or_none()?,
+        roles: line.parsed_list()?,
+    })
+}
+
+fn stored_of(row: &AnyRow) -> Result<StoredOwner> {
+    let row = Row::of("owners", row);
+    let roles = row.text_or_none("roles")?.unwrap_or_default();
+    let roles = roles.split_ascii_whitespace().map(str::parse::<BoundRole>);
+    Ok(StoredOwner {
+        owner: row.parsed("owner_id")?,
+        org: row.parsed("organization_id")?,
+        grants: row.parsed_unless_empty("grants")?,
+        suspended_at: row.moment_or_none("suspended_at")?,
+        roles: roles
+            .collect::<std::result::Result<_, _>>()
+            .map_err(|cause| row.bad("roles", cause))?,
+    })
+}

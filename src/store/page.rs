@@ -1,0 +1,117 @@
+//! Pages of lists: a place is the revision in which a row was made, and its id.
+//!
+//! Rows that are made meanwhile come before the first page and move nothing.
+
+use crate::error::{Error, Result};
+
+/// Rows that a list looks at for one page. Filters that no index leads with can make a page short;
+/// only a missing cursor ends a list.
+pub(crate) const SCANNED: i64 = 5_000;
+
+/// The place of a row in a list, from new to old; a list by name goes by the name first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cursor {
+    /// The name in lower case, in a list by name.
+    pub name: Option<String>,
+    /// The revision in which the row was made.
+    pub revision: i64,
+    /// Its id.
+    pub id: String,
+}
+
+impl Cursor {
+    /// The place before all rows, from new to old.
+    pub fn start() -> Self {
+        Self { name: None, revision: i64::MAX, id: String::new() }
+    }
+
+    /// A text for whoever asks for the next page. Opaque: what it says is nobody's business.
+    pub fn encode(&self) -> String {
+        let name: String = self.name.iter().flat_map(|name| name.bytes()).map(hex).collect();
+        let named = if self.name.is_some() { "n" } else { "r" };
+        format!("{named}{name}.{}.{}", self.revision, self.id)
+    }
+
+    /// Reads a cursor that a page gave.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for any other text.
+    pub fn decode(text: &str) -> Result<Self> {
+        let parsed = || {
+            let mut parts = text.splitn(3, '.');
+            let (name, revision, id) = (parts.next()?, parts.next()?, parts.next()?);
+            let name = match name.split_at_checked(1)? {
+                ("r", "") => None,
+                // no database stores or looks for a NUL
+                ("n", name) => Some(unhex(name).filter(|name| !name.contains('\0'))?),
+                _ => return None,
+            };
+            let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            let id = Some(id.to_owned()).filter(|id| id.len() <= 64 && id.chars().all(plain))?;
+            Some(Self { name, revision: revision.parse().ok()?, id })
+        };
+        parsed()
+            .ok_or_else(|| Error::invalid("cursor", "take the cursor that the page before gave"))
+    }
+}
+
+fn hex(byte: u8) -> String {
+    format!("{byte:02x}")
+}
+
+fn unhex(text: &str) -> Option<String> {
+    if !text.is_ascii() || text.len() > 2_200 {
+        return None;
+    }
+    let pairs = text.as_bytes().chunks(2);
+    let bytes = pairs.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok());
+    String::from_utf8(bytes.collect::<Option<Vec<u8>>>()?).ok()
+}
+
+/// One page.
+#[derive(Debug, Clone)]
+pub struct Page<T> {
+    /// The rows, from new to old.
+    pub items: Vec<T>,
+    /// Where the next page starts; none where there is no more.
+    pub next: Option<Cursor>,
+}
+
+impl<T> Page<T> {
+    /// A page of rows of which one more than asked for was read.
+    pub(crate) fn of(mut rows: Vec<(T, Cursor)>, limit: i64) -> Self {
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let has_more = rows.len() > limit;
+        rows.truncate(limit);
+        let next = rows.last().filter(|_| has_more).map(|(_, cursor)| cursor.clone());
+        Self { items: rows.into_iter().map(|(item, _)| item).collect(), next }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_is_read_back_and_nothing_else_is() {
+        let id = "key_0123456789abcdef".to_owned();
+        for name in [None, Some(String::new()), Some("\u{fc}ber. alles".to_owned())] {
+            let cursor = Cursor { name, revision: 7, id: id.clone() };
+            assert_eq!(Cursor::decode(&cursor.encode()).unwrap(), cursor);
+        }
+        for text in [
+            "",
+            "r",
+            "r.1",
+            "x.1.a",
+            "r.a.b",
+            "nzz.1.a",
+            "n00.1.a",
+            "n\u{e9}.1.a",
+            "r.1.a'b",
+            "rx.1.a",
+        ] {
+            assert!(Cursor::decode(text).is_err(), "{text}");
+        }
+    }
+}
