@@ -9,7 +9,11 @@ const ROOMS: [(&str, &[&str], &[&str]); 6] = [
     ("mint", &["model"], &["crypto_bigint", "crypto_primes", "getrandom", "pkcs1"]),
     ("service", &["model", "store", "mint"], &[]),
     ("http", &["model", "mint", "service"], &["axum", "hyper", "tower_http", "tower_service"]),
-    ("cli", &["model", "service", "http"], &["clap", "oauth2", "hyper_rustls", "toml"]),
+    (
+        "cli",
+        &["model", "service", "http"],
+        &["clap", "clap_complete", "hyper_rustls", "oauth2", "percent_encoding", "rustix", "toml"],
+    ),
 ];
 /// What every room may use: the words for failure, and the time.
 const GROUND: [&str; 2] = ["clock", "error"];

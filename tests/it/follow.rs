@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tenmint::error::Error;
 use tenmint::model::api_key::CreateApiKey;
+use tenmint::model::role::BindRole;
+use tenmint::model::space::CreateSpace;
 use tenmint::service::Service;
+use tenmint::store::Store;
 use tenmint::store::changes::{self, Subject};
-use tenmint::store::{Store, bots, orgs};
 use tokio::time::timeout;
 
-use crate::server::{Engine, Server, Setup, list, on_both_engines};
+use crate::server::{Engine, Key, Server, Setup, asked, on_both_engines};
 
 /// What another process would hold: its own connections to the same database.
 async fn other_process(server: &Server) -> Service {
@@ -21,13 +24,13 @@ async fn other_process(server: &Server) -> Service {
 on_both_engines! {
     async fn a_key_that_another_process_made_or_revoked_is_followed(server: Server) {
         let other = other_process(&server).await;
-        let ask = CreateApiKey { name: "x".into(), scopes: list("chat"), ..CreateApiKey::default() };
-        let created = other.create_api_key(&server.org, &ask).await.unwrap();
-        let key = crate::server::Key { id: created.api_key.id, text: created.text.reveal() };
+        let ask = asked("chat");
+        let created = other.create_api_key(&server.call(), ask).await.unwrap();
+        let key = Key::of(created.after);
         assert_eq!(server.token(&key, "").await.description(), "the API key is not known");
         server.follower.catch_up().await.unwrap();
         assert_eq!(server.token(&key, "").await.outcome(), "200");
-        other.revoke_api_key(&key.id).await.unwrap();
+        other.revoke_api_key(&server.call(), &key.id).await.unwrap();
         server.follower.catch_up().await.unwrap();
         assert_eq!(server.token(&key, "").await.description(), "the API key was revoked");
     }
@@ -36,45 +39,56 @@ on_both_engines! {
         let key = server.api_key("chat").await;
         let before = server.token(&key, "").await.claims()["rev"].as_i64().unwrap();
         let other = other_process(&server).await;
-        other.revoke_api_key(&server.administrator.id).await.unwrap();
+        other.revoke_api_key(&server.call(), &server.administrator.id).await.unwrap();
         assert_eq!(server.token(&key, "").await.claims()["rev"], before, "not applied yet");
         server.follower.catch_up().await.unwrap();
         assert_eq!(server.token(&key, "").await.claims()["rev"], before + 1);
     }
 
+    async fn a_role_in_a_deleted_space_holds_nothing_from_then_on(server: Server) {
+        let (service, call) = (&server.service, server.call());
+        let ask = CreateSpace { slug: Some("alpha".to_owned()), name: None };
+        service.create_space(&call, ask).await.unwrap();
+        let key = server.create(CreateApiKey::default()).await;
+        let bot = server.shown(&key.id).await.owner.to_string();
+        let ask = BindRole { role: Some("member".to_owned()) };
+        service.bind_role(&call, (&bot, "alpha"), ask).await.unwrap();
+        let scope = "scope=write:spaces/alpha/x";
+        assert_eq!(server.token(&key, scope).await.outcome(), "200");
+        service.delete_space(&call, "alpha").await.unwrap();
+        assert_eq!(server.token(&key, scope).await.outcome(), "400 invalid_scope");
+        assert_eq!(server.token(&key, "scope=read:org/*").await.outcome(), "200");
+    }
+
     async fn a_suspended_owner_or_organization_stops_its_keys_and_lets_them_go_on(server: Server) {
         let key = server.api_key("chat").await;
-        let owner = server.service.get_api_key(&key.id).await.unwrap().owner;
-        let store = Store::open(&server.database).await.unwrap();
-        let now = server.clock.now();
-        for suspended_at in [Some(now), None] {
-            let expected = if suspended_at.is_some() { "401 invalid_client" } else { "200" };
-            let mut write = store.begin().await.unwrap();
-            bots::update_suspended(&mut write, &owner, suspended_at).await.unwrap();
-            write.touched(Subject::Bot(owner), now).await.unwrap();
-            write.commit().await.unwrap();
+        let bot = server.shown(&key.id).await.owner.to_string();
+        let other = other_process(&server).await;
+        let call = server.call();
+        for suspend in [true, false] {
+            let expected = if suspend { "401 invalid_client" } else { "200" };
+            other.suspend_bot(&call, &bot, suspend).await.unwrap();
             server.follower.catch_up().await.unwrap();
             assert_eq!(server.token(&key, "").await.outcome(), expected);
             assert_eq!(server.token(&server.administrator, "").await.outcome(), "200");
         }
-        for suspended_at in [Some(now), None] {
-            let expected = if suspended_at.is_some() { "401 invalid_client" } else { "200" };
-            let mut write = store.begin().await.unwrap();
-            orgs::update_suspended(&mut write, &server.org.id, suspended_at).await.unwrap();
-            write.touched(Subject::Org(server.org.id), now).await.unwrap();
-            write.commit().await.unwrap();
+        let (second, key) = server.second_org("second").await;
+        for suspend in [true, false] {
+            let expected = if suspend { "401 invalid_client" } else { "200" };
+            other.suspend_org(&call, &second.to_string(), suspend).await.unwrap();
             server.follower.catch_up().await.unwrap();
-            for key in [&key, &server.administrator] {
-                assert_eq!(server.token(key, "").await.outcome(), expected);
-            }
+            assert_eq!(server.token(&key, "").await.outcome(), expected);
+            assert_eq!(server.token(&server.administrator, "").await.outcome(), "200");
         }
+        let own = other.suspend_org(&call, "default", true).await;
+        assert!(matches!(own, Err(Error::Conflict("last_admin", _))), "who would let it go on");
     }
 
     async fn a_node_whose_changes_were_pruned_reads_everything_anew(server: Server) {
         let other = other_process(&server).await;
-        let ask = CreateApiKey { name: "x".into(), scopes: list("chat"), ..CreateApiKey::default() };
-        let created = other.create_api_key(&server.org, &ask).await.unwrap();
-        let key = crate::server::Key { id: created.api_key.id, text: created.text.reveal() };
+        let ask = asked("chat");
+        let created = other.create_api_key(&server.call(), ask).await.unwrap();
+        let key = Key::of(created.after);
         let store = Store::open(&server.database).await.unwrap();
         let mut write = store.begin().await.unwrap();
         changes::prune(&mut write, server.clock.now() + Duration::from_secs(1)).await.unwrap();
@@ -91,7 +105,7 @@ on_both_engines! {
         assert!(server.mint.index().revision().unwrap() > 1_000);
         assert_eq!(server.token(&key, "").await.outcome(), "200");
         let other = other_process(&server).await;
-        other.revoke_api_key(&key.id).await.unwrap();
+        other.revoke_api_key(&server.call(), &key.id).await.unwrap();
         server.follower.catch_up().await.unwrap();
         assert_eq!(server.token(&key, "").await.outcome(), "401 invalid_client");
     }
@@ -114,12 +128,12 @@ on_both_engines! {
 
     async fn a_clock_that_goes_back_undoes_no_revocation_and_stops_no_signing(server: Server) {
         let (revoked, alive) = (server.api_key("chat").await, server.api_key("chat").await);
-        server.service.revoke_api_key(&revoked.id).await.unwrap();
+        server.revoke(&revoked.id).await;
         server.clock.correct(-3_600_000);
         server.follower.catch_up().await.unwrap();
         assert_eq!(server.token(&revoked, "").await.description(), "the API key was revoked");
         assert_eq!(server.token(&alive, "").await.outcome(), "200");
-        let shown = server.service.get_api_key(&revoked.id).await.unwrap();
+        let shown = server.shown(&revoked.id).await;
         assert_eq!(shown.status(server.clock.now()).as_str(), "revoked");
     }
 
@@ -150,8 +164,8 @@ on_both_engines! {
     async fn a_write_without_the_database_is_said_to_have_failed(server: Server) {
         let key = server.api_key("chat").await;
         server.service.close().await;
-        let failed = server.service.revoke_api_key(&key.id).await;
-        assert!(matches!(failed, Err(tenmint::error::Error::Unavailable(_))), "{failed:?}");
+        let failed = server.service.revoke_api_key(&server.call(), &key.id).await;
+        assert!(matches!(failed, Err(Error::Unavailable(_))), "{failed:?}");
     }
 
     async fn no_token_is_issued_after_a_revocation_was_answered(server: Server) {
@@ -174,7 +188,7 @@ on_both_engines! {
                     })
                 })
                 .collect();
-            server.service.revoke_api_key(&key.id).await.unwrap();
+            server.revoke(&key.id).await;
             answered.store(true, Ordering::SeqCst);
             for task in hammering {
                 task.await.unwrap();
@@ -191,7 +205,7 @@ async fn a_node_that_runs_sees_the_writes_of_others_by_itself() {
         let Some(server) = setup.start().await else { continue };
         let key = server.api_key("chat").await;
         let other = other_process(&server).await;
-        other.revoke_api_key(&key.id).await.unwrap();
+        other.revoke_api_key(&server.call(), &key.id).await.unwrap();
         let seen = async { while server.token(&key, "").await.status == 200 {} };
         assert!(timeout(Duration::from_secs(10), seen).await.is_ok(), "never seen");
     }

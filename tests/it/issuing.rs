@@ -4,15 +4,17 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use tenmint::clock::Clock;
 use tenmint::mint::{
-    Change, ClientCredential, FilledIndex, KeyPair, Mint, Refused, Signer, TokenRequest,
+    Caller, Change, ClientCredential, KeyPair, Mint, Refused, Signer, TokenRequest,
 };
 use tenmint::model::api_key::{ApiKeySecret, IndexedApiKey};
-use tenmint::model::audience::Audience;
-use tenmint::model::bot::IndexedBot;
+use tenmint::model::audience::{Audience, TokenType};
 use tenmint::model::id::{ApiKeyId, AudienceId, BotId, OrgId};
 use tenmint::model::installation::{ApiKeyPrefix, Installation, TokenLifetime};
+use tenmint::model::ip_rules::IpRules;
 use tenmint::model::org::Org;
+use tenmint::model::owner::{IndexedOwner, OwnerId};
 use tenmint::model::secret::{Pepper, PlainSecret};
 use tenmint::model::signing_key::Kid;
 use tenmint::model::time::Timestamp;
@@ -31,16 +33,19 @@ fn mint_of(scopes: Option<&str>, grants: &str) -> Mint {
         token_lifetime: TokenLifetime::default(),
     };
     let pepper = Pepper::new(&[7; 32]);
-    let mint = Mint::new(installation, pepper.clone(), std::time::Duration::from_mins(5));
+    let serve_for = std::time::Duration::from_mins(5);
+    let mint = Mint::new(installation, pepper.clone(), serve_for, Clock::wound(NOW)).unwrap();
     let made = KeyPair::generate(Algorithm::EdDsa).unwrap();
     mint.replace_signer(Signer::new(Some((&Kid::from_random([1; 16]), made.key_pair)), &[]));
 
     let (org, audience) = (OrgId::from_random([1; 16]), AudienceId::from_random([1; 16]));
-    let owner = BotId::from_random([1; 16]);
-    let mut filled = FilledIndex::with_capacity(1, 1);
+    let owner = OwnerId::Bot(BotId::from_random([1; 16]));
+    let mut filled = mint.index().begin_to_fill(1, 1);
     filled.put(Change::Org(Org {
         id: org,
         slug: "default".parse().unwrap(),
+        name: "default".to_owned(),
+        created_at: NOW,
         default_audience: Some(audience),
         bootstrapped_at: Some(NOW),
         suspended_at: None,
@@ -50,10 +55,18 @@ fn mint_of(scopes: Option<&str>, grants: &str) -> Mint {
         org,
         slug: "api".parse().unwrap(),
         uri: "https://api.example.com".parse().unwrap(),
+        catalogue: None,
+        token_lifetime: None,
+        token_type: TokenType::AccessToken,
+        created_at: NOW,
+        shared_at: None,
     }));
-    filled.put(Change::Bot(IndexedBot {
-        id: owner,
-        grants: grants.parse().unwrap(),
+    filled.put(Change::Owner(IndexedOwner {
+        owner,
+        org,
+        grants: Some(grants.parse().unwrap()),
+        roles: None,
+        is_account_admin: false,
         suspended_at: None,
     }));
     filled.put(Change::ApiKey(IndexedApiKey {
@@ -62,6 +75,11 @@ fn mint_of(scopes: Option<&str>, grants: &str) -> Mint {
         owner,
         scopes: scopes.map(|scopes| scopes.parse().unwrap()),
         audiences: Vec::new(),
+        space: None,
+        ip_rules: IpRules::default(),
+        quota: None,
+        quota_counter: ApiKeyId::from_random([1; 16]),
+        void_below: 0,
         expires_at: None,
         revoked_at: None,
         secrets: vec![ApiKeySecret { digest: pepper.digest(b"text"), expires_at: None }],
@@ -79,7 +97,7 @@ fn issue(mint: &Mint, scope: Option<&str>) -> Result<String, Refused> {
         scope: scope.map(str::to_owned),
         ..TokenRequest::default()
     };
-    mint.issue(&request, NOW).map(|issued| issued.scope)
+    mint.issue(&request, Caller::default(), NOW).map(|issued| issued.scope)
 }
 
 #[test]

@@ -9,14 +9,35 @@
     clippy::format_push_string,
     reason = "a test that fails says where"
 )]
+#![allow(
+    clippy::print_stdout,
+    clippy::unused_self,
+    clippy::option_option,
+    clippy::similar_names,
+    clippy::format_collect,
+    clippy::needless_for_each,
+    clippy::unchecked_time_subtraction,
+    clippy::inconsistent_struct_constructor,
+    clippy::explicit_auto_deref,
+    clippy::redundant_closure,
+    clippy::redundant_closure_for_method_calls,
+    reason = "a test says what it saw, and reads like the sentence it is"
+)]
 
+mod api;
 mod cli;
 mod docs;
 mod floors;
 mod follow;
+mod import;
+mod invariants;
 mod issuing;
 mod kill;
+mod nodes;
 mod oauth;
+mod openapi;
 mod protected_api;
+mod quotas;
 mod server;
 mod store;
+mod usage;

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::cli::{Home, Serving, free_address};
+use crate::cli::{Live, stdout};
 
 struct Api {
     child: Child,
@@ -58,38 +58,23 @@ impl Drop for Api {
 }
 
 /// A token of a new key, as the command line fetches it.
-fn token(home: &Home, issuer: &str, scopes: &str, audience: Option<&str>) -> String {
-    let mut create = vec!["keys", "create", "-n", "app", "--scopes", scopes, "-o", "secret"];
-    create.extend(audience.iter().flat_map(|uri| ["--audience", uri]));
-    let output = home.run(&create);
-    let key = String::from_utf8(output.stdout).unwrap();
-    for _ in 0..1_000 {
-        let mut command = home.command(&["token"]);
-        command.env("TENMINT_URL", issuer).env("TENMINT_API_KEY", key.trim());
-        let output = command.output().unwrap();
-        if output.status.success() {
-            return String::from_utf8(output.stdout).unwrap().trim().to_owned();
-        }
-    }
-    panic!("the server never saw the key");
+fn token(live: &Live, arguments: &[&str]) -> String {
+    let (_, text) = live.api_key(arguments);
+    stdout(&live.token(&text, &[])).trim().to_owned()
 }
 
 #[test]
 fn an_api_takes_the_tokens_it_should_and_no_others() {
-    let home = Home::new();
-    let address = free_address();
-    let issuer = format!("http://{address}");
-    let init = home.init(&issuer);
-    let org = init["organization"].as_str().unwrap();
-    let serving = Serving::start(&home, &["--listen", &address]);
-    let api = Api::start(&issuer, org);
-    let reader = token(&home, &issuer, "read:projects/alpha,read:projects/alpha/*", None);
+    let live = Live::start();
+    let org = live.json(&["whoami"])["organization"].as_str().unwrap().to_owned();
+    let api = Api::start(&live.url, &org);
+    let reader = token(&live, &["-s", "read:projects/alpha,read:projects/alpha/*"]);
 
     for path in ["/projects/alpha", "/projects/alpha/logs", "/projects/alpha/a/b/c", "/whoami"] {
         assert_eq!(api.send("GET", path, Some(&reader)).0, 200, "{path}");
     }
     let whoami: Value = serde_json::from_str(&api.send("GET", "/whoami", Some(&reader)).2).unwrap();
-    assert_eq!((&whoami["org"], &whoami["iss"]), (&org.into(), &issuer.as_str().into()));
+    assert_eq!((&whoami["org"], &whoami["iss"]), (&org.into(), &live.url.as_str().into()));
 
     let (status, challenge, _) = api.send("PUT", "/projects/alpha", Some(&reader));
     assert_eq!(status, 403);
@@ -122,21 +107,18 @@ fn an_api_takes_the_tokens_it_should_and_no_others() {
     assert_eq!(status, 401);
     assert!(challenge.contains("invalid_token"), "{challenge}");
     assert_eq!(api.send("GET", &format!("/whoami?access_token={reader}"), None).0, 401);
-    let elsewhere = token(&home, &issuer, "*:*", Some("https://other.example.com"));
+    live.json(&["audiences", "create", "https://other.example.com", "--slug", "other"]);
+    let elsewhere = token(&live, &["-s", "*:*", "--audience", "other"]);
     assert_eq!(api.send("GET", "/whoami", Some(&elsewhere)).0, 401, "for another audience");
 
-    drop(serving);
+    live.serving.stop();
     assert_eq!(api.send("GET", "/projects/alpha", Some(&reader)).0, 200, "without the issuer");
 }
 
 #[test]
 fn an_api_of_another_organization_refuses_the_token() {
-    let home = Home::new();
-    let address = free_address();
-    let issuer = format!("http://{address}");
-    home.init(&issuer);
-    let _serving = Serving::start(&home, &["--listen", &address]);
-    let api = Api::start(&issuer, "org_0000000000000000");
-    let all = token(&home, &issuer, "*:*", None);
+    let live = Live::start();
+    let api = Api::start(&live.url, "org_0000000000000000");
+    let all = token(&live, &["-s", "*:*"]);
     assert_eq!(api.send("GET", "/projects/alpha", Some(&all)).0, 403);
 }

@@ -10,14 +10,22 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use tempfile::TempDir;
 use tenmint::clock::Clock;
+use tenmint::error::Error;
+use tenmint::http::client_ip::TrustedProxies;
 use tenmint::http::{self, listener};
-use tenmint::mint::Mint;
-use tenmint::model::api_key::CreateApiKey;
-use tenmint::model::id::ApiKeyId;
-use tenmint::model::org::Org;
+use tenmint::mint::{Caller, ClientCredential, Mint, Presented};
+use tenmint::model::access::{Actor, Credential, Origin};
+use tenmint::model::api_key::{ApiKey, CreateApiKey, CreatedApiKey};
+use tenmint::model::audience::CreateAudience;
+use tenmint::model::id::{ApiKeyId, BotId, OrgId};
+use tenmint::model::org::{BootstrapOrg, CreateOrg, Org};
+use tenmint::model::owner::OwnerId;
+use tenmint::model::secret::PlainSecret;
 use tenmint::model::time::Timestamp;
 use tenmint::service::Service;
+use tenmint::service::call::Call;
 use tenmint::service::init::{CreateInstallation, CreatedInstallation, create_installation};
+use tenmint::service::node::Node;
 use tenmint::service::refresh::Follower;
 use tenmint::store::DatabaseUrl;
 use tenmint_verifier::{JwkSet, Token, Verifier, VerifyError};
@@ -48,6 +56,7 @@ pub struct Setup {
     pub installation: CreateInstallation,
     pub serve_for: Duration,
     pub limits: listener::Limits,
+    pub trusted_proxies: TrustedProxies,
     /// Whether it looks for changes of others by itself.
     pub follows: bool,
 }
@@ -63,6 +72,7 @@ impl Setup {
             },
             serve_for: Duration::from_mins(5),
             limits: listener::Limits::default(),
+            trusted_proxies: TrustedProxies::default(),
             follows: false,
         }
     }
@@ -109,8 +119,9 @@ pub struct Server {
     pub org: Org,
     pub administrator: Key,
     pub directory: TempDir,
+    node: Option<Node>,
     stop: Option<oneshot::Sender<()>>,
-    tasks: Vec<JoinHandle<()>>,
+    serving: Option<JoinHandle<()>>,
 }
 
 /// An API key as an app holds it.
@@ -118,6 +129,38 @@ pub struct Server {
 pub struct Key {
     pub id: ApiKeyId,
     pub text: String,
+}
+
+impl Key {
+    pub fn of(created: CreatedApiKey) -> Self {
+        let text = created.text.expect("a new key shows its text").reveal();
+        Self { id: created.api_key.id, text }
+    }
+}
+
+/// Somebody who may do everything, for tests beside a server.
+pub fn operator(org: OrgId) -> Actor {
+    let credential = Credential {
+        api_key: ApiKeyId::from_random([0; 16]),
+        owner: OwnerId::Bot(BotId::from_random([0; 16])),
+        org,
+        scopes: Some("*:*".parse().unwrap()),
+        audiences: Vec::new(),
+        expires_at: None,
+        ip_rules: None,
+        is_account_admin: true,
+        revision: 0,
+    };
+    Actor { credential, origin: Origin::default() }
+}
+
+/// An ask for an API key with these scopes, separated by spaces.
+pub fn asked(scopes: &str) -> CreateApiKey {
+    CreateApiKey {
+        name: Some("test".to_owned()),
+        scopes: Some(list(scopes)),
+        ..CreateApiKey::default()
+    }
 }
 
 impl Server {
@@ -129,35 +172,35 @@ impl Server {
         created: CreatedInstallation,
     ) -> Self {
         let keys_dir = directory.path().join("keys");
-        let mut service = Service::open(&database, &keys_dir, clock.clone()).await.unwrap();
-        let (mint, follower) = service.start_mint(setup.serve_for).await.unwrap();
+        let service = Service::open(&database, &keys_dir, clock.clone()).await.unwrap();
+        let mut node = Node::start(service, setup.serve_for).await.unwrap();
+        node.lease();
+        if setup.follows {
+            node.follow();
+        }
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let routes = http::routes(mint.clone(), clock.clone(), &setup.limits);
+        let config =
+            http::HttpConfig { limits: setup.limits, trusted_proxies: setup.trusted_proxies };
+        let routes = http::routes(&node, config);
         let serving = async move {
             let stopped = async { drop(stopped.await) };
             listener::serve(listener, routes, setup.limits, stopped).await;
         };
-        let mut tasks = vec![tokio::spawn(serving)];
-        if setup.follows {
-            let follower = follower.clone();
-            tasks.push(tokio::spawn(async move { follower.run().await }));
-        }
-        let administrator =
-            Key { id: created.api_key.api_key.id, text: created.api_key.text.reveal() };
         Self {
             address,
             clock,
             database,
-            service,
-            mint,
-            follower,
+            service: node.service.clone(),
+            mint: node.mint.clone(),
+            follower: node.follower.clone(),
+            node: Some(node),
             org: created.org,
-            administrator,
+            administrator: Key::of(created.api_key),
             directory,
             stop: Some(stop),
-            tasks,
+            serving: Some(tokio::spawn(serving)),
         }
     }
 
@@ -167,18 +210,91 @@ impl Server {
         self.follower.catch_up().await.unwrap();
     }
 
-    /// An API key with these scopes, separated by spaces.
-    pub async fn api_key(&self, scopes: &str) -> Key {
-        self.create(CreateApiKey { scopes: list(scopes), ..CreateApiKey::default() }).await
+    /// A call of the administrator.
+    pub fn call(&self) -> Call {
+        self.call_of(&self.administrator)
     }
 
-    /// An API key as asked; a name is made up where none is given.
+    /// A call of whoever holds this key.
+    pub fn call_of(&self, key: &Key) -> Call {
+        let client =
+            ClientCredential { client_id: None, texts: vec![PlainSecret::new(key.text.clone())] };
+        let presented = Presented::ApiKey(client);
+        let caller = Caller { address: Some([127, 0, 0, 1].into()), user_agent: None };
+        let credential = self.mint.identify(&presented, caller, self.clock.now()).unwrap();
+        let org = credential.org;
+        let actor = Actor { credential, origin: Origin::default() };
+        Call { actor, org, dry_run: false, idempotency: None }
+    }
+
+    /// An API key with these scopes, separated by spaces.
+    pub async fn api_key(&self, scopes: &str) -> Key {
+        self.create(asked(scopes)).await
+    }
+
+    /// An API key as asked; a name is made up where none is given, and audiences are registered.
     pub async fn create(&self, mut ask: CreateApiKey) -> Key {
-        if ask.name.is_empty() {
-            ask.name.push_str("test");
+        ask.name.get_or_insert_with(|| "test".to_owned());
+        for uri in ask.audiences.iter().flatten().filter(|name| name.contains("://")) {
+            self.register(uri).await;
         }
-        let created = self.service.create_api_key(&self.org, &ask).await.unwrap();
-        Key { id: created.api_key.id, text: created.text.reveal() }
+        let created = self.service.create_api_key(&self.call(), ask).await.unwrap();
+        Key::of(created.after)
+    }
+
+    /// Another organization, bootstrapped, and a key of it that may do everything there.
+    pub async fn second_org(&self, slug: &str) -> (OrgId, Key) {
+        let ask = CreateOrg { slug: Some(slug.to_owned()), ..CreateOrg::default() };
+        let org = self.service.create_org(&self.call(), ask).await.unwrap().after.id;
+        let bootstrap = BootstrapOrg::default();
+        self.service.bootstrap_org(&self.call(), slug, bootstrap).await.unwrap();
+        let call = Call { org, ..self.call() };
+        let ask = CreateApiKey { org_role: Some("admin".to_owned()), ..asked("*:*") };
+        (org, Key::of(self.service.create_api_key(&call, ask).await.unwrap().after))
+    }
+
+    /// An audience of the organization, once.
+    pub async fn register(&self, uri: &str) {
+        let ask = CreateAudience { uri: Some(uri.to_owned()), ..CreateAudience::default() };
+        match self.service.create_audience(&self.call(), ask).await {
+            Ok(_) | Err(Error::Conflict("audience_taken", _)) => {}
+            Err(cause) => panic!("{cause}"),
+        }
+    }
+
+    /// An API key as the administrator sees it.
+    pub async fn shown(&self, id: &ApiKeyId) -> ApiKey {
+        self.service.get_api_key(&self.call().actor, self.org.id, id).await.unwrap()
+    }
+
+    /// Revokes an API key.
+    pub async fn revoke(&self, id: &ApiKeyId) -> ApiKey {
+        self.service.revoke_api_key(&self.call(), id).await.unwrap().after
+    }
+
+    /// A management call with a credential by Bearer; a JSON body unless it is `null`.
+    pub async fn api(&self, key: &Key, method: &str, path: &str, body: Value) -> Answer {
+        self.api_with(&key.text, method, path, body, &[]).await
+    }
+
+    /// The same with whatever is presented, and with more headers.
+    #[expect(clippy::too_many_arguments, reason = "a request has so many parts")]
+    pub async fn api_with(
+        &self,
+        presented: &str,
+        method: &str,
+        path: &str,
+        body: Value,
+        headers: &[(&str, &str)],
+    ) -> Answer {
+        let bearer = format!("Bearer {presented}");
+        let mut all = vec![("Authorization", bearer.as_str())];
+        all.extend_from_slice(headers);
+        if body.is_null() {
+            return self.send(method, path, &all, b"").await;
+        }
+        all.push(("Content-Type", "application/json"));
+        self.send(method, path, &all, body.to_string().as_bytes()).await
     }
 
     /// A token request with a form body, by Basic.
@@ -215,7 +331,7 @@ impl Server {
         for (name, value) in headers {
             request += &format!("{name}: {value}\r\n");
         }
-        if !body.is_empty() || method == "POST" {
+        if !body.is_empty() || !matches!(method, "GET" | "HEAD" | "OPTIONS") {
             request += &format!("Content-Length: {}\r\n", body.len());
         }
         request += "Connection: close\r\n\r\n";
@@ -257,14 +373,18 @@ impl Server {
     /// Asks the server to stop, and waits until it has.
     pub async fn stop(&mut self) {
         drop(self.stop.take());
-        let serving = self.tasks.remove(0);
-        timeout(PATIENCE, serving).await.expect("stops in time").unwrap();
+        if let Some(serving) = self.serving.take() {
+            timeout(PATIENCE, serving).await.expect("stops in time").unwrap();
+        }
+        if let Some(node) = self.node.take() {
+            node.stop().await;
+        }
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
+        self.serving.iter().for_each(JoinHandle::abort);
     }
 }
 

@@ -72,6 +72,9 @@ async fn what_is_no_http_gets_a_4xx_or_nothing() {
         b"\x16\x03\x01\x00\xa5\x01\x00\x00\xa1\x03\x03".as_slice(),
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"GET / HTTP/9.9\r\n\r\n",
+        // a preamble by which a proxy would name the caller, and which nobody is believed to write
+        b"PROXY TCP4 10.0.0.1 127.0.0.1 1 80\r\nGET /healthz HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x0a\0\0\x01\x7f\0\0\x01\0\x01\0\x50GET / HTTP/1.1\r\n\r\n",
         b"GET /\0 HTTP/1.1\r\nHost: x\r\n\r\n",
         b"\r\n\r\n\r\n\r\nGARBAGE\r\n\r\n",
         b"POST /oauth/token HTTP/1.1\nHost: x\nBad Header: y\n\n",

@@ -1,183 +1,48 @@
-//! The program itself, as a person or a script runs it.
+//! The life of a node: set up, served, examined, and what it refuses to start on.
 
-use std::io::{BufRead, BufReader, Read};
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
-use tempfile::TempDir;
 
-use crate::server::fresh_postgres;
-
-/// A home for one installation, and the program run in it.
-pub struct Home {
-    directory: TempDir,
-    pub database_url: Option<String>,
-}
-
-impl Home {
-    pub fn new() -> Self {
-        Self { directory: tempfile::tempdir().unwrap(), database_url: None }
-    }
-
-    /// One home an engine.
-    pub fn on_each_engine() -> Vec<Self> {
-        let postgres = fresh_postgres().map(|url| Self { database_url: Some(url), ..Self::new() });
-        [Some(Self::new()), postgres].into_iter().flatten().collect()
-    }
-
-    pub fn path(&self) -> &Path {
-        self.directory.path()
-    }
-
-    pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tenmint"));
-        command.args(arguments).current_dir(self.path()).env_clear();
-        if let Some(url) = &self.database_url {
-            command.env("TENMINT_DATABASE_URL", url);
-        }
-        command
-    }
-
-    pub fn run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
-    }
-
-    /// The JSON that a command prints to stdout, which must hold nothing else.
-    fn json(&self, arguments: &[&str]) -> Value {
-        let output = self.run(&[arguments, &["-o", "json"]].concat());
-        assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
-        serde_json::from_slice(&output.stdout).unwrap()
-    }
-
-    pub fn init(&self, issuer: &str) -> Value {
-        self.json(&["init", "--issuer", issuer, "--audience", "https://api.example.com"])
-    }
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-/// `tenmint serve`, stopped at the end.
-pub struct Serving {
-    child: Child,
-    log: BufReader<std::process::ChildStderr>,
-    seen: String,
-}
-
-impl Serving {
-    pub fn start(home: &Home, arguments: &[&str]) -> Self {
-        let mut command = home.command(&[&["serve"], arguments].concat());
-        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let log = BufReader::new(child.stderr.take().unwrap());
-        let mut serving = Self { child, log, seen: String::new() };
-        serving.read_until("tenmint listens on");
-        serving
-    }
-
-    fn read_until(&mut self, text: &str) {
-        loop {
-            let mut line = String::new();
-            let read = self.log.read_line(&mut line).unwrap();
-            self.seen += &line;
-            assert!(read > 0, "the server stopped: {}", self.seen);
-            if line.contains(text) {
-                return;
-            }
-        }
-    }
-
-    fn url(&self) -> String {
-        let after = self.seen.split("tenmint listens on ").nth(1).unwrap();
-        after.split(',').next().unwrap().to_owned()
-    }
-
-    /// Asks it to stop, and gives all that it wrote.
-    fn stop(mut self) -> String {
-        signal(&self.child, "TERM");
-        let mut rest = String::new();
-        self.log.read_to_string(&mut rest).unwrap();
-        assert!(self.child.wait().unwrap().success(), "{rest}");
-        std::mem::take(&mut self.seen) + &rest
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn signal(child: &Child, name: &str) {
-    let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status();
-    assert!(sent.unwrap().success());
-}
-
-pub fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
-}
+use super::{Home, Live, Serving, free_address, stderr, stdout};
 
 #[test]
 fn a_script_sets_up_creates_a_key_and_fetches_a_token() {
-    for home in Home::on_each_engine() {
-        let address = free_address();
-        let issuer = format!("http://{address}");
-        let init = home.init(&issuer);
-        assert!(init["organization"].as_str().unwrap().starts_with("org_"));
-        assert!(init["api_key"]["id"].as_str().unwrap().starts_with("key_"));
-        assert!(init["api_key"]["api_key"].as_str().unwrap().starts_with("tm_default_"));
-        let created = home.json(&[
-            "keys",
-            "create",
-            "--name",
-            "app",
-            "--scopes",
-            "read:projects/alpha/*,chat",
-            "--audience",
-            "https://other.example.com",
-            "--expires",
-            "90d",
-        ]);
-        let serving = Serving::start(&home, &["--listen", &address]);
-        let token = home
-            .command(&["token", "--scope", "chat", "-o", "json"])
-            .env("TENMINT_URL", &issuer)
-            .env("TENMINT_API_KEY", created["api_key"].as_str().unwrap())
-            .output()
-            .unwrap();
+    for live in Live::on_each_engine() {
+        assert!(live.administrator.starts_with("tm_default_"));
+        let other = "https://other.example.com";
+        live.json(&["audiences", "create", other]);
+        let scopes = "read:projects/alpha/*,chat";
+        let (_, text) = live.api_key(&["-s", scopes, "--audience", other, "--expires", "90d"]);
+        let token = live.token(&text, &["--scope", "chat", "-o", "json"]);
         assert!(token.status.success(), "{}", stderr(&token));
         let token: Value = serde_json::from_slice(&token.stdout).unwrap();
         assert_eq!((&token["scope"], &token["expires_in"]), (&"chat".into(), &600.into()));
-        let doctor = home.json(&["doctor"]);
+        let doctor = live.home.json(&["doctor"]);
         let checks: Vec<_> = doctor["findings"].as_array().unwrap().iter().collect();
         assert_eq!(checks.len(), 7);
         assert!(checks.iter().all(|finding| finding["ok"] == true), "{doctor}");
+        let Live { home, serving, .. } = live;
         serving.stop();
         let doctor = home.run(&["doctor"]);
         assert!(!doctor.status.success());
-        let text = String::from_utf8_lossy(&doctor.stdout).into_owned();
+        let text = stdout(&doctor);
         assert!(text.contains("FAIL  issuer") && text.contains("start `tenmint serve`"), "{text}");
     }
 }
 
 #[test]
-fn a_key_made_or_revoked_beside_a_running_server_is_seen_by_it() {
-    for home in Home::on_each_engine() {
-        let address = free_address();
-        home.init(&format!("http://{address}"));
-        let _serving = Serving::start(&home, &["--listen", &address]);
-        let created = home.json(&["keys", "create", "-n", "late", "--scopes", "chat"]);
-        let (id, text) = (created["id"].as_str().unwrap(), created["api_key"].as_str().unwrap());
+fn a_key_made_or_revoked_on_one_node_is_seen_by_another() {
+    for live in Live::on_each_engine().into_iter().filter(|live| live.home.database_url.is_some()) {
+        let other = Serving::start(&live.home, &["--listen", "127.0.0.1:0"]);
+        let (id, text) = live.api_key(&["-s", "chat"]);
         let token = || {
-            let mut command = home.command(&["token"]);
-            command.env("TENMINT_URL", format!("http://{address}")).env("TENMINT_API_KEY", text);
-            command.output().unwrap()
+            let mut command = live.command_with(&text, &["token"]);
+            command.env("TENMINT_URL", other.url()).output().unwrap()
         };
         assert!(within_patience(|| token().status.success()), "the new key is never seen");
-        home.json(&["keys", "revoke", id]);
+        live.json(&["keys", "revoke", &id, "-f"]);
         assert!(within_patience(|| stderr(&token()).contains("revoked")), "it goes on for ever");
     }
 }
@@ -185,74 +50,6 @@ fn a_key_made_or_revoked_beside_a_running_server_is_seen_by_it() {
 /// Looks again and again; each look takes some milliseconds.
 fn within_patience(holds: impl Fn() -> bool) -> bool {
     (0..1_000).any(|_| holds())
-}
-
-#[test]
-fn keys_are_listed_page_by_page_and_shown_without_their_text() {
-    let home = Home::new();
-    home.init("https://auth.example.com");
-    let mut ids: Vec<String> = (0..5)
-        .map(|n| {
-            let name = format!("key-{n}");
-            let created = home.json(&["keys", "create", "-n", &name, "--scopes", "chat"]);
-            created["id"].as_str().unwrap().to_owned()
-        })
-        .collect();
-    ids.reverse();
-    let first = home.json(&["keys", "list", "-l", "2"]);
-    let second =
-        home.json(&["keys", "list", "-l", "2", "-c", first["next_cursor"].as_str().unwrap()]);
-    let third =
-        home.json(&["keys", "list", "-l", "2", "-c", second["next_cursor"].as_str().unwrap()]);
-    let page_ids = |page: &Value| -> Vec<String> {
-        page["items"].as_array().unwrap().iter().map(|k| k["id"].as_str().unwrap().into()).collect()
-    };
-    let seen = [page_ids(&first), page_ids(&second), page_ids(&third)].concat();
-    assert_eq!(seen[..5], ids, "from new to old, the administrator's key last");
-    assert_eq!(third["next_cursor"], Value::Null);
-
-    home.json(&["keys", "revoke", &ids[0]]);
-    assert!(!page_ids(&home.json(&["keys", "list"])).contains(&ids[0]));
-    assert!(page_ids(&home.json(&["keys", "list", "--all"])).contains(&ids[0]));
-    let shown = home.json(&["keys", "show", &ids[0]]);
-    assert_eq!(shown["status"], "revoked");
-    assert_eq!(shown.get("api_key"), None);
-    let table = String::from_utf8(home.run(&["keys", "list"]).stdout).unwrap();
-    assert!(table.starts_with("ID "), "{table}");
-    assert!(table.contains("key-3"));
-}
-
-#[test]
-fn a_bad_argument_names_the_field_and_the_fix_and_exits_2() {
-    let home = Home::new();
-    home.init("https://auth.example.com");
-    let create = |arguments: &[&str]| home.run(&[&["keys", "create"], arguments].concat());
-    for (arguments, says) in [
-        (&["-n", "x", "--scopes", "read"][..], "`read` needs a filter: write `read:*`"),
-        (&["-n", "", "--scopes", "chat"], "`name`"),
-        (&["-n", "x", "--scopes", "read:/a,chat"], "does not start with `/`"),
-        (&["-n", "x", "--scopes", "chat", "--expires", "yesterday"], "`expires`"),
-        (&["-n", "x", "--scopes", "chat", "--expires", "2020-01-01"], "an expiry lies ahead"),
-        (&["-n", "x", "--scopes", "chat", "--description", "a\u{1b}[31m"], "no controls"),
-        (&["-n", "x", "--scopes", "chat", "--audience", "nonsense"], "`audiences`: `nonsense`"),
-        (
-            &["-n", "x", "--scopes", "chat", "--audience", "https://auth.example.com/x"],
-            "tenmint's own",
-        ),
-    ] {
-        let output = create(arguments);
-        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
-        assert!(stderr(&output).contains(says), "{arguments:?}: {}", stderr(&output));
-        assert!(output.stdout.is_empty());
-    }
-    let both = create(&["-n", "", "--scopes", "read"]);
-    assert!(stderr(&both).contains("`name`") && stderr(&both).contains("`scopes`"), "all at once");
-    assert_eq!(home.run(&["keys", "show", "key_0000000000000000"]).status.code(), Some(3));
-    assert_eq!(home.run(&["keys", "show", "org_0000000000000000"]).status.code(), Some(2));
-    assert_eq!(
-        create(&["-n", "x", "--scopes", "chat", "--organization", "no"]).status.code(),
-        Some(3)
-    );
 }
 
 #[test]
@@ -312,7 +109,9 @@ fn init_refuses_every_bad_field_at_once() {
 #[test]
 fn before_init_every_command_says_what_to_do() {
     let home = Home::new();
-    for arguments in [&["keys", "list"][..], &["serve", "--listen", "127.0.0.1:0"], &["doctor"]] {
+    for arguments in
+        [&["signing-keys", "list"][..], &["serve", "--listen", "127.0.0.1:0"], &["doctor"]]
+    {
         let output = home.run(arguments);
         assert!(!output.status.success());
         let all = String::from_utf8_lossy(&output.stdout).into_owned() + &stderr(&output);
@@ -333,7 +132,7 @@ fn the_master_key_is_private_and_refused_when_others_can_read_it() {
     assert_eq!((mode(&path), mode(&home.path().join("data"))), (0o600, 0o700));
     for open in [0o640, 0o604] {
         std::fs::set_permissions(&path, PermissionsExt::from_mode(open)).unwrap();
-        let output = home.run(&["keys", "list"]);
+        let output = home.run(&["signing-keys", "list"]);
         assert_eq!(output.status.code(), Some(1));
         assert!(stderr(&output).contains("chmod 600"), "{}", stderr(&output));
     }
@@ -350,25 +149,12 @@ fn a_database_is_private_also_in_a_directory_that_is_not() {
     std::fs::set_permissions(&open, PermissionsExt::from_mode(0o755)).unwrap();
     let directory = ["--data-dir", "open to all [1]"];
     home.json(&[&["init", "--issuer", "https://auth.example.com"][..], &directory].concat());
-    assert!(home.run(&[&["keys", "list"][..], &directory].concat()).status.success());
+    assert!(home.run(&[&["signing-keys", "list"][..], &directory].concat()).status.success());
     for entry in std::fs::read_dir(&open).unwrap() {
         let entry = entry.unwrap();
         let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600, "{:?}", entry.file_name());
     }
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn a_secret_that_could_not_be_shown_is_said_to_be_lost() {
-    let home = Home::new();
-    home.init("https://auth.example.com");
-    let mut command =
-        home.command(&["keys", "create", "-n", "x", "--scopes", "chat", "-o", "secret"]);
-    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
-    let output = command.stdout(full).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("tenmint keys revoke key_"), "{}", stderr(&output));
 }
 
 #[test]
@@ -378,10 +164,10 @@ fn another_master_key_is_told_apart_from_the_right_one() {
     let other = Home::new();
     other.init("https://auth.example.com");
     let keys = other.path().join("keys");
-    let output = home.run(&["keys", "list", "--keys-dir", keys.to_str().unwrap()]);
+    let output = home.run(&["signing-keys", "list", "--keys-dir", keys.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("is not the one of this database"), "{}", stderr(&output));
-    let missing = home.run(&["keys", "list", "--keys-dir", "nowhere"]);
+    let missing = home.run(&["signing-keys", "list", "--keys-dir", "nowhere"]);
     assert!(stderr(&missing).contains("nowhere/master.key"), "{}", stderr(&missing));
 }
 
@@ -413,17 +199,17 @@ fn a_configuration_that_is_wrong_is_refused_without_showing_its_secrets() {
     let home = Home::new();
     let file = home.path().join("tenmint.toml");
     std::fs::write(&file, "database_urll = 'postgres://user:hunter2@db/t'\n").unwrap();
-    let output = home.run(&["keys", "list"]);
+    let output = home.run(&["signing-keys", "list"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("database_urll"), "{}", stderr(&output));
     std::fs::write(&file, "database_url = 'postgres://user:hunter2@127.0.0.1:1/t'\n").unwrap();
-    let unreachable = home.run(&["keys", "list"]);
+    let unreachable = home.run(&["signing-keys", "list"]);
     assert_eq!(unreachable.status.code(), Some(5), "{}", stderr(&unreachable));
     for output in [&output, &unreachable] {
         assert!(!stderr(output).contains("hunter2"), "{}", stderr(output));
     }
     std::fs::remove_file(&file).unwrap();
-    let missing = home.run(&["keys", "list", "--config", "nowhere.toml"]);
+    let missing = home.run(&["signing-keys", "list", "--config", "nowhere.toml"]);
     assert!(stderr(&missing).contains("nowhere.toml"));
 }
 
@@ -438,7 +224,7 @@ fn secrets_may_come_from_files() {
     let url_file = home.path().join("database-url");
     let database = home.path().join("data/tenmint.db");
     std::fs::write(&url_file, format!("sqlite:{}\n", database.display())).unwrap();
-    let mut listing = home.command(&["keys", "list", "--data-dir", "elsewhere"]);
+    let mut listing = home.command(&["signing-keys", "list", "--data-dir", "elsewhere"]);
     assert!(listing.env("TENMINT_DATABASE_URL_FILE", &url_file).status().unwrap().success());
     let _serving = Serving::start(&home, &["--listen", &address]);
     let mut command = home.command(&["token"]);
@@ -450,25 +236,26 @@ fn secrets_may_come_from_files() {
 
 #[test]
 fn a_refused_token_says_the_code_and_the_reason() {
-    let home = Home::new();
-    let address = free_address();
-    home.init(&format!("http://{address}"));
+    let live = Live::start();
     let token = |text: &str, arguments: &[&str]| {
-        let mut command = home.command(&[&["token"], arguments].concat());
-        command.env("TENMINT_URL", format!("http://{address}")).env("TENMINT_API_KEY", text);
-        stderr(&command.output().unwrap())
+        let output = live.token(text, arguments);
+        assert_eq!(output.stdout, b"");
+        (output.status.code().unwrap(), stderr(&output))
     };
-    assert!(token("x", &[]).contains("does not answer"), "no server yet");
-    let _serving = Serving::start(&home, &["--listen", &address]);
-    assert!(token("wrong", &[]).contains("invalid_client: the API key is not known"));
-    let created = home.json(&["keys", "create", "-n", "x", "--scopes", "chat"]);
-    let text = created["api_key"].as_str().unwrap().to_owned();
-    let beyond = || token(&text, &["--scope", "read:a"]);
-    assert!(within_patience(
-        || beyond().contains("invalid_scope: the API key does not cover `read:a`")
-    ));
-    let nothing = home.run(&["token"]);
+    let (code, said) = token("wrong", &[]);
+    assert!(code == 6 && said.contains("invalid_client: the API key is not known"), "{said}");
+    let (_, text) = live.api_key(&["-s", "chat"]);
+    let (code, said) = token(&text, &["--scope", "read:a"]);
+    let beyond = "invalid_scope: the API key does not cover `read:a`";
+    assert!(code == 2 && said.contains(beyond), "{said}");
+    let (code, said) = token(&text, &["--endpoint", "nowhere"]);
+    assert!(code == 2 && said.contains("invalid_target"), "{said}");
+    let nothing = live.home.run(&["token"]);
+    assert_eq!(nothing.status.code(), Some(6));
     assert!(stderr(&nothing).contains("TENMINT_API_KEY"));
+    let mut command = live.command(&["token", "--url", "http://127.0.0.1:9"]);
+    let away = command.output().unwrap();
+    assert!(away.status.code() == Some(5) && stderr(&away).contains("does not answer"));
 }
 
 #[test]
@@ -476,7 +263,7 @@ fn serve_dev_needs_nothing_and_is_safe_to_start_again() {
     let home = Home::new();
     let address = free_address();
     let first = Serving::start(&home, &["--dev", "--listen", &address]);
-    let line = first.seen.lines().find(|line| line.contains("curl")).unwrap().trim().to_owned();
+    let line = first.seen().lines().find(|line| line.contains("curl")).unwrap().trim().to_owned();
     assert_eq!(first.url(), format!("http://{address}"));
     let pasted = Command::new("sh").args(["-c", &line]).output().unwrap();
     let answer: Value = serde_json::from_slice(&pasted.stdout).unwrap();
@@ -490,17 +277,35 @@ fn serve_dev_needs_nothing_and_is_safe_to_start_again() {
 }
 
 #[test]
+fn a_node_says_whom_it_trusts_and_does_not_start_on_half_of_it() {
+    let home = Home::new();
+    home.init("https://auth.example.com");
+    let listen = ["--listen", "127.0.0.1:0"];
+    let log = Serving::start(&home, &listen).stop();
+    assert!(log.contains(r#""trusted_proxies":"nobody""#), "{log}");
+    let file = home.path().join("tenmint.toml");
+    std::fs::write(&file, "trusted_proxies = ['::ffff:10.0.0.5']\n").unwrap();
+    for (arguments, code) in [(&["serve"][..], 2), (&["doctor", "--offline"], 1)] {
+        let output = home.run(arguments);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned() + &stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains("say beside `trusted_proxies` which header"), "{said}");
+    }
+    std::fs::write(&file, "trusted_proxies = ['::ffff:10.0.0.5']\nforwarding_header = 'forwarded'")
+        .unwrap();
+    let log = Serving::start(&home, &listen).stop();
+    assert!(log.contains(r#""trusted_proxies":"forwarded from 10.0.0.5""#), "{log}");
+}
+
+#[test]
 fn no_secret_is_in_the_log_or_in_the_database() {
     for home in Home::on_each_engine() {
         let address = free_address();
         let init = home.init(&format!("http://{address}"));
         let text = init["api_key"]["api_key"].as_str().unwrap();
         let mut command = home.command(&["serve", "--listen", &address]);
-        command.env("TENMINT_LOG", "trace").stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let log = BufReader::new(child.stderr.take().unwrap());
-        let mut serving = Serving { child, log, seen: String::new() };
-        serving.read_until("tenmint listens on");
+        command.env("TENMINT_LOG", "trace");
+        let serving = Serving::of(command);
         let url = format!("http://{address}/oauth/token");
         let in_path = format!("{url}/{text}");
         let user = format!(":{text}");

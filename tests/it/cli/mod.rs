@@ -1,0 +1,267 @@
+//! The program itself, as a person or a script runs it. `setup` is the life of a node; the other
+//! files mirror the commands that talk to one.
+
+mod api_keys;
+mod audiences;
+mod contexts;
+mod import;
+mod orgs;
+mod output;
+mod owners;
+mod reference;
+mod refusals;
+mod setup;
+mod spaces;
+mod usage;
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use tenmint::clock::Clock;
+use tenmint::service::Service;
+use tenmint::store::DatabaseUrl;
+
+use crate::server::fresh_postgres;
+
+/// A home for one installation, and the program run in it.
+pub struct Home {
+    directory: TempDir,
+    pub database_url: Option<String>,
+}
+
+impl Home {
+    pub fn new() -> Self {
+        Self { directory: tempfile::tempdir().unwrap(), database_url: None }
+    }
+
+    /// One home an engine.
+    pub fn on_each_engine() -> Vec<Self> {
+        let postgres = fresh_postgres().map(|url| Self { database_url: Some(url), ..Self::new() });
+        [Some(Self::new()), postgres].into_iter().flatten().collect()
+    }
+
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The program, with this directory as the home of whoever runs it.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tenmint"));
+        command.args(arguments).current_dir(self.path()).env_clear().env("HOME", self.path());
+        if let Some(url) = &self.database_url {
+            command.env("TENMINT_DATABASE_URL", url);
+        }
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// The JSON that a command prints to stdout, which must hold nothing else.
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        parsed(arguments, &self.run(&[arguments, &["-o", "json"]].concat()))
+    }
+
+    pub fn init(&self, issuer: &str) -> Value {
+        self.json(&["init", "--issuer", issuer, "--audience", "https://api.example.com"])
+    }
+
+    /// The use cases on its installation, beside the program.
+    pub async fn service(&self) -> Service {
+        let url = self.database_url.as_deref().map(|url| DatabaseUrl::parse(url).unwrap());
+        let url = url.unwrap_or_else(|| DatabaseUrl::in_directory(&self.path().join("data")));
+        Service::open(&url, &self.path().join("keys"), Clock::system()).await.unwrap()
+    }
+}
+
+fn parsed(arguments: &[&str], output: &Output) -> Value {
+    assert!(output.status.success(), "{arguments:?}: {}", stderr(output));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// `tenmint serve`, stopped at the end.
+pub struct Serving {
+    pub child: Child,
+    log: BufReader<std::process::ChildStderr>,
+    seen: String,
+}
+
+impl Serving {
+    pub fn start(home: &Home, arguments: &[&str]) -> Self {
+        Self::of(home.command(&[&["serve"], arguments].concat()))
+    }
+
+    pub fn of(mut command: Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        let mut serving = Self { child, log, seen: String::new() };
+        serving.read_until("tenmint listens on");
+        serving
+    }
+
+    fn read_until(&mut self, text: &str) {
+        loop {
+            let mut line = String::new();
+            let read = self.log.read_line(&mut line).unwrap();
+            self.seen += &line;
+            assert!(read > 0, "the server stopped: {}", self.seen);
+            if line.contains(text) {
+                return;
+            }
+        }
+    }
+
+    pub fn url(&self) -> String {
+        let after = self.seen.split("tenmint listens on ").nth(1).unwrap();
+        after.split(',').next().unwrap().to_owned()
+    }
+
+    /// What it wrote until it served.
+    pub fn seen(&self) -> &str {
+        &self.seen
+    }
+
+    /// Asks it to stop, and gives all that it wrote.
+    pub fn stop(mut self) -> String {
+        signal(&self.child, "TERM");
+        let mut rest = String::new();
+        self.log.read_to_string(&mut rest).unwrap();
+        assert!(self.child.wait().unwrap().success(), "{rest}");
+        std::mem::take(&mut self.seen) + &rest
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status();
+    assert!(sent.unwrap().success());
+}
+
+pub fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+/// An installation that is served, and the program that talks to it as its administrator.
+pub struct Live {
+    pub home: Home,
+    pub serving: Serving,
+    pub url: String,
+    /// The text of the administrator's key.
+    pub administrator: String,
+}
+
+impl Live {
+    pub fn start() -> Self {
+        Self::in_home(Home::new())
+    }
+
+    pub fn on_each_engine() -> Vec<Self> {
+        Home::on_each_engine().into_iter().map(Self::in_home).collect()
+    }
+
+    pub fn in_home(home: Home) -> Self {
+        let address = free_address();
+        let url = format!("http://{address}");
+        let init = home.init(&url);
+        let administrator = init["api_key"]["api_key"].as_str().unwrap().to_owned();
+        let serving = Serving::start(&home, &["--listen", &address]);
+        Self { home, serving, url, administrator }
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        self.command_with(&self.administrator, arguments)
+    }
+
+    /// The program with another API key.
+    pub fn command_with(&self, api_key: &str, arguments: &[&str]) -> Command {
+        let mut command = self.home.command(arguments);
+        command.env_remove("TENMINT_DATABASE_URL");
+        command.env("TENMINT_URL", &self.url).env("TENMINT_API_KEY", api_key);
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// The JSON that a command prints to stdout, which must hold nothing else.
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        parsed(arguments, &self.run(&[arguments, &["-o", "json"]].concat()))
+    }
+
+    /// What a command prints to stdout.
+    pub fn text(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
+        stdout(&output)
+    }
+
+    /// The exit code of a command that fails, and what it says. It prints nothing to stdout.
+    pub fn refusal(&self, arguments: &[&str]) -> (i32, String) {
+        let output = self.run(arguments);
+        assert!(output.stdout.is_empty(), "{arguments:?}: {}", stdout(&output));
+        (output.status.code().unwrap(), stderr(&output))
+    }
+
+    /// A new API key: its id and its text.
+    pub fn api_key(&self, arguments: &[&str]) -> (String, String) {
+        let created = self.json(&[&["keys", "create", "-n", "app"], arguments].concat());
+        let text = |name: &str| created[name].as_str().unwrap().to_owned();
+        (text("id"), text("api_key"))
+    }
+
+    /// What `tenmint token` answers to an API key.
+    pub fn token(&self, api_key: &str, arguments: &[&str]) -> Output {
+        self.command_with(api_key, &[&["token"], arguments].concat()).output().unwrap()
+    }
+}
+
+/// The texts of one member of all items of a list.
+pub fn each(list: &Value, member: &str) -> Vec<String> {
+    let items = list["items"].as_array().unwrap();
+    items.iter().map(|item| item[member].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+/// The program at a terminal, where each answer is typed once its question is there.
+#[cfg(target_os = "linux")]
+pub fn at_a_terminal(command: &Command, answers: &[(&str, &str)]) -> (Option<i32>, String) {
+    let words = [command.get_program()].into_iter().chain(command.get_args());
+    let line: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+    let mut script = Command::new("script");
+    script.args(["-qec", &line.join(" "), "/dev/null"]).env_clear().env("PATH", "/usr/bin:/bin");
+    script.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut child =
+        script.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let mut stdout = child.stdout.take().unwrap();
+    let mut seen = String::new();
+    let mut byte = [0];
+    for (question, answer) in answers {
+        while !seen.ends_with(question) {
+            assert_eq!(stdout.read(&mut byte).unwrap(), 1, "never asked: {seen}");
+            seen.push(byte[0].into());
+        }
+        std::io::Write::write_all(&mut stdin, answer.as_bytes()).unwrap();
+    }
+    stdout.read_to_string(&mut seen).unwrap();
+    (child.wait().unwrap().code(), seen)
+}

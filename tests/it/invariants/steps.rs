@@ -1,0 +1,501 @@
+//! What happens, step by step: chosen at random, done to the service, told to the model.
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::select;
+use tenmint::error::Result;
+use tenmint::model::api_key::{CreateApiKey, EditApiKey, RefreshApiKey, RotateApiKey};
+use tenmint::model::bot::EditBot;
+use tenmint::model::role::{BindRole, EditRole};
+use tenmint::model::user::CreateUser;
+
+use crate::invariants::model::{Key, Owner, Role, SCOPES, Target, Text, reach};
+use crate::invariants::{Case, PERSON, milliseconds};
+
+/// Scopes that a role of an organization may hold.
+const DEFINED: [&str; 4] =
+    ["read:projects/*", "write:projects/alpha/*", "chat:models/*", "read:org/*"];
+
+type Scopes = Vec<&'static str>;
+
+/// One step. Numbers choose among what there is, so that every one of them means something.
+#[derive(Debug, Clone)]
+pub enum Step {
+    CreateWithBot { org: usize, new: New, space: Option<usize>, role: Option<Role> },
+    CreateOf { owner: usize, new: New },
+    Edit { key: usize, edit: Edit },
+    Rotate { key: usize, grace: u32, force: bool },
+    Refresh { key: usize, grace: u32, expires: Expires, by_holder: bool },
+    End { key: usize, delete: bool },
+    SuspendOwner { owner: usize, suspend: bool },
+    RemoveOwner { owner: usize },
+    WelcomeBack { owner: usize },
+    SuspendPerson { suspend: bool },
+    SuspendSpace { org: usize, space: usize, suspend: bool },
+    DeleteSpace { org: usize, space: usize },
+    SuspendOrg { org: usize, suspend: bool },
+    Bind { owner: usize, space: Option<usize>, role: Option<Role> },
+    EditGrants { owner: usize, grants: Scopes },
+    EditRole { org: usize, scopes: Scopes },
+    Wind { minutes: u32 },
+}
+
+/// A key as it is asked for.
+#[derive(Debug, Clone)]
+pub struct New {
+    scopes: Option<Scopes>,
+    audiences: Vec<Target>,
+    hours: Option<u32>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Edit {
+    scopes: Option<Option<Scopes>>,
+    audiences: Option<Vec<Target>>,
+    hours: Option<u32>,
+}
+
+/// What is said about the expiry of a replacement.
+#[derive(Debug, Clone, Copy)]
+pub enum Expires {
+    Unsaid,
+    Never,
+    In(u32),
+}
+
+fn scopes() -> impl Strategy<Value = Scopes> {
+    vec(select(SCOPES.as_slice()), 1..4)
+}
+
+fn audiences() -> impl Strategy<Value = Vec<Target>> {
+    // of one's own organization: 9 is put right when it is known which that is
+    let one =
+        select(vec![Target::Api(9, 0), Target::Api(9, 1), Target::Shared, Target::Management]);
+    prop_oneof![3 => Just(Vec::new()), 2 => vec(one, 1..3)]
+}
+
+fn hours() -> impl Strategy<Value = Option<u32>> {
+    option::of(1..6_u32)
+}
+
+fn new() -> impl Strategy<Value = New> {
+    (option::weighted(0.7, scopes()), audiences(), hours())
+        .prop_map(|(scopes, audiences, hours)| New { scopes, audiences, hours })
+}
+
+fn role() -> impl Strategy<Value = Role> {
+    select(vec![Role::ReadOnly, Role::Member, Role::Admin, Role::Defined])
+}
+
+fn expires() -> impl Strategy<Value = Expires> {
+    prop_oneof![Just(Expires::Unsaid), Just(Expires::Never), (1..8_u32).prop_map(Expires::In)]
+}
+
+/// Minutes of grace, none most often.
+fn grace() -> impl Strategy<Value = u32> {
+    prop_oneof![Just(0), 1..90_u32]
+}
+
+/// Any step, the ones that make and change keys most often.
+pub fn step() -> impl Strategy<Value = Step> {
+    let (some, yes) = (any::<usize>, any::<bool>);
+    let (org, space) = (|| 0..2_usize, || 0..2_usize);
+    let edit = (option::of(option::weighted(0.8, scopes())), option::of(audiences()), hours())
+        .prop_map(|(scopes, audiences, hours)| Edit { scopes, audiences, hours });
+    prop_oneof![
+        5 => (org(), new(), option::of(space()), option::of(role()))
+            .prop_map(|(org, new, space, role)| Step::CreateWithBot { org, new, space, role }),
+        4 => (some(), new()).prop_map(|(owner, new)| Step::CreateOf { owner, new }),
+        5 => (some(), edit).prop_map(|(key, edit)| Step::Edit { key, edit }),
+        4 => (some(), grace(), yes())
+            .prop_map(|(key, grace, force)| Step::Rotate { key, grace, force }),
+        4 => (some(), grace(), expires(), yes()).prop_map(
+            |(key, grace, expires, by_holder)| Step::Refresh { key, grace, expires, by_holder }
+        ),
+        1 => (some(), yes()).prop_map(|(key, delete)| Step::End { key, delete }),
+        2 => (some(), yes()).prop_map(|(owner, suspend)| Step::SuspendOwner { owner, suspend }),
+        1 => some().prop_map(|owner| Step::RemoveOwner { owner }),
+        1 => some().prop_map(|owner| Step::WelcomeBack { owner }),
+        1 => yes().prop_map(|suspend| Step::SuspendPerson { suspend }),
+        2 => (org(), space(), yes())
+            .prop_map(|(org, space, suspend)| Step::SuspendSpace { org, space, suspend }),
+        2 => (org(), space()).prop_map(|(org, space)| Step::DeleteSpace { org, space }),
+        1 => (org(), yes()).prop_map(|(org, suspend)| Step::SuspendOrg { org, suspend }),
+        6 => (some(), option::of(space()), option::weighted(0.8, role()))
+            .prop_map(|(owner, space, role)| Step::Bind { owner, space, role }),
+        2 => (some(), scopes()).prop_map(|(owner, grants)| Step::EditGrants { owner, grants }),
+        2 => (org(), vec(select(DEFINED.as_slice()), 1..3))
+            .prop_map(|(org, scopes)| Step::EditRole { org, scopes }),
+        3 => (1..150_u32).prop_map(|minutes| Step::Wind { minutes }),
+    ]
+}
+
+fn texts(scopes: &Scopes) -> Vec<String> {
+    scopes.iter().map(|scope| (*scope).to_owned()).collect()
+}
+
+fn in_hours(hours: Option<u32>) -> Option<String> {
+    hours.map(|hours| format!("{hours}h"))
+}
+
+impl Case<'_> {
+    /// Does a step, and tells the model of it where the service did it. A dry run is told nothing.
+    ///
+    /// # Errors
+    /// The service refused: the model stays as it is.
+    pub async fn step(&mut self, step: Step, dry_run: bool) -> Result<()> {
+        match step {
+            Step::CreateWithBot { org, new, space, role } => {
+                self.create_with_bot(org, new, (space, role), dry_run).await
+            }
+            Step::CreateOf { owner, new } => {
+                let owner = owner % self.model.owners.len();
+                self.create_of(owner, new, dry_run).await
+            }
+            Step::Wind { minutes } => {
+                if !dry_run {
+                    self.wind(minutes).await;
+                }
+                Ok(())
+            }
+            Step::Edit { key, edit } => self.edit(self.key(key)?, edit, dry_run).await,
+            Step::Rotate { key, grace, force } => {
+                self.rotate(self.key(key)?, grace, force, dry_run).await
+            }
+            Step::Refresh { key, grace, expires, by_holder } => {
+                let key = self.key(key)?;
+                self.refresh(key, grace, (expires, by_holder), dry_run).await
+            }
+            Step::End { key, delete } => self.end_key(self.key(key)?, delete, dry_run).await,
+            owners_and_places => self.step_of_others(owners_and_places, dry_run).await,
+        }
+    }
+
+    async fn create_with_bot(
+        &mut self,
+        org: usize,
+        new: New,
+        (space, role): (Option<usize>, Option<Role>),
+        dry_run: bool,
+    ) -> Result<()> {
+        let call = self.call(org, dry_run);
+        let audiences = self.of_org(&new.audiences, org);
+        let ask = CreateApiKey {
+            space: space.map(|at| format!("s{at}")),
+            org_role: Some(role.map_or("none".to_owned(), |role| self.name_of(role))),
+            ..self.ask(&new, &audiences)
+        };
+        let created = self.created(&call, ask).await?;
+        let Some((api_key, text)) = created else { return Ok(()) };
+        let mut space_roles = [None; 2];
+        if let Some(at) = space {
+            space_roles[at] = Some(Role::Member);
+        }
+        self.model.owners.push(Owner {
+            id: api_key.owner.to_string(),
+            org,
+            grants: new.scopes.clone().unwrap_or_default(),
+            org_role: role,
+            space_roles,
+            suspended: false,
+            gone: false,
+        });
+        self.has_key(api_key.id, text, self.model.owners.len() - 1, (new, audiences, space));
+        Ok(())
+    }
+
+    async fn create_of(&mut self, owner: usize, new: New, dry_run: bool) -> Result<()> {
+        let of = self.model.owners[owner].clone();
+        let audiences = self.of_org(&new.audiences, of.org);
+        let mut ask = self.ask(&new, &audiences);
+        // a person makes keys for itself, with what it holds
+        let call = if of.is_person() {
+            self.call_of(owner, dry_run)
+        } else {
+            ask.bot = Some(of.id.clone());
+            self.call(of.org, dry_run)
+        };
+        let Some((api_key, text)) = self.created(&call, ask).await? else { return Ok(()) };
+        let scopes = new.scopes.iter().flatten().copied();
+        assert_eq!(reach(scopes) & !self.model.held_by(owner), 0, "beyond its owner: {new:?}");
+        self.has_key(api_key.id, text, owner, (new, audiences, None));
+        Ok(())
+    }
+
+    fn ask(&self, new: &New, audiences: &[Target]) -> CreateApiKey {
+        let audiences: Vec<String> = audiences.iter().map(|target| self.uri(*target)).collect();
+        CreateApiKey {
+            name: Some("random".to_owned()),
+            scopes: new.scopes.as_ref().map(texts),
+            audiences: Some(audiences).filter(|audiences| !audiences.is_empty()),
+            expires_at: in_hours(new.hours),
+            ..CreateApiKey::default()
+        }
+    }
+
+    fn has_key(
+        &mut self,
+        id: tenmint::model::id::ApiKeyId,
+        text: String,
+        owner: usize,
+        (new, audiences, space): (New, Vec<Target>, Option<usize>),
+    ) {
+        let lifetime = new.hours.map(|hours| milliseconds(hours * 60));
+        self.model.keys.push(Key {
+            id,
+            owner,
+            space,
+            scopes: new.scopes,
+            audiences,
+            expires_at: lifetime.map(|lifetime| self.model.now + lifetime),
+            lifetime,
+            revoked: false,
+            texts: vec![Text { text, end: None }],
+        });
+    }
+
+    async fn edit(&mut self, key: usize, edit: Edit, dry_run: bool) -> Result<()> {
+        let org = self.org_of(key);
+        let audiences = edit.audiences.map(|targets| self.of_org(&targets, org));
+        let uris = |targets: &Vec<Target>| {
+            let uris: Vec<String> = targets.iter().map(|target| self.uri(*target)).collect();
+            Some(uris).filter(|uris| !uris.is_empty())
+        };
+        let ask = EditApiKey {
+            scopes: edit.scopes.as_ref().map(|scopes| scopes.as_ref().map(texts)),
+            audiences: audiences.as_ref().map(uris),
+            expires_at: in_hours(edit.hours),
+            ..EditApiKey::default()
+        };
+        let (call, id) = (self.call(org, dry_run), self.model.keys[key].id);
+        self.server.service.edit_api_key(&call, &id, ask).await?;
+        let before = self.model.keys[key].expires_at;
+        let end = edit.hours.map(|hours| self.model.now + milliseconds(hours * 60));
+        let is_later = end.zip(before).is_some_and(|(end, before)| end > before);
+        assert!(!is_later, "an expiry came later");
+        if dry_run {
+            return Ok(());
+        }
+        if let Some(scopes) = edit.scopes {
+            self.model.rescope(key, scopes);
+        }
+        let key = &mut self.model.keys[key];
+        key.audiences = audiences.unwrap_or_else(|| key.audiences.clone());
+        key.expires_at = end.or(key.expires_at);
+        Ok(())
+    }
+
+    async fn rotate(&mut self, key: usize, grace: u32, force: bool, dry_run: bool) -> Result<()> {
+        let (call, id) = (self.call(self.org_of(key), dry_run), self.model.keys[key].id);
+        let ask = RotateApiKey { grace_period_seconds: Some(grace * 60), force: Some(force) };
+        let again = (call.clone(), ask.clone());
+        let rotated = self.server.service.rotate_api_key(&call, &id, ask).await?;
+        assert!(self.model.is_active(&self.model.keys[key]), "a dead key was rotated");
+        let Some(text) = self.shown_once(rotated.after) else { return Ok(()) };
+        let repeated = self.server.service.rotate_api_key(&again.0, &id, again.1).await?;
+        assert!(repeated.after.text.is_none(), "a text was shown twice");
+        self.model.rotate(key, milliseconds(grace), text);
+        Ok(())
+    }
+
+    async fn refresh(
+        &mut self,
+        key: usize,
+        grace: u32,
+        (expires, by_holder): (Expires, bool),
+        dry_run: bool,
+    ) -> Result<()> {
+        let old = self.model.keys[key].clone();
+        let call = if by_holder {
+            self.call_of(old.owner, dry_run)
+        } else {
+            self.call(self.org_of(key), dry_run)
+        };
+        let ask = RefreshApiKey {
+            grace_period_seconds: Some(grace * 60),
+            expires_at: match expires {
+                Expires::Unsaid => None,
+                Expires::Never => Some("never".to_owned()),
+                Expires::In(hours) => in_hours(Some(hours)),
+            },
+        };
+        let again = (call.clone(), ask.clone());
+        let refreshed = self.server.service.refresh_api_key(&call, &old.id, ask).await?;
+        assert!(self.model.is_active(&old), "a dead key was refreshed");
+        let end = match expires {
+            Expires::In(hours) => Some(self.model.now + milliseconds(hours * 60)),
+            Expires::Never => None,
+            Expires::Unsaid => {
+                assert!(old.expires_at.is_none(), "a lifetime was lengthened by omission");
+                None
+            }
+        };
+        let may_lengthen =
+            !by_holder || self.model.held_by(old.owner) & reach(["admin:org/keys/*"]) != 0;
+        let latest = old.lifetime.map(|lifetime| self.model.now + lifetime);
+        let is_within = latest.is_none_or(|latest| end.is_some_and(|end| end <= latest));
+        assert!(is_within || may_lengthen, "a refreshed key outlives what the old one was made to");
+        let id = refreshed.after.api_key.id;
+        let Some(text) = self.shown_once(refreshed.after) else { return Ok(()) };
+        let repeated = self.server.service.refresh_api_key(&again.0, &old.id, again.1).await?;
+        assert!(repeated.after.text.is_none() && repeated.after.api_key.id == id, "made twice");
+        self.model.refresh(key, milliseconds(grace), (id, text, end));
+        Ok(())
+    }
+
+    async fn end_key(&mut self, key: usize, delete: bool, dry_run: bool) -> Result<()> {
+        let (call, id) = (self.call(self.org_of(key), dry_run), self.model.keys[key].id);
+        let service = &self.server.service;
+        if delete {
+            service.delete_api_key(&call, &id).await?;
+        } else {
+            service.revoke_api_key(&call, &id).await?;
+        }
+        self.model.keys[key].revoked |= !dry_run;
+        Ok(())
+    }
+
+    async fn step_of_others(&mut self, step: Step, dry_run: bool) -> Result<()> {
+        match step {
+            Step::SuspendOwner { owner, suspend } => {
+                self.suspend_owner(owner % self.model.owners.len(), suspend, dry_run).await
+            }
+            Step::RemoveOwner { owner } => {
+                self.remove_owner(owner % self.model.owners.len(), dry_run).await
+            }
+            Step::WelcomeBack { owner } => {
+                self.welcome_back(owner % self.model.owners.len(), dry_run).await
+            }
+            Step::SuspendPerson { suspend } => {
+                let (call, id) = (self.call(0, dry_run), self.person);
+                self.server.service.suspend_person(&call, &id, suspend).await?;
+                self.model.person_suspended =
+                    if dry_run { self.model.person_suspended } else { suspend };
+                Ok(())
+            }
+            Step::Bind { owner, space, role } => {
+                self.bind(owner % self.model.owners.len(), space, role, dry_run).await
+            }
+            places => self.step_of_places(places, dry_run).await,
+        }
+    }
+
+    async fn suspend_owner(&mut self, owner: usize, suspend: bool, dry_run: bool) -> Result<()> {
+        let of = &self.model.owners[owner];
+        let (call, service) = (self.call(of.org, dry_run), &self.server.service);
+        if of.is_person() {
+            service.suspend_user(&call, &of.id, suspend).await?;
+        } else {
+            service.suspend_bot(&call, &of.id, suspend).await?;
+        }
+        if !dry_run {
+            self.model.owners[owner].suspended = suspend;
+        }
+        Ok(())
+    }
+
+    async fn remove_owner(&mut self, owner: usize, dry_run: bool) -> Result<()> {
+        let of = &self.model.owners[owner];
+        let (call, service) = (self.call(of.org, dry_run), &self.server.service);
+        if of.is_person() {
+            service.delete_user(&call, &of.id).await?;
+        } else {
+            service.delete_bot(&call, &of.id).await?;
+        }
+        if !dry_run {
+            // a person who comes back has none of what it had
+            let of = &mut self.model.owners[owner];
+            (of.gone, of.org_role, of.space_roles) = (true, None, [None; 2]);
+            let is_person = of.is_person();
+            for key in self.model.keys.iter_mut().filter(|key| is_person && key.owner == owner) {
+                key.revoked = true;
+            }
+        }
+        Ok(())
+    }
+
+    async fn welcome_back(&mut self, owner: usize, dry_run: bool) -> Result<()> {
+        let of = &self.model.owners[owner];
+        if !of.is_person() {
+            return Ok(());
+        }
+        let ask = CreateUser { email: Some(PERSON.to_owned()), ..CreateUser::default() };
+        self.server.service.create_user(&self.call(of.org, dry_run), ask).await?;
+        if !dry_run {
+            let of = &mut self.model.owners[owner];
+            (of.gone, of.suspended, of.org_role) = (false, false, Some(Role::Member));
+        }
+        Ok(())
+    }
+
+    async fn bind(
+        &mut self,
+        owner: usize,
+        space: Option<usize>,
+        role: Option<Role>,
+        dry_run: bool,
+    ) -> Result<()> {
+        let of = self.model.owners[owner].clone();
+        let call = self.call(of.org, dry_run);
+        let slug = space.map(|at| format!("s{at}"));
+        let at = (of.id.as_str(), slug.as_deref().unwrap_or("organization"));
+        match role {
+            Some(role) => {
+                let ask = BindRole { role: Some(self.name_of(role)) };
+                self.server.service.bind_role(&call, at, ask).await?;
+            }
+            None => drop(self.server.service.unbind_role(&call, at).await?),
+        }
+        if !dry_run {
+            let of = &mut self.model.owners[owner];
+            match space {
+                Some(at) => of.space_roles[at] = role,
+                None => of.org_role = role,
+            }
+        }
+        Ok(())
+    }
+
+    async fn step_of_places(&mut self, step: Step, dry_run: bool) -> Result<()> {
+        let service = &self.server.service;
+        match step {
+            Step::SuspendSpace { org, space, suspend } => {
+                let (call, slug) = (self.call(org, dry_run), format!("s{space}"));
+                service.suspend_space(&call, &slug, suspend).await?;
+                if !dry_run {
+                    self.model.orgs[org].spaces[space].suspended = suspend;
+                }
+            }
+            Step::DeleteSpace { org, space } => {
+                service.delete_space(&self.call(org, dry_run), &format!("s{space}")).await?;
+                self.model.orgs[org].spaces[space].deleted |= !dry_run;
+            }
+            Step::SuspendOrg { org, suspend } => {
+                let name = self.orgs[org].to_string();
+                service.suspend_org(&self.call(org, dry_run), &name, suspend).await?;
+                if !dry_run {
+                    self.model.orgs[org].suspended = suspend;
+                }
+            }
+            Step::EditGrants { owner, grants } => {
+                let of = owner % self.model.owners.len();
+                let (id, org) = (&self.model.owners[of].id, self.model.owners[of].org);
+                let ask = EditBot { grants: Some(texts(&grants)), ..EditBot::default() };
+                service.edit_bot(&self.call(org, dry_run), id, ask).await?;
+                if !dry_run {
+                    self.model.owners[of].grants = grants;
+                }
+            }
+            Step::EditRole { org, scopes } => {
+                let ask = EditRole { scopes: Some(texts(&scopes)), ..EditRole::default() };
+                service.edit_role(&self.call(org, dry_run), &self.roles[org], ask).await?;
+                if !dry_run {
+                    self.model.orgs[org].defined = scopes;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
