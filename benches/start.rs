@@ -19,12 +19,15 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use support::{Pinned, free_address, median, wait_for_answer};
-use tenmint::model::api_key::{ApiKey, ApiKeySecret};
+use tenmint::model::api_key::{ApiKey, ApiKeySecret, ApiKeyType};
 use tenmint::model::bot::Bot;
 use tenmint::model::id::{ApiKeyId, BotId};
+use tenmint::model::ip_rules::IpRules;
+use tenmint::model::owner::OwnerId;
+use tenmint::model::role::{RoleBinding, RolePlace, RoleRef};
 use tenmint::model::secret::SecretDigest;
 use tenmint::model::time::Timestamp;
-use tenmint::store::{DatabaseUrl, Store, api_keys, bots, orgs};
+use tenmint::store::{DatabaseUrl, Store, api_keys, bots, orgs, roles};
 
 const RUNS: usize = 5;
 
@@ -89,25 +92,45 @@ async fn fill(directory: &Path, keys: u32) {
         let owner = Bot {
             id: BotId::from_random(random(number, 1)),
             org,
+            space: None,
             name: format!("bot {number}"),
-            grants: scopes.parse().unwrap(),
+            grants: Some(scopes.parse().unwrap()),
+            created_at: now,
             suspended_at: None,
+            deleted_at: None,
         };
+        let id = ApiKeyId::from_random(random(number, 2));
         let api_key = ApiKey {
-            id: ApiKeyId::from_random(random(number, 2)),
+            id,
             org,
-            owner: owner.id,
+            key_type: ApiKeyType::Service,
+            owner: OwnerId::Bot(owner.id),
+            space: None,
             name: format!("key {number}"),
             description: String::new(),
-            scopes: Some(owner.grants.clone()),
+            prefix: Some(format!("tm_default_{number:08}")),
+            scopes: owner.grants.clone(),
             audiences: Vec::new(),
+            ip_rules: IpRules::default(),
+            quota: None,
+            replaces: None,
+            created_by: None,
             created_at: now,
             expires_at: None,
             revoked_at: None,
+            deleted_at: None,
+            lifetime: None,
+            quota_counter: id,
+        };
+        let read_only = RoleBinding {
+            owner: api_key.owner,
+            place: RolePlace::Organization { organization: org },
+            role: RoleRef::ReadOnly,
         };
         let halves = [random(number, 3), random(number, 4)].concat();
         let digest = SecretDigest::from_bytes(halves.try_into().unwrap());
-        bots::insert(&mut write, &owner, now).await.unwrap();
+        bots::insert(&mut write, &owner).await.unwrap();
+        roles::bind(&mut write, &read_only).await.unwrap();
         api_keys::insert(&mut write, &api_key).await.unwrap();
         let secret = ApiKeySecret { digest, expires_at: None };
         api_keys::insert_secret(&mut write, &api_key.id, &secret, now).await.unwrap();
