@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use crate::error::{Error, InvalidField, Result};
 
-/// A struct that is filled from an object. [`asks!`] makes one.
+/// A struct that is filled from an object. The macro `asks!` makes one.
 pub trait Ask: Sized {
     /// Takes its fields out of an object.
     fn take(fields: &mut Fields) -> Self;
