@@ -167,7 +167,7 @@ mod tests {
             ("chaat", "`chat`"),
             ("reed:projects/a", "`read:projects/a`"),
             ("read:project/a", "`read:projects/{id}`"),
-            ("read:projects/a/log", "`read:projects/{id}/logs`"),
+            ("read:projects/a/logz", "`read:projects/{id}/logs`"),
         ] {
             let cause = checked(unknown).unwrap_err();
             assert!(cause.contains(nearest), "{unknown}: {cause}");
