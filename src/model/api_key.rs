@@ -53,6 +53,10 @@ pub struct ApiKey {
     pub created_by: Option<OwnerId>,
     /// When it was made.
     pub created_at: Timestamp,
+    /// When it got the secret it has, where that was not when it was made.
+    pub rotated_at: Option<Timestamp>,
+    /// Until when the secret before that one is accepted too; `null` where it died at once.
+    pub old_secret_expires_at: Option<Timestamp>,
     /// When it stops giving tokens by itself.
     pub expires_at: Option<Timestamp>,
     /// When it was revoked, for ever.

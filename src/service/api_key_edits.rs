@@ -76,8 +76,11 @@ impl Service {
         let held_before = effective(before.scopes.as_ref(), owners.as_ref());
         let mut reach = Reach::default();
         let mut owners_after = owners.clone();
-        if let Some(scopes) = after.scopes.as_ref().filter(|_| before.scopes != after.scopes) {
+        let changes_meaning = before.scopes != after.scopes || before.audiences != after.audiences;
+        if let Some(scopes) = after.scopes.as_ref().filter(|_| changes_meaning) {
             check_catalogues(write, after.org, &after.audiences, scopes).await?;
+        }
+        if let Some(scopes) = after.scopes.as_ref().filter(|_| before.scopes != after.scopes) {
             if let Some(scope) = first_beyond(owners.as_ref(), scopes) {
                 reach.bot = Some(widened_bot(write, after, scopes, scope).await?);
                 owners_after = Some(match owners_after {

@@ -50,11 +50,13 @@ impl Service {
             // a secret died at once, and with it what it fetched
             api_keys::update_void_below(&mut write, id).await?;
         }
-        let org = self.org_of(&mut write, call).await?;
+        let org = self.bootstrapped_org(&mut write, call).await?;
         let label = slug_of(space.as_ref()).unwrap_or(&org.slug);
         let text = self.insert_secret(&mut write, label, id).await?;
         let after = ApiKey {
             prefix: Some(shown_prefix(&self.installation.api_key_prefix, label, id)),
+            rotated_at: Some(self.clock.now()),
+            old_secret_expires_at: end_of_old(grace, before.expires_at, self.clock.now()),
             ..before.clone()
         };
         api_keys::update(&mut write, &after).await?;
@@ -119,6 +121,8 @@ impl Service {
                 replaces: Some(old.id),
                 created_by: Some(call.actor.credential.owner),
                 created_at: now,
+                rotated_at: None,
+                old_secret_expires_at: None,
                 expires_at,
                 lifetime: expires_at.map(|end| end.since(now)),
                 ..old.clone()
@@ -132,9 +136,14 @@ impl Service {
         require_to_hold(&call.actor, given(&new.api_key, effective.as_ref()))?;
         let text = self.insert_api_key(&mut write, &org, &new).await?;
         end_key(&mut write, &old, grace, now).await?;
+        let end = match end_of_old(grace, old.expires_at, now) {
+            Some(end) => format!("the old key `{id}` goes on until {end}"),
+            None => format!("the old key `{id}` is revoked"),
+        };
         let done = Done::new("api_key.refresh", org.id, new_id, new.api_key)
             .was(old)
-            .touches([Subject::ApiKey(*id), Subject::ApiKey(new_id)]);
+            .touches([Subject::ApiKey(*id), Subject::ApiKey(new_id)])
+            .warns([end]);
         Ok(self.finish(write, call, done).await?.with_text(text))
     }
 
@@ -258,19 +267,26 @@ fn end_of(grace: Duration, now: Timestamp) -> Timestamp {
     if grace.is_zero() { AT_ONCE } else { now + grace }
 }
 
-/// Ends a key that was replaced. A grace never prolongs it.
+/// Until when what was replaced is accepted; nothing where it died at once. A grace never prolongs.
+fn end_of_old(grace: Duration, expires_at: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
+    let end = (!grace.is_zero()).then(|| now + grace)?;
+    Some(expires_at.map_or(end, |expiry| expiry.min(end)))
+}
+
+/// Ends a key that was replaced.
 async fn end_key(
     write: &mut Write<'_>,
     old: &ApiKey,
     grace: Duration,
     now: Timestamp,
 ) -> Result<()> {
-    if grace.is_zero() {
-        api_keys::update_revoked(write, &old.id, now).await?;
-        return Ok(());
+    match end_of_old(grace, old.expires_at, now) {
+        Some(end) => {
+            let ending = ApiKey { expires_at: Some(end), ..old.clone() };
+            api_keys::update(write, &ending).await
+        }
+        None => api_keys::update_revoked(write, &old.id, now).await.map(drop),
     }
-    let end = old.expires_at.map_or(now + grace, |end| end.min(now + grace));
-    api_keys::update(write, &ApiKey { expires_at: Some(end), ..old.clone() }).await
 }
 
 /// One's own key needs `write`, any other `admin`.

@@ -19,7 +19,7 @@ use crate::service::new_api_key::NewApiKey;
 use crate::service::{Service, random};
 use crate::store::api_key_lists::ApiKeyFilter;
 use crate::store::page::{Cursor, Page};
-use crate::store::{Connection, Write, api_key_lists, api_keys, bots, roles, spaces};
+use crate::store::{Connection, Write, api_key_lists, api_keys, bots, orgs, roles, spaces};
 
 /// Rows of one page of a list at most.
 pub(crate) const MAX_PAGE: u32 = 200;
@@ -93,12 +93,7 @@ impl Service {
         connection: &mut Connection,
         call: &Call,
     ) -> Result<Org> {
-        let org = self.org_of(connection, call).await?;
-        if org.bootstrapped_at.is_none() {
-            let message = format!("the organization `{}` is not bootstrapped", org.slug);
-            return Err(Error::Conflict("not_bootstrapped", message));
-        }
-        Ok(org)
+        bootstrapped(self.org_of(connection, call).await?)
     }
 
     /// An API key that the caller may see.
@@ -122,6 +117,7 @@ impl Service {
     ) -> Result<Page<ApiKey>> {
         require_to_list(actor, org, "read:org/keys/* read:space-management/*/keys/*")?;
         let mut read = self.store.read().await?;
+        check_bootstrapped(&mut read, &org).await?;
         let space = match &ask.space {
             Some(name) => Some(self.visible_space(&mut read, actor, org, name).await?.id),
             None => None,
@@ -150,9 +146,7 @@ impl Service {
     ) -> Result<PlainSecret> {
         if let Some(own_bot) = &new.own_bot {
             bots::insert(write, &own_bot.bot).await?;
-            for binding in &own_bot.roles {
-                roles::bind(write, binding).await?;
-            }
+            roles::bind_all(write, &own_bot.roles).await?;
         }
         api_keys::insert(write, &new.api_key).await?;
         let label = slug_of(new.space.as_ref()).unwrap_or(&org.slug);
@@ -216,12 +210,29 @@ pub(crate) async fn find_key(
     id: &ApiKeyId,
 ) -> Result<(ApiKey, Option<Space>)> {
     let found = api_keys::find(connection, id).await?.filter(|api_key| api_key.org == org);
-    let api_key = found.ok_or_else(|| no_such_key(id))?;
+    let Some(api_key) = found else {
+        check_bootstrapped(connection, &org).await?;
+        return Err(no_such_key(id));
+    };
     let space = match &api_key.space {
         Some(space) => spaces::find(connection, space).await?,
         None => None,
     };
     Ok((api_key, space))
+}
+
+/// An organization whose API keys are enabled.
+fn bootstrapped(org: Org) -> Result<Org> {
+    if org.bootstrapped_at.is_some() {
+        return Ok(org);
+    }
+    let message = format!("the organization `{}` is not bootstrapped", org.slug);
+    Err(Error::Conflict("not_bootstrapped", message))
+}
+
+/// Refuses a call about the API keys of an organization that has none yet, and never had.
+async fn check_bootstrapped(connection: &mut Connection, org: &OrgId) -> Result<()> {
+    orgs::find(connection, org).await?.map(bootstrapped).transpose().map(drop)
 }
 
 pub(crate) fn what(id: &ApiKeyId) -> String {

@@ -7,7 +7,6 @@ use crate::model::access::{Actor, Guarded};
 use crate::model::bot::{Bot, CreateBot, EditBot};
 use crate::model::id::{BotId, OrgId};
 use crate::model::owner::OwnerId;
-use crate::model::role::{RoleBinding, RolePlace, RoleRef};
 use crate::model::space::Space;
 use crate::service::access::{
     part, require, require_to_hold_scopes, require_to_list, require_to_make,
@@ -15,7 +14,9 @@ use crate::service::access::{
 use crate::service::api_keys::slug_of;
 use crate::service::asks::{Wrong, parse_name, parse_scopes};
 use crate::service::call::{Call, Changed, Done};
-use crate::service::roles::{admin_places, check_admins_left, role_to_bind};
+use crate::service::first_roles::FirstRoles;
+use crate::service::owners::require_to_touch;
+use crate::service::roles::{admin_places, check_admins_left};
 use crate::service::spaces::shown;
 use crate::service::{Service, page_limit, random};
 use crate::store::changes::Subject;
@@ -55,9 +56,13 @@ impl Service {
         require_to_make(&call.actor, &Action::Admin, &guarded_bot(&bot, space.as_ref())?)?;
         require_to_hold_scopes(&call.actor, bot.grants.as_ref())?;
         bots::insert(&mut write, &bot).await?;
-        for binding in first_roles(&mut write, call, &ask, (&bot, space.as_ref())).await? {
-            roles::bind(&mut write, &binding).await?;
-        }
+        let asked = FirstRoles {
+            account: None,
+            organization: ask.org_role.as_deref(),
+            space: ask.space_role.as_deref(),
+        };
+        let (bindings, _) = asked.bind(&mut write, &call.actor, (&bot, space.as_ref())).await?;
+        roles::bind_all(&mut write, &bindings).await?;
         let done =
             Done::new("bot.create", bot.org, bot.id, bot.clone()).touches([Subject::Bot(bot.id)]);
         self.finish(write, call, done).await
@@ -160,6 +165,7 @@ impl Service {
         let (bot, space) = find_bot(&mut write, call.org, id).await?;
         let thing = guarded_bot(&bot, space.as_ref())?;
         require(&call.actor, &Action::Admin, &thing, || what(id))?;
+        require_to_touch(&mut write, &call.actor, (OwnerId::Bot(bot.id), bot.org)).await?;
         Ok((write, bot))
     }
 }
@@ -171,36 +177,6 @@ fn check_grants(call: &Call, before: Option<&ScopeSet>, grants: &ScopeSet) -> Re
     }
     require_to_hold_scopes(&call.actor, before)?;
     require_to_hold_scopes(&call.actor, Some(grants))
-}
-
-async fn first_roles(
-    write: &mut Write<'_>,
-    call: &Call,
-    ask: &CreateBot,
-    (bot, space): (&Bot, Option<&Space>),
-) -> Result<Vec<RoleBinding>> {
-    let organization = RolePlace::Organization { organization: bot.org };
-    let org_role = ask.org_role.clone().unwrap_or_else(|| RoleRef::ReadOnly.to_string());
-    let mut asked = vec![("org_role", organization, org_role)];
-    match (space, &ask.space_role) {
-        (Some(space), role) => {
-            let role = role.clone().unwrap_or_else(|| RoleRef::Member.to_string());
-            let place = RolePlace::Space { organization: bot.org, space: space.id };
-            asked.push(("space_role", place, role));
-        }
-        (None, Some(_)) => {
-            return Err(Error::invalid("space_role", "name the space of the role too"));
-        }
-        (None, None) => {}
-    }
-    let mut bindings = Vec::new();
-    for (field, place, role) in asked {
-        let bound =
-            role_to_bind(write, &call.actor, (field, &role), (place, slug_of(space))).await?;
-        let owner = OwnerId::Bot(bot.id);
-        bindings.extend(bound.map(|(role, _)| RoleBinding { owner, place, role }));
-    }
-    Ok(bindings)
 }
 
 /// A bot under its management path.

@@ -129,7 +129,8 @@ impl Service {
             write.touched(*subject, now).await?;
         }
         let states = (done.before.as_ref().map(state), Some(state(&done.after)));
-        let entry = entry(&call.actor, now, (done.action, &done.object), done.org, states)?;
+        let mut entry = entry(&call.actor, now, (done.action, &done.object), done.org, states)?;
+        entry.id = AuditId::at(now, within_a_moment(write.revision()));
         audit::insert(&mut write, &entry).await?;
         if let Some(idempotency) = &call.idempotency {
             let stored =
@@ -188,6 +189,12 @@ impl Service {
         audit::insert(&mut append, &entry).await?;
         append.commit().await
     }
+}
+
+/// What orders the changes of one moment: their revisions.
+fn within_a_moment(revision: i64) -> [u8; 6] {
+    let [_, _, low @ ..] = revision.to_be_bytes();
+    low
 }
 
 pub(crate) fn request_key<'c>(call: &'c Call, idempotency: &'c Idempotency) -> RequestKey<'c> {

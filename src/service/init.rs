@@ -286,6 +286,8 @@ impl NewAdministrator {
             created_at: now,
             expires_at: None,
             revoked_at: None,
+            rotated_at: None,
+            old_secret_expires_at: None,
             deleted_at: None,
             lifetime: None,
             quota_counter: id,

@@ -11,6 +11,7 @@ pub mod audit;
 pub mod bots;
 pub mod call;
 pub mod doctor;
+mod first_roles;
 pub mod import;
 pub mod init;
 pub mod master_key;

@@ -11,7 +11,7 @@ use crate::model::ip_rules::IpRules;
 use crate::model::org::Org;
 use crate::model::owner::OwnerId;
 use crate::model::quota::Quota;
-use crate::model::role::{Level, RoleBinding, RolePlace, RoleRef};
+use crate::model::role::RoleBinding;
 use crate::model::scope_catalogue::{self, ScopeCatalogue};
 use crate::model::space::Space;
 use crate::model::time::Timestamp;
@@ -26,8 +26,8 @@ use crate::service::asks::{
 use crate::service::audiences::catalogues;
 use crate::service::bots::visible_bot;
 use crate::service::call::Call;
+use crate::service::first_roles::FirstRoles;
 use crate::service::owners::read_owner_in;
-use crate::service::roles::role_to_bind;
 use crate::service::{Service, random};
 use crate::store::changes::Subject;
 use crate::store::{Connection, Write};
@@ -135,6 +135,8 @@ impl NewApiKey {
             created_at: now,
             expires_at: fields.expires_at,
             revoked_at: None,
+            rotated_at: None,
+            old_secret_expires_at: None,
             deleted_at: None,
             lifetime: fields.expires_at.map(|end| end.since(now)),
             quota_counter: id,
@@ -293,46 +295,11 @@ async fn own_bot(
         suspended_at: None,
         deleted_at: None,
     };
-    let (mut bindings, mut role_scopes) = (Vec::new(), None);
-    for (level, place, role) in places(call.org, ask, space)? {
-        let field = match level {
-            Level::Account => "account_role",
-            Level::Organization => "org_role",
-            Level::Space => "space_role",
-        };
-        let Some((role, scopes)) =
-            role_to_bind(write, &call.actor, (field, &role), (place, slug_of(space))).await?
-        else {
-            continue;
-        };
-        role_scopes = union(role_scopes.as_ref(), scopes.as_ref());
-        bindings.push(RoleBinding { owner: OwnerId::Bot(bot.id), place, role });
-    }
-    Ok(OwnBot { bot, roles: bindings, role_scopes })
-}
-
-/// Where the bot gets which role.
-fn places(
-    org: OrgId,
-    ask: &CreateApiKey,
-    space: Option<&Space>,
-) -> Result<Vec<(Level, RolePlace, String)>> {
-    let organization = RolePlace::Organization { organization: org };
-    let org_role = ask.org_role.clone().unwrap_or_else(|| RoleRef::ReadOnly.to_string());
-    let mut places = vec![(Level::Organization, organization, org_role)];
-    match (space, &ask.space_role) {
-        (Some(space), role) => {
-            let role = role.clone().unwrap_or_else(|| RoleRef::Member.to_string());
-            let place = RolePlace::Space { organization: org, space: space.id };
-            places.push((Level::Space, place, role));
-        }
-        (None, Some(_)) => {
-            return Err(Error::invalid("space_role", "name the space of the role too"));
-        }
-        (None, None) => {}
-    }
-    if let Some(role) = &ask.account_role {
-        places.push((Level::Account, RolePlace::Account, role.clone()));
-    }
-    Ok(places)
+    let asked = FirstRoles {
+        account: ask.account_role.as_deref(),
+        organization: ask.org_role.as_deref(),
+        space: ask.space_role.as_deref(),
+    };
+    let (roles, role_scopes) = asked.bind(write, &call.actor, (&bot, space)).await?;
+    Ok(OwnBot { bot, roles, role_scopes })
 }

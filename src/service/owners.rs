@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use tenmint_verifier::{Scope, ScopeSet, ScopeView};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::model::access::Actor;
 use crate::model::id::{OrgId, RoleId, Slug, SpaceId};
 use crate::model::owner::{BoundRole, IndexedOwner, OwnerId, StoredOwner};
 use crate::model::role::{Level, RoleRef, RoleScopes};
@@ -104,6 +105,21 @@ pub(crate) async fn read_owner_in(
 ) -> Result<Option<IndexedOwner>> {
     let all = read_owner(connection, owner).await?;
     Ok(all.into_iter().find(|owner| owner.org == org))
+}
+
+/// Refuses a change of an admin of the account to whoever is none: who administers an organization
+/// does not decide who administers the account.
+pub(crate) async fn require_to_touch(
+    connection: &mut Connection,
+    actor: &Actor,
+    (owner, org): (OwnerId, OrgId),
+) -> Result<()> {
+    let owner = read_owner_in(connection, &owner, org).await?;
+    if owner.is_some_and(|owner| owner.is_account_admin) && !actor.credential.is_account_admin {
+        let message = "an admin of the account is changed by admins of the account alone";
+        return Err(Error::Forbidden(message.to_owned()));
+    }
+    Ok(())
 }
 
 impl IndexedOwner {

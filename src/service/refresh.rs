@@ -25,7 +25,8 @@ use crate::service::owners::{RoleBook, read_owner};
 use crate::service::signing_keys::signer_of;
 use crate::store::changes::{Imported, Progress, Subject};
 use crate::store::{
-    Half, Read, Store, api_keys, audiences, changes, orgs, owners, roles, signing_keys, spaces,
+    Half, Read, Store, api_keys, audiences, changes, indexed_api_keys, orgs, owners, roles,
+    signing_keys, spaces,
 };
 
 /// How often a node looks for changes. A change holds everywhere within a second.
@@ -352,7 +353,7 @@ async fn read_subject(read: &mut Read, subject: Subject) -> Result<Vec<Change>> 
         Subject::Bot(id) => read_owner_changes(read, OwnerId::Bot(id)).await?,
         Subject::User(id) => read_owner_changes(read, OwnerId::User(id)).await?,
         Subject::ApiKey(id) => {
-            api_keys::find_indexed(read, &id).await?.map(Change::ApiKey).into_iter().collect()
+            indexed_api_keys::find(read, &id).await?.map(Change::ApiKey).into_iter().collect()
         }
     })
 }
@@ -375,7 +376,7 @@ async fn read_imported(read: &mut Read, imported: &mut VecDeque<Imported>) -> Re
         let bots = owners::list_bots_of(read, &org, revision).await?;
         let book = RoleBook::read_for(read, &bots).await?;
         found.extend(bots.into_iter().map(|bot| Change::Owner(book.resolve(bot))));
-        let api_keys = api_keys::list_indexed_of(read, &org, revision).await?;
+        let api_keys = indexed_api_keys::list_of(read, &org, revision).await?;
         found.extend(api_keys.into_iter().map(Change::ApiKey));
     }
     Ok(found)
@@ -452,7 +453,7 @@ async fn fill_api_keys(
 ) -> Result<()> {
     let mut after = None;
     loop {
-        let page = api_keys::list_indexed_after(read, half, after.as_ref()).await?;
+        let page = indexed_api_keys::list_after(read, half, after.as_ref()).await?;
         let Some(last) = page.last() else { return Ok(()) };
         after = Some(last.id);
         let mut filled = filling.lock();

@@ -218,19 +218,23 @@ impl Service {
     }
 
     /// A page of the owners that have a role in a space, by id.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a cursor that no page gave.
     pub async fn list_space_members(
         &self,
         actor: &Actor,
         (org, space): (OrgId, &str),
-        (limit, after): (u32, Option<String>),
+        (limit, after): (u32, Option<&str>),
     ) -> Result<Vec<RoleBinding>> {
         let mut read = self.store.read().await?;
         let space = self.visible_space(&mut read, actor, org, space).await?;
         let thing = part(org, Some(&space.slug), "members", "all")?;
         require(actor, &Action::Read, &thing, || format!("space `{}`", space.slug))?;
         let place = RolePlace::Space { organization: org, space: space.id };
-        let after = after.unwrap_or_default();
-        roles::list_at(&mut read, &place, &after, page_limit(limit)).await
+        let after = after.map(str::parse::<OwnerId>).transpose();
+        let after = after.map_err(|_| Cursor::invalid())?.map(|owner| owner.to_string());
+        roles::list_at(&mut read, &place, &after.unwrap_or_default(), page_limit(limit)).await
     }
 
     /// The owners that are admins of the account.

@@ -13,6 +13,7 @@ use crate::service::access::{
 };
 use crate::service::asks::{Wrong, parse_name};
 use crate::service::call::{Call, Changed, Done};
+use crate::service::owners::require_to_touch;
 use crate::service::roles::{admin_places, check_admins_left, role_to_bind};
 use crate::service::spaces::shown;
 use crate::service::{Service, page_limit, random};
@@ -189,6 +190,7 @@ impl Service {
         let member = find_member(&mut write, call.org, id).await?;
         let thing = part(call.org, None, "members", &member.id.to_string())?;
         require(&call.actor, &Action::Admin, &thing, || what(id))?;
+        require_to_touch(&mut write, &call.actor, (OwnerId::User(member.id), member.org)).await?;
         Ok((write, member))
     }
 }

@@ -160,7 +160,7 @@ const OF_IDS: &str = "WITH RECURSIVE place(at) AS (
      SELECT id, organization_id, owner_id, name, description, scopes, audiences, expires_at,
      revoked_at, created_at, created_revision, key_type, space_id, name_lower, prefix, allowed,
      blocked, quota_limit, quota_window, quota_counter, lifetime, replaces_id, created_by,
-     deleted_at
+     deleted_at, rotated_at, old_secret_expires_at
      FROM place JOIN api_keys ON id = SUBSTR($1, at, 20)";
 
 const OF_ORGANIZATION: &str = "SELECT id FROM (

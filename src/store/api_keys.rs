@@ -1,4 +1,4 @@
-//! API keys and their secrets' digests. Lists have a file of their own.
+//! API keys and their secrets' digests. Lists, and what the index reads, have files of their own.
 
 use std::time::Duration;
 
@@ -7,19 +7,16 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sqlx::any::AnyRow;
 
 use crate::error::{Error, Result};
-use crate::model::api_key::{ApiKey, ApiKeySecret, IndexedApiKey};
-use crate::model::id::{ApiKeyId, ApiKeyNoun, ImportId, OrgId};
+use crate::model::api_key::{ApiKey, ApiKeySecret};
+use crate::model::id::{ApiKeyId, ImportId, OrgId};
 use crate::model::ip_rules::IpRules;
 use crate::model::owner::OwnerId;
 use crate::model::quota::Quota;
 use crate::model::secret::SecretDigest;
 use crate::model::time::Timestamp;
-use crate::store::row::{FIELD, LINE, Packed, Row};
+use crate::store::row::Row;
 use crate::store::rows::{self, AnyQuery};
-use crate::store::{Connection, Half, Write, is_taken};
-
-/// Rows that are read at once when all are read.
-const PAGE: i64 = 250;
+use crate::store::{Connection, Write, is_taken};
 
 /// Stores a new API key.
 pub async fn insert(write: &mut Write<'_>, api_key: &ApiKey) -> Result<()> {
@@ -100,7 +97,8 @@ pub async fn update(connection: &mut Connection, api_key: &ApiKey) -> Result<()>
     sqlx::query(
         "UPDATE api_keys SET name = $2, name_lower = $3, description = $4, scopes = $5,
          audiences = $6, allowed = $7, blocked = $8, quota_limit = $9, quota_window = $10,
-         expires_at = $11, prefix = $12 WHERE id = $1",
+         expires_at = $11, prefix = $12, rotated_at = $13, old_secret_expires_at = $14
+         WHERE id = $1",
     )
     .bind(api_key.id.to_string())
     .bind(&api_key.name)
@@ -114,6 +112,8 @@ pub async fn update(connection: &mut Connection, api_key: &ApiKey) -> Result<()>
     .bind(quota.map(|(_, window)| window))
     .bind(api_key.expires_at.map(Timestamp::as_millis))
     .bind(&api_key.prefix)
+    .bind(api_key.rotated_at.map(Timestamp::as_millis))
+    .bind(api_key.old_secret_expires_at.map(Timestamp::as_millis))
     .execute(connection)
     .await?;
     Ok(())
@@ -255,7 +255,8 @@ pub async fn find(connection: &mut Connection, id: &ApiKeyId) -> Result<Option<A
     let row = sqlx::query(
         "SELECT id, organization_id, owner_id, name, description, scopes, audiences, expires_at,
          revoked_at, created_at, created_revision, key_type, space_id, prefix, allowed, blocked,
-         quota_limit, quota_window, quota_counter, lifetime, replaces_id, created_by, deleted_at
+         quota_limit, quota_window, quota_counter, lifetime, replaces_id, created_by, deleted_at,
+         rotated_at, old_secret_expires_at
          FROM api_keys WHERE id = $1
          AND (import_id IS NULL OR import_id NOT IN (SELECT id FROM staged_imports))",
     )
@@ -294,135 +295,11 @@ pub async fn count(connection: &mut Connection) -> Result<i64> {
     Ok(sqlx::query_scalar("SELECT COUNT(*) FROM api_keys").fetch_one(connection).await?)
 }
 
-/// What the index needs of one API key.
-pub async fn find_indexed(
-    connection: &mut Connection,
-    id: &ApiKeyId,
-) -> Result<Option<IndexedApiKey>> {
-    let row = sqlx::query(
-        "SELECT id, organization_id, owner_id, space_id, scopes, audiences, allowed, blocked,
-         quota_limit, quota_window, quota_counter, void_below, expires_at, revoked_at
-         FROM api_keys WHERE id = $1
-         AND (import_id IS NULL OR import_id NOT IN (SELECT id FROM staged_imports))",
-    )
-    .bind(id.to_string())
-    .fetch_optional(&mut *connection)
-    .await?;
-    let Some(row) = &row else { return Ok(None) };
-    let mut api_key = indexed_of(row)?;
-    api_key.secrets = list_secrets(connection, id).await?;
-    Ok(Some(api_key))
-}
-
-/// What the index needs of a page of a half of all API keys behind an id; an empty page ends the
-/// list.
-pub async fn list_indexed_after(
-    connection: &mut Connection,
-    half: Half,
-    after: Option<&ApiKeyId>,
-) -> Result<Vec<IndexedApiKey>> {
-    let (from, below) = half.bounds::<ApiKeyNoun>();
-    let page: Option<String> = sqlx::query_scalar(
-        "SELECT string_agg(line, $5) FROM (
-             SELECT id || $4 || organization_id || $4 || owner_id || $4 || COALESCE(space_id, '')
-             || $4 || COALESCE(scopes, '') || $4 || audiences || $4 || allowed || $4 || blocked
-             || $4 || COALESCE(CAST(quota_limit AS TEXT), '')
-             || $4 || COALESCE(CAST(quota_window AS TEXT), '')
-             || $4 || COALESCE(quota_counter, '') || $4 || CAST(void_below AS TEXT)
-             || $4 || COALESCE(CAST(expires_at AS TEXT), '')
-             || $4 || COALESCE(CAST(revoked_at AS TEXT), '') || $4 || COALESCE((
-                 SELECT string_agg(digest || ':' || COALESCE(CAST(expires_at AS TEXT), ''), ' ')
-                 FROM api_key_secrets WHERE api_key_id = api_keys.id
-             ), '') AS line
-             FROM api_keys WHERE id > $1 AND id < $2
-             AND (import_id IS NULL OR import_id NOT IN (SELECT id FROM staged_imports))
-             ORDER BY id LIMIT $3
-         ) AS page",
-    )
-    .bind(after.map_or(from, ToString::to_string))
-    .bind(below)
-    .bind(PAGE)
-    .bind(FIELD)
-    .bind(LINE)
-    .fetch_one(connection)
-    .await?;
-    let mut api_keys =
-        Packed::lines("api_keys", page.as_deref()).map(unpacked).collect::<Result<Vec<_>>>()?;
-    // the order of an aggregate is nobody's promise
-    api_keys.sort_unstable_by_key(|api_key| api_key.id);
-    Ok(api_keys)
-}
-
-/// What the index needs of the API keys that were made for an organization in one revision.
-pub async fn list_indexed_of(
-    connection: &mut Connection,
-    org: &OrgId,
-    revision: i64,
-) -> Result<Vec<IndexedApiKey>> {
-    let page: Option<String> = sqlx::query_scalar(
-        "SELECT string_agg(id || $3 || organization_id || $3 || owner_id
-             || $3 || COALESCE(space_id, '') || $3 || COALESCE(scopes, '') || $3 || audiences
-             || $3 || allowed || $3 || blocked
-             || $3 || COALESCE(CAST(quota_limit AS TEXT), '')
-             || $3 || COALESCE(CAST(quota_window AS TEXT), '')
-             || $3 || COALESCE(quota_counter, '') || $3 || CAST(void_below AS TEXT)
-             || $3 || COALESCE(CAST(expires_at AS TEXT), '')
-             || $3 || COALESCE(CAST(revoked_at AS TEXT), '') || $3 || COALESCE((
-                 SELECT string_agg(digest || ':' || COALESCE(CAST(expires_at AS TEXT), ''), ' ')
-                 FROM api_key_secrets WHERE api_key_id = api_keys.id
-             ), ''), $4)
-         FROM api_keys WHERE organization_id = $1 AND created_revision = $2
-         AND (import_id IS NULL OR import_id NOT IN (SELECT id FROM staged_imports))",
-    )
-    .bind(org.to_string())
-    .bind(revision)
-    .bind(FIELD)
-    .bind(LINE)
-    .fetch_one(connection)
-    .await?;
-    Packed::lines("api_keys", page.as_deref()).map(unpacked).collect()
-}
-
-fn unpacked(mut line: Packed<'_>) -> Result<IndexedApiKey> {
-    let id = line.parsed()?;
-    Ok(IndexedApiKey {
-        id,
-        org: line.parsed()?,
-        owner: line.parsed()?,
-        space: line.parsed_or_none()?,
-        scopes: line.parsed_or_none()?,
-        audiences: line.parsed_list()?,
-        ip_rules: IpRules::from_texts(line.text()?, line.text()?)
-            .map_err(|cause| line.bad(cause))?,
-        quota: quota_of(line.parsed_or_none()?, line.parsed_or_none()?),
-        quota_counter: line.parsed_or_none()?.unwrap_or(id),
-        void_below: line.parsed()?,
-        expires_at: line.moment_or_none()?,
-        revoked_at: line.moment_or_none()?,
-        secrets: unpacked_secrets(&mut line)?,
-    })
-}
-
-fn unpacked_secrets(line: &mut Packed<'_>) -> Result<Vec<ApiKeySecret>> {
-    let secrets = line.text()?.split_ascii_whitespace();
-    secrets
-        .map(|secret| {
-            let (digest, expires_at) = secret.split_once(':').unwrap_or((secret, ""));
-            let expires_at = Some(expires_at).filter(|text| !text.is_empty());
-            let moment = expires_at.map(str::parse).transpose().map_err(|cause| line.bad(cause))?;
-            Ok(ApiKeySecret {
-                digest: parse_digest(digest).ok_or_else(|| line.bad("a digest"))?,
-                expires_at: moment.map(Timestamp::from_millis),
-            })
-        })
-        .collect()
-}
-
 fn quota_numbers(quota: Quota) -> (i64, i64) {
     (quota.limit().into(), quota.window().as_seconds().into())
 }
 
-fn quota_of(limit: Option<i64>, window: Option<i64>) -> Option<Quota> {
+pub(crate) fn quota_of(limit: Option<i64>, window: Option<i64>) -> Option<Quota> {
     Quota::new(limit?, Some(window?)).ok()
 }
 
@@ -436,27 +313,7 @@ pub(crate) fn parse_digest(text: &str) -> Option<SecretDigest> {
     bytes.try_into().ok().map(SecretDigest::from_bytes)
 }
 
-fn indexed_of(row: &AnyRow) -> Result<IndexedApiKey> {
-    let row = Row::of("api_keys", row);
-    let id = row.parsed("id")?;
-    Ok(IndexedApiKey {
-        id,
-        org: row.parsed("organization_id")?,
-        owner: row.parsed("owner_id")?,
-        space: row.parsed_or_none("space_id")?,
-        scopes: row.parsed_or_none("scopes")?,
-        audiences: row.parsed_list("audiences")?,
-        ip_rules: ip_rules_of(&row)?,
-        quota: quota_of(row.number_or_none("quota_limit")?, row.number_or_none("quota_window")?),
-        quota_counter: row.parsed_or_none("quota_counter")?.unwrap_or(id),
-        void_below: row.number("void_below")?,
-        expires_at: row.moment_or_none("expires_at")?,
-        revoked_at: row.moment_or_none("revoked_at")?,
-        secrets: Vec::new(),
-    })
-}
-
-fn ip_rules_of(row: &Row<'_>) -> Result<IpRules> {
+pub(crate) fn ip_rules_of(row: &Row<'_>) -> Result<IpRules> {
     IpRules::from_texts(&row.text("allowed")?, &row.text("blocked")?)
         .map_err(|cause| row.bad("allowed", cause))
 }
@@ -489,6 +346,8 @@ pub(crate) fn api_key_of(row: &Row<'_>) -> Result<ApiKey> {
         replaces: row.parsed_or_none("replaces_id")?,
         created_by: row.parsed_or_none("created_by")?,
         created_at: row.moment("created_at")?,
+        rotated_at: row.moment_or_none("rotated_at")?,
+        old_secret_expires_at: row.moment_or_none("old_secret_expires_at")?,
         expires_at: row.moment_or_none("expires_at")?,
         revoked_at: row.moment_or_none("revoked_at")?,
         deleted_at: row.moment_or_none("deleted_at")?,

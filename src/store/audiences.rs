@@ -133,11 +133,7 @@ pub async fn list(
     .bind(limit + 1)
     .fetch_all(connection)
     .await?;
-    let placed = |row| {
-        let row = Row::of("audiences", row);
-        Ok((audience_of(&row)?, row.cursor("id")?))
-    };
-    Ok(Page::of(rows.iter().map(placed).collect::<Result<_>>()?, limit))
+    Page::read(&rows, ("audiences", "id"), limit, audience_of)
 }
 
 /// All audiences, the oldest first.

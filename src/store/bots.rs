@@ -90,7 +90,7 @@ pub async fn list(
     .bind(limit + 1)
     .fetch_all(connection)
     .await?;
-    page_of(&rows, limit)
+    Page::read(&rows, ("bots", "id"), limit, bot_of)
 }
 
 /// A page of the bots of a space, from new to old, deleted ones left out.
@@ -113,15 +113,7 @@ pub async fn list_of_space(
     .bind(limit + 1)
     .fetch_all(connection)
     .await?;
-    page_of(&rows, limit)
-}
-
-fn page_of(rows: &[sqlx::any::AnyRow], limit: i64) -> Result<Page<Bot>> {
-    let placed = |row| {
-        let row = Row::of("bots", row);
-        Ok((bot_of(&row)?, row.cursor("id")?))
-    };
-    Ok(Page::of(rows.iter().map(placed).collect::<Result<_>>()?, limit))
+    Page::read(&rows, ("bots", "id"), limit, bot_of)
 }
 
 fn bot_of(row: &Row<'_>) -> Result<Bot> {

@@ -44,7 +44,8 @@ pub async fn find_by_digests(
          SELECT api_keys.id, organization_id, owner_id, name, description, scopes, audiences,
          api_keys.expires_at, revoked_at, api_keys.created_at, key_type, space_id, prefix, allowed,
          blocked, quota_limit, quota_window, quota_counter, lifetime, replaces_id, created_by,
-         deleted_at, digest, (SELECT id FROM staged_imports WHERE id = import_id) AS staged_by
+         deleted_at, rotated_at, old_secret_expires_at, digest,
+         (SELECT id FROM staged_imports WHERE id = import_id) AS staged_by
          FROM place JOIN api_key_secrets ON digest = SUBSTR($1, at, 43)
          JOIN api_keys ON api_keys.id = api_key_id",
     )

@@ -11,6 +11,7 @@ pub mod bots;
 pub mod changes;
 pub mod idempotency;
 pub mod imports;
+pub mod indexed_api_keys;
 pub mod installation;
 pub mod orgs;
 pub mod owners;

@@ -91,11 +91,7 @@ pub async fn list_page(
     .bind(limit + 1)
     .fetch_all(connection)
     .await?;
-    let placed = |row| {
-        let row = Row::of("organizations", row);
-        Ok((org_of(&row)?, row.cursor("id")?))
-    };
-    Ok(Page::of(rows.iter().map(placed).collect::<Result<_>>()?, limit))
+    Page::read(&rows, ("organizations", "id"), limit, org_of)
 }
 
 /// All organizations, the oldest first.

@@ -2,7 +2,10 @@
 //!
 //! Rows that are made meanwhile come before the first page and move nothing.
 
+use sqlx::any::AnyRow;
+
 use crate::error::{Error, Result};
+use crate::store::row::Row;
 
 /// Rows that a list looks at for one page. Filters that no index leads with can make a page short;
 /// only a missing cursor ends a list.
@@ -32,11 +35,11 @@ impl Cursor {
         format!("{named}{name}.{}.{}", self.revision, self.id)
     }
 
-    /// Reads a cursor that a page gave.
+    /// Reads a cursor that a page of a list gave, by name or from new to old.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for any other text.
-    pub fn decode(text: &str) -> Result<Self> {
+    /// [`Error::Invalid`] for any other text, one of the other kind of list included.
+    pub fn decode(text: &str, by_name: bool) -> Result<Self> {
         let parsed = || {
             let mut parts = text.splitn(3, '.');
             let (name, revision, id) = (parts.next()?, parts.next()?, parts.next()?);
@@ -50,8 +53,12 @@ impl Cursor {
             let id = Some(id.to_owned()).filter(|id| id.len() <= 64 && id.chars().all(plain))?;
             Some(Self { name, revision: revision.parse().ok()?, id })
         };
-        parsed()
-            .ok_or_else(|| Error::invalid("cursor", "take the cursor that the page before gave"))
+        parsed().filter(|cursor| cursor.name.is_some() == by_name).ok_or_else(Self::invalid)
+    }
+
+    /// What is said of a text that no page gave.
+    pub(crate) fn invalid() -> Error {
+        Error::invalid("cursor", "take the cursor that the page before gave")
     }
 }
 
@@ -86,6 +93,21 @@ impl<T> Page<T> {
         let next = rows.last().filter(|_| has_more).map(|(_, cursor)| cursor.clone());
         Self { items: rows.into_iter().map(|(item, _)| item).collect(), next }
     }
+
+    /// A page of rows of a table, by the column of their ids, of which one more than asked for was
+    /// read.
+    pub(crate) fn read(
+        rows: &[AnyRow],
+        (table, id): (&'static str, &'static str),
+        limit: i64,
+        read: impl Fn(&Row<'_>) -> Result<T>,
+    ) -> Result<Self> {
+        let placed = |row| {
+            let row = Row::of(table, row);
+            Ok((read(&row)?, row.cursor(id)?))
+        };
+        Ok(Self::of(rows.iter().map(placed).collect::<Result<_>>()?, limit))
+    }
 }
 
 #[cfg(test)]
@@ -97,7 +119,9 @@ mod tests {
         let id = "key_0123456789abcdef".to_owned();
         for name in [None, Some(String::new()), Some("\u{fc}ber. alles".to_owned())] {
             let cursor = Cursor { name, revision: 7, id: id.clone() };
-            assert_eq!(Cursor::decode(&cursor.encode()).unwrap(), cursor);
+            let by_name = cursor.name.is_some();
+            assert_eq!(Cursor::decode(&cursor.encode(), by_name).unwrap(), cursor);
+            assert!(Cursor::decode(&cursor.encode(), !by_name).is_err(), "{cursor:?}");
         }
         for text in [
             "",
@@ -111,7 +135,9 @@ mod tests {
             "r.1.a'b",
             "rx.1.a",
         ] {
-            assert!(Cursor::decode(text).is_err(), "{text}");
+            for by_name in [true, false] {
+                assert!(Cursor::decode(text, by_name).is_err(), "{text}");
+            }
         }
     }
 }

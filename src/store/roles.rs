@@ -103,11 +103,7 @@ pub async fn list(
     .bind(limit + 1)
     .fetch_all(connection)
     .await?;
-    let placed = |row| {
-        let row = Row::of("roles", row);
-        Ok((role_of(&row)?, row.cursor("id")?))
-    };
-    Ok(Page::of(rows.iter().map(placed).collect::<Result<_>>()?, limit))
+    Page::read(&rows, ("roles", "id"), limit, role_of)
 }
 
 /// All roles of the installation.

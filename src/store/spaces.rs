@@ -93,11 +93,7 @@ pub async fn list(
     .bind(limit + 1)
     .fetch_all(connection)
     .await?;
-    let placed = |row| {
-        let row = Row::of("spaces", row);
-        Ok((space_of(&row)?, row.cursor("id")?))
-    };
-    Ok(Page::of(rows.iter().map(placed).collect::<Result<_>>()?, limit))
+    Page::read(&rows, ("spaces", "id"), limit, space_of)
 }
 
 /// All spaces of the installation, the oldest first.

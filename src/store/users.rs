@@ -154,11 +154,7 @@ pub async fn list_members(
     .bind(limit + 1)
     .fetch_all(connection)
     .await?;
-    let placed = |row| {
-        let row = Row::of("memberships", row);
-        Ok((member_of(&row)?, row.cursor("user_id")?))
-    };
-    Ok(Page::of(rows.iter().map(placed).collect::<Result<_>>()?, limit))
+    Page::read(&rows, ("memberships", "user_id"), limit, member_of)
 }
 
 fn member_of(row: &Row<'_>) -> Result<Member> {

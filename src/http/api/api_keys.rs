@@ -164,6 +164,8 @@ fn created(changed: Changed<CreatedApiKey>, now: Timestamp, status: StatusCode) 
 async fn list(read: Read<ListQuery>) -> Result<Answer> {
     let query = &read.query;
     let owner = query.owner.as_deref().map(str::parse).transpose();
+    let by_name = query.name.is_some();
+    let after = query.cursor.as_deref().map(|cursor| Cursor::decode(cursor, by_name));
     let ask = ListApiKeys {
         owner: owner.map_err(|cause| Error::invalid("owner", cause))?,
         space: query.space.clone(),
@@ -171,7 +173,7 @@ async fn list(read: Read<ListQuery>) -> Result<Answer> {
         name: query.name.clone(),
         status: query.status.unwrap_or_default().status(),
         limit: limit_of(query.limit),
-        after: query.cursor.as_deref().map(Cursor::decode).transpose()?,
+        after: after.transpose()?,
     };
     let service = read.service();
     let page = service.list_api_keys(&read.actor, read.org, ask).await?;

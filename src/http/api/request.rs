@@ -175,7 +175,7 @@ pub(super) fn page_of(
     limit: Option<Number>,
     cursor: Option<&str>,
 ) -> Result<(u32, Option<Cursor>)> {
-    Ok((limit_of(limit), cursor.map(Cursor::decode).transpose()?))
+    Ok((limit_of(limit), cursor.map(|cursor| Cursor::decode(cursor, false)).transpose()?))
 }
 
 pub(super) fn limit_of(limit: Option<Number>) -> u32 {

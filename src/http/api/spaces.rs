@@ -108,7 +108,7 @@ async fn resume(Path(space): Path<String>, write: Write<Nothing>) -> Result<Answ
 
 async fn list_members(Path(space): Path<String>, read: Read<ListQuery>) -> Result<Answer> {
     let limit = limit_of(read.query.limit);
-    let page = (limit, read.query.cursor.clone());
+    let page = (limit, read.query.cursor.as_deref());
     let place = (read.org, space.as_str());
     let items = read.service().list_space_members(&read.actor, place, page).await?;
     let is_full = items.len() >= limit as usize;

@@ -130,7 +130,9 @@ impl OAuthError {
                 bad("invalid_scope", "the owner of the API key has none of its scopes")
             }
             Refused::TooMuchScope => {
-                bad("invalid_scope", "the scopes are too much for one token: ask for fewer")
+                let description = "with all that the API key puts into a token, the scopes are too \
+                                   much for one: ask for fewer";
+                bad("invalid_scope", description)
             }
             // a lease that did not come is no fault of the client
             Refused::Unavailable | Refused::NeedsLease(_) => Self::new(

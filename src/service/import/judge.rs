@@ -186,6 +186,8 @@ impl Judge<'_> {
             created_at: self.now,
             expires_at: line.expires_at,
             revoked_at: None,
+            rotated_at: None,
+            old_secret_expires_at: None,
             deleted_at: None,
             lifetime: line.expires_at.map(|end| end.since(self.now)),
             quota_counter: id,

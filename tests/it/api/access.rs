@@ -294,6 +294,29 @@ on_both_engines! {
         assert_eq!(outcome_of(&server, &admin, "POST", &format!("{}/revoke", at(&narrow)), Value::Null).await, "200");
     }
 
+    async fn an_admin_of_the_organization_stops_no_admin_of_the_account(server: Server) {
+        let admin = org_admin(&server).await;
+        let bot = owner_of(&server, &server.administrator).await;
+        let user = member(&server, "ada@example.com", "member").await;
+        let account = |owner: &str| format!("/v1/installation/admins/{owner}");
+        good(&server, "PUT", &account(&user), json!({"role": "admin"})).await;
+        let bots = format!("/v1/bots/{bot}");
+        let users = format!("/v1/users/{user}");
+        for place in [&bots, &users] {
+            for (method, path, ask) in [
+                ("POST", format!("{place}/suspend"), Value::Null),
+                ("DELETE", place.clone(), Value::Null),
+                ("PATCH", place.clone(), json!({"name": "x"})),
+            ] {
+                assert_eq!(outcome_of(&server, &admin, method, &path, ask).await, "403 forbidden", "{method} {path}");
+            }
+        }
+        good(&server, "POST", &format!("{users}/suspend"), Value::Null).await;
+        assert_eq!(outcome_of(&server, &admin, "POST", &format!("{users}/resume"), Value::Null).await, "403 forbidden");
+        good(&server, "PUT", &account(&user), json!({"role": "member"})).await;
+        assert_eq!(outcome_of(&server, &admin, "POST", &format!("{users}/resume"), Value::Null).await, "200");
+    }
+
     async fn an_account_role_makes_and_unmakes_an_admin_of_the_account_at_once(server: Server) {
         let key = org_admin(&server).await;
         let owner = owner_of(&server, &key).await;

@@ -83,6 +83,10 @@ on_both_engines! {
         let key = key_of(&made("chat", json!(["first"])).await.json());
         let answer = call(&server, "PATCH", &at(&key), json!({"scopes": ["chaat"]})).await;
         assert!(message(&answer).contains("`chat`"), "an edit too: {answer:?}");
+        let key = key_of(&made("chaat", json!(["open"])).await.json());
+        let answer = call(&server, "PATCH", &at(&key), json!({"audiences": ["first"]})).await;
+        assert!(message(&answer).contains("`chat`"), "of the audiences alone: {answer:?}");
+        assert_eq!(told(&call(&server, "PATCH", &at(&key), json!({"audiences": ["open", "first"]})).await), "200");
     }
 
     async fn a_catalogue_may_change_and_goes_with_null(server: Server) {

@@ -140,6 +140,17 @@ on_both_engines! {
         }
     }
 
+    async fn an_empty_parameter_makes_no_dry_run_real_and_no_organization_another(server: Server) {
+        let key = key(&server, json!({"scopes": ["chat"]})).await;
+        for name in ["dry_run", "organization", "status", "limit", "unheard"] {
+            for query in [format!("{name}="), name.to_owned(), format!("&{name}=&")] {
+                let answer = call(&server, "DELETE", &format!("{}?{query}", at(&key)), Value::Null).await;
+                assert_eq!((answer.status, fields(&answer)), (400, vec![name.to_owned()]), "{query}");
+            }
+        }
+        assert_eq!(call(&server, "GET", &format!("{}?&", at(&key)), Value::Null).await.status, 200);
+    }
+
     async fn no_garbage_in_a_body_is_a_fault_of_ours(server: Server) {
         let key = key(&server, json!({"scopes": ["chat"]})).await;
         let whole = json!({"name": "x", "email": "a@b.c", "slug": "x", "uri": "https://x.example", "level": "organization", "scopes": ["read:x"], "role": "member"});

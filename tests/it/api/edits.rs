@@ -285,6 +285,36 @@ on_both_engines! {
         assert_eq!(list["items"], json!([]));
     }
 
+    async fn a_dry_run_of_a_rotation_or_refresh_says_until_when_the_old_secret_goes_on(server: Server) {
+        let made = key(&server, json!({"scopes": ["chat"], "expires_at": "1h"})).await;
+        let would = async |verb: &str, ask: Value| {
+            good(&server, "POST", &format!("{}/{verb}?dry_run=true", at(&made)), ask).await
+        };
+        let changes = |would: &Value| -> Vec<(String, Value)> {
+            let changes = would["changes"].as_array().unwrap().iter();
+            changes.map(|change| (text(change, "field"), change["after"].clone())).collect()
+        };
+        let now = json!("2027-01-15T08:00:00Z");
+        let at_once = would("rotate", json!({})).await;
+        assert_eq!(changes(&at_once), [("rotated_at".to_owned(), now.clone())]);
+        let graceful = would("rotate", json!({"grace_period_seconds": 60})).await;
+        let expected = [("old_secret_expires_at", json!("2027-01-15T08:01:00Z")), ("rotated_at", now)];
+        assert_eq!(changes(&graceful), expected.map(|(field, after)| (field.to_owned(), after)));
+        let beyond = would("rotate", json!({"grace_period_seconds": 7200})).await;
+        assert_eq!(beyond["after"]["old_secret_expires_at"], "2027-01-15T09:00:00Z", "never past the expiry");
+        let done = good(&server, "POST", &format!("{}/rotate", at(&made)), json!({"grace_period_seconds": 60})).await;
+        assert_eq!((&done["rotated_at"], &done["old_secret_expires_at"]), (&graceful["after"]["rotated_at"], &graceful["after"]["old_secret_expires_at"]));
+        let shown = good(&server, "GET", &at(&made), Value::Null).await;
+        assert_eq!(shown["old_secret_expires_at"], done["old_secret_expires_at"]);
+        for (grace, says) in [(0, "is revoked"), (60, "goes on until 2027-01-15T08:01:00Z"), (7200, "goes on until 2027-01-15T09:00:00Z")] {
+            let ask = json!({"grace_period_seconds": grace, "expires_at": "30m"});
+            let refreshed = would("refresh", ask).await;
+            let expected = format!("the old key `{}` {says}", made.id);
+            assert_eq!(refreshed["warnings"], json!([expected]));
+            assert_eq!((&refreshed["after"]["rotated_at"], &refreshed["after"]["replaces"]), (&Value::Null, &json!(made.id.to_string())));
+        }
+    }
+
     async fn a_dry_run_is_refused_like_the_real_one(server: Server) {
         let (admin, key) = (key_admin(&server, &[]).await, key(&server, json!({"scopes": ["chat"]})).await);
         let dry = format!("{}?dry_run=true", at(&key));

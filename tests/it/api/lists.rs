@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::api::{
-    at, call, each, fields, good, key, member, outcome, text, user_key, with_space_role,
+    at, call, each, fields, good, key, member, outcome, text, told, user_key, with_space_role,
 };
 use crate::server::{Server, on_both_engines};
 
@@ -183,6 +183,28 @@ on_both_engines! {
                     414 | 431 => {}
                     _ => panic!("{path} {cursor}: {answer:?}"),
                 }
+            }
+        }
+    }
+
+    async fn a_cursor_of_another_kind_of_list_is_refused(server: Server) {
+        good(&server, "POST", "/v1/spaces", json!({"slug": "alpha"})).await;
+        for n in 0..2 {
+            key(&server, json!({"name": format!("k{n}"), "space": "alpha"})).await;
+        }
+        let cursor_of = async |path: &str| text(&good(&server, "GET", &format!("{path}limit=1"), Value::Null).await, "next_cursor");
+        let (by_time, by_name) = (cursor_of("/v1/keys?").await, cursor_of("/v1/keys?name=k&").await);
+        let by_owner = cursor_of("/v1/spaces/alpha/members?").await;
+        for (path, own) in [
+            ("/v1/keys?", &by_time),
+            ("/v1/bots?", &by_time),
+            ("/v1/keys?name=k&", &by_name),
+            ("/v1/spaces/alpha/members?", &by_owner),
+        ] {
+            for cursor in [&by_time, &by_name, &by_owner] {
+                let answer = call(&server, "GET", &format!("{path}cursor={cursor}"), Value::Null).await;
+                let expected = if cursor == own { "200" } else { "400 invalid_request" };
+                assert_eq!(told(&answer), expected, "{path} {cursor}");
             }
         }
     }

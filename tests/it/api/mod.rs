@@ -197,6 +197,8 @@ fn of_person(
         created_at: server.clock.now(),
         expires_at: None,
         revoked_at: None,
+        rotated_at: None,
+        old_secret_expires_at: None,
         deleted_at: None,
         lifetime: None,
         quota_counter: id,

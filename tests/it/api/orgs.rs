@@ -14,6 +14,11 @@ on_both_engines! {
         let ask = json!({"name": "x", "org_role": "admin", "scopes": ["*:*"]});
         let keys = "/v1/keys?organization=other";
         assert_eq!(outcome(&server, "POST", keys, ask.clone()).await, "409 not_bootstrapped");
+        assert_eq!(outcome(&server, "GET", keys, Value::Null).await, "409 not_bootstrapped");
+        for (method, rest) in [("GET", ""), ("PATCH", ""), ("DELETE", ""), ("POST", "/rotate"), ("POST", "/refresh"), ("POST", "/revoke"), ("GET", "/usage")] {
+            let path = format!("/v1/keys/key_0123456789abcdef{rest}?organization=other");
+            assert_eq!(outcome(&server, method, &path, json!({})).await, "409 not_bootstrapped", "{method} {path}");
+        }
         let bootstrap = "/v1/organizations/other/bootstrap";
         for taken in ["https://api.example.com", "http://127.0.0.1/v1", "nonsense"] {
             let outcome = outcome(&server, "POST", bootstrap, json!({"audience": taken})).await;

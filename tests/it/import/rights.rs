@@ -167,6 +167,16 @@ on_both_engines! {
         assert_eq!(again.told(), ["1 refused digest_in_use: owner"]);
     }
 
+    async fn no_line_names_an_admin_of_the_account_unless_one_imports(server: Server) {
+        let root = server.shown(&server.administrator.id).await.owner.to_string();
+        let call = importer(&server, "chat", asked("")).await;
+        let fields = json!({"owner": root, "scopes": ["chat"]});
+        let report = one(&server, &call, "a", fields.clone()).await;
+        assert_eq!(report.told(), ["1 refused forbidden: owner"]);
+        assert!(report.message(1).contains("admin of the account"), "{}", report.message(1));
+        assert_eq!(one(&server, &server.call(), "a", fields).await.told(), ["1 created"]);
+    }
+
     async fn a_key_in_a_space_needs_the_keys_of_that_space(server: Server) {
         space(&server, "alpha").await;
         space(&server, "beta").await;

@@ -1,0 +1,156 @@
+//! What the index reads of API keys: few columns, and pages of them packed into one text.
+
+use sqlx::any::AnyRow;
+
+use crate::error::Result;
+use crate::model::api_key::{ApiKeySecret, IndexedApiKey};
+use crate::model::id::{ApiKeyId, ApiKeyNoun, OrgId};
+use crate::model::ip_rules::IpRules;
+use crate::model::time::Timestamp;
+use crate::store::api_keys::{ip_rules_of, list_secrets, parse_digest, quota_of};
+use crate::store::row::{FIELD, LINE, Packed, Row};
+use crate::store::{Connection, Half};
+
+/// Rows that are read at once when all are read.
+const PAGE: i64 = 250;
+
+/// What the index needs of one API key.
+pub async fn find(connection: &mut Connection, id: &ApiKeyId) -> Result<Option<IndexedApiKey>> {
+    let row = sqlx::query(
+        "SELECT id, organization_id, owner_id, space_id, scopes, audiences, allowed, blocked,
+         quota_limit, quota_window, quota_counter, void_below, expires_at, revoked_at
+         FROM api_keys WHERE id = $1
+         AND (import_id IS NULL OR import_id NOT IN (SELECT id FROM staged_imports))",
+    )
+    .bind(id.to_string())
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some(row) = &row else { return Ok(None) };
+    let mut api_key = indexed_of(row)?;
+    api_key.secrets = list_secrets(connection, id).await?;
+    Ok(Some(api_key))
+}
+
+/// What the index needs of a page of a half of all API keys behind an id; an empty page ends the
+/// list.
+pub async fn list_after(
+    connection: &mut Connection,
+    half: Half,
+    after: Option<&ApiKeyId>,
+) -> Result<Vec<IndexedApiKey>> {
+    let (from, below) = half.bounds::<ApiKeyNoun>();
+    let page: Option<String> = sqlx::query_scalar(
+        "SELECT string_agg(line, $5) FROM (
+             SELECT id || $4 || organization_id || $4 || owner_id || $4 || COALESCE(space_id, '')
+             || $4 || COALESCE(scopes, '') || $4 || audiences || $4 || allowed || $4 || blocked
+             || $4 || COALESCE(CAST(quota_limit AS TEXT), '')
+             || $4 || COALESCE(CAST(quota_window AS TEXT), '')
+             || $4 || COALESCE(quota_counter, '') || $4 || CAST(void_below AS TEXT)
+             || $4 || COALESCE(CAST(expires_at AS TEXT), '')
+             || $4 || COALESCE(CAST(revoked_at AS TEXT), '') || $4 || COALESCE((
+                 SELECT string_agg(digest || ':' || COALESCE(CAST(expires_at AS TEXT), ''), ' ')
+                 FROM api_key_secrets WHERE api_key_id = api_keys.id
+             ), '') AS line
+             FROM api_keys WHERE id > $1 AND id < $2
+             AND (import_id IS NULL OR import_id NOT IN (SELECT id FROM staged_imports))
+             ORDER BY id LIMIT $3
+         ) AS page",
+    )
+    .bind(after.map_or(from, ToString::to_string))
+    .bind(below)
+    .bind(PAGE)
+    .bind(FIELD)
+    .bind(LINE)
+    .fetch_one(connection)
+    .await?;
+    let mut api_keys =
+        Packed::lines("api_keys", page.as_deref()).map(unpacked).collect::<Result<Vec<_>>>()?;
+    // the order of an aggregate is nobody's promise
+    api_keys.sort_unstable_by_key(|api_key| api_key.id);
+    Ok(api_keys)
+}
+
+/// What the index needs of the API keys that were made for an organization in one revision.
+pub async fn list_of(
+    connection: &mut Connection,
+    org: &OrgId,
+    revision: i64,
+) -> Result<Vec<IndexedApiKey>> {
+    let page: Option<String> = sqlx::query_scalar(
+        "SELECT string_agg(id || $3 || organization_id || $3 || owner_id
+             || $3 || COALESCE(space_id, '') || $3 || COALESCE(scopes, '') || $3 || audiences
+             || $3 || allowed || $3 || blocked
+             || $3 || COALESCE(CAST(quota_limit AS TEXT), '')
+             || $3 || COALESCE(CAST(quota_window AS TEXT), '')
+             || $3 || COALESCE(quota_counter, '') || $3 || CAST(void_below AS TEXT)
+             || $3 || COALESCE(CAST(expires_at AS TEXT), '')
+             || $3 || COALESCE(CAST(revoked_at AS TEXT), '') || $3 || COALESCE((
+                 SELECT string_agg(digest || ':' || COALESCE(CAST(expires_at AS TEXT), ''), ' ')
+                 FROM api_key_secrets WHERE api_key_id = api_keys.id
+             ), ''), $4)
+         FROM api_keys WHERE organization_id = $1 AND created_revision = $2
+         AND (import_id IS NULL OR import_id NOT IN (SELECT id FROM staged_imports))",
+    )
+    .bind(org.to_string())
+    .bind(revision)
+    .bind(FIELD)
+    .bind(LINE)
+    .fetch_one(connection)
+    .await?;
+    Packed::lines("api_keys", page.as_deref()).map(unpacked).collect()
+}
+
+fn unpacked(mut line: Packed<'_>) -> Result<IndexedApiKey> {
+    let id = line.parsed()?;
+    Ok(IndexedApiKey {
+        id,
+        org: line.parsed()?,
+        owner: line.parsed()?,
+        space: line.parsed_or_none()?,
+        scopes: line.parsed_or_none()?,
+        audiences: line.parsed_list()?,
+        ip_rules: IpRules::from_texts(line.text()?, line.text()?)
+            .map_err(|cause| line.bad(cause))?,
+        quota: quota_of(line.parsed_or_none()?, line.parsed_or_none()?),
+        quota_counter: line.parsed_or_none()?.unwrap_or(id),
+        void_below: line.parsed()?,
+        expires_at: line.moment_or_none()?,
+        revoked_at: line.moment_or_none()?,
+        secrets: unpacked_secrets(&mut line)?,
+    })
+}
+
+fn unpacked_secrets(line: &mut Packed<'_>) -> Result<Vec<ApiKeySecret>> {
+    let secrets = line.text()?.split_ascii_whitespace();
+    secrets
+        .map(|secret| {
+            let (digest, expires_at) = secret.split_once(':').unwrap_or((secret, ""));
+            let expires_at = Some(expires_at).filter(|text| !text.is_empty());
+            let moment = expires_at.map(str::parse).transpose().map_err(|cause| line.bad(cause))?;
+            Ok(ApiKeySecret {
+                digest: parse_digest(digest).ok_or_else(|| line.bad("a digest"))?,
+                expires_at: moment.map(Timestamp::from_millis),
+            })
+        })
+        .collect()
+}
+
+fn indexed_of(row: &AnyRow) -> Result<IndexedApiKey> {
+    let row = Row::of("api_keys", row);
+    let id = row.parsed("id")?;
+    Ok(IndexedApiKey {
+        id,
+        org: row.parsed("organization_id")?,
+        owner: row.parsed("owner_id")?,
+        space: row.parsed_or_none("space_id")?,
+        scopes: row.parsed_or_none("scopes")?,
+        audiences: row.parsed_list("audiences")?,
+        ip_rules: ip_rules_of(&row)?,
+        quota: quota_of(row.number_or_none("quota_limit")?, row.number_or_none("quota_window")?),
+        quota_counter: row.parsed_or_none("quota_counter")?.unwrap_or(id),
+        void_below: row.number("void_below")?,
+        expires_at: row.moment_or_none("expires_at")?,
+        revoked_at: row.moment_or_none("revoked_at")?,
+        secrets: Vec::new(),
+    })
+}
