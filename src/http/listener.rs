@@ -157,11 +157,11 @@ impl Connection {
         let _ = stream.set_nodelay(true);
         let deadline = Arc::new(Deadline::new(self.limits));
         let io = Watched { io: TokioIo::new(stream), deadline: deadline.clone() };
-        let router = self.router;
+        let (router, stopped) = (self.router, self.stopped.clone());
         let service = service_fn(|mut request: Request<Incoming>| {
             deadline.serving();
             request.extensions_mut().insert(self.peer);
-            answer(router.clone(), request, deadline.clone())
+            answer(router.clone(), request, (deadline.clone(), &stopped))
         });
         let mut connection = pin!(
             http1::Builder::new()
@@ -194,11 +194,12 @@ impl Connection {
 async fn answer(
     mut router: Router,
     mut request: Request<Incoming>,
-    deadline: Arc<Deadline>,
+    (deadline, stopped): (Arc<Deadline>, &watch::Receiver<bool>),
 ) -> Result<Response<Body>, Infallible> {
     let line = RequestLine::of(&mut request);
-    if line.is_management {
-        request.extensions_mut().insert(Patience(deadline.clone()));
+    if line.is_patient {
+        let patience = Patience { deadline: deadline.clone(), stopped: stopped.clone() };
+        request.extensions_mut().insert(patience);
     }
     let response = router.call(request).await.map(|response| finish(&line, response))?;
     if response.body().size_hint().exact().is_some() {
@@ -211,17 +212,25 @@ async fn answer(
 
 /// For a request that lasts longer than others: it looks after its own time.
 #[derive(Debug, Clone)]
-pub(super) struct Patience(Arc<Deadline>);
+pub(super) struct Patience {
+    deadline: Arc<Deadline>,
+    stopped: watch::Receiver<bool>,
+}
 
 impl Patience {
     /// Lets the request take as long as it takes, until a part of its answer is sent.
     pub(super) fn wait(&self) {
-        self.0.wait();
+        self.deadline.wait();
     }
 
     /// A part of the request came: the client is busy, and has its time anew to take the answer.
     pub(super) fn part_came(&self) {
-        self.0.prolong();
+        self.deadline.prolong();
+    }
+
+    /// Ends when the node stops.
+    pub(super) async fn stopped(&mut self) {
+        let _ = self.stopped.wait_for(|stopped| *stopped).await;
     }
 }
 

@@ -26,6 +26,7 @@ use tower_http::cors::{Any, CorsLayer};
 use crate::clock::Clock;
 use crate::http::client_ip::TrustedProxies;
 use crate::http::listener::Limits;
+use crate::http::oauth::feed::Waiters;
 use crate::http::oauth::metadata::Metadata;
 use crate::mint::Mint;
 use crate::service::Service;
@@ -52,6 +53,8 @@ pub struct App {
     trusted_proxies: TrustedProxies,
     /// How long the body of a request may take to come.
     body_deadline: Duration,
+    /// Those who wait for the revocation feed to move.
+    waiters: Waiters,
 }
 
 impl App {
@@ -73,21 +76,26 @@ pub fn routes(node: &Node, config: HttpConfig) -> Router {
         mint,
         trusted_proxies,
         body_deadline: limits.body,
+        waiters: Waiters::default(),
     });
     let discovery = Router::new()
         .route("/.well-known/oauth-authorization-server", get(oauth::metadata::show))
         .route("/.well-known/openid-configuration", get(oauth::metadata::show))
         .route("/.well-known/jwks.json", get(oauth::jwks::show))
+        .route("/oauth/revocations", get(oauth::feed::show))
         // a browser that asks again with `If-None-Match` sends a preflight, which must get this far
         .method_not_allowed_fallback(method_not_allowed)
         .layer(
             CorsLayer::new()
                 .allow_origin(Any)
                 .allow_methods([Method::GET, Method::HEAD])
-                .allow_headers([header::IF_NONE_MATCH]),
+                .allow_headers([header::IF_NONE_MATCH])
+                .expose_headers([header::ETAG, header::AGE]),
         );
     Router::new()
         .route("/oauth/token", any(oauth::token::create))
+        .route("/oauth/introspect", any(oauth::introspect::introspect))
+        .route("/oauth/revoke", any(oauth::introspect::revoke))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/v1/openapi.json", get(api::openapi::show))
@@ -101,8 +109,11 @@ pub fn routes(node: &Node, config: HttpConfig) -> Router {
 
 /// What a log line calls a path. Never the path itself: people paste secrets into URLs.
 fn route_name(path: &str) -> &'static str {
-    const ROUTES: [&str; 6] = [
+    const ROUTES: [&str; 9] = [
         "/oauth/token",
+        "/oauth/introspect",
+        "/oauth/revoke",
+        "/oauth/revocations",
         "/.well-known/oauth-authorization-server",
         "/.well-known/openid-configuration",
         "/.well-known/jwks.json",
@@ -144,22 +155,23 @@ struct RequestId(String);
 /// What the log says of a request.
 struct RequestLine {
     id: String,
-    /// Whether it is for the management API.
-    is_management: bool,
+    /// Whether it looks after its own time.
+    is_patient: bool,
     method: Method,
     route: &'static str,
 }
 
 impl RequestLine {
-    /// Of a request that just came. Management calls learn their id.
+    /// Of a request that just came. What is audited learns its id.
     fn of<B>(request: &mut Request<B>) -> Self {
         let id = next_request_id();
         let is_management = request.uri().path().starts_with("/v1/");
-        if is_management {
+        if is_management || request.uri().path() == "/oauth/revoke" {
             request.extensions_mut().insert(RequestId(id.clone()));
         }
+        let is_patient = is_management || request.uri().path() == "/oauth/revocations";
         let route = route_name(request.uri().path());
-        Self { id, is_management, method: request.method().clone(), route }
+        Self { id, is_patient, method: request.method().clone(), route }
     }
 }
 

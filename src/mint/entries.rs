@@ -1,5 +1,6 @@
 //! What the index holds of each noun, as small as can be: there are a million API keys.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::mint::slab::Place;
@@ -19,7 +20,6 @@ pub(super) struct ApiKeyEntry {
     pub(super) space: Option<Place>,
     /// Kept as text, which takes half the memory of a parsed set.
     pub(super) scopes: Option<Arc<str>>,
-    pub(super) audiences: Box<[Place]>,
     pub(super) expires: Ending,
     pub(super) revoked: Ending,
     pub(super) extras: Option<Box<ApiKeyExtras>>,
@@ -28,30 +28,30 @@ pub(super) struct ApiKeyEntry {
 /// What few API keys have.
 #[derive(Debug)]
 pub(super) struct ApiKeyExtras {
+    /// None where it is for all of the organization.
+    pub(super) audiences: Box<[Place]>,
     pub(super) ip_rules: Option<Arc<IpRules>>,
     /// The quota, and the key whose counter it is counted on.
     pub(super) quota: Option<(Quota, ApiKeyId)>,
-    /// The revision below which tokens of the key are void.
-    pub(super) void_below: i64,
 }
 
 impl ApiKeyExtras {
     pub(super) fn is_empty(&self) -> bool {
-        self.ip_rules.is_none() && self.quota.is_none() && self.void_below == 0
+        self.audiences.is_empty() && self.ip_rules.is_none() && self.quota.is_none()
     }
 }
 
 impl ApiKeyEntry {
+    pub(super) fn audiences(&self) -> &[Place] {
+        self.extras.as_ref().map_or(&[], |extras| &extras.audiences)
+    }
+
     pub(super) fn ip_rules(&self) -> Option<&Arc<IpRules>> {
         self.extras.as_ref()?.ip_rules.as_ref()
     }
 
     pub(super) fn quota(&self) -> Option<(Quota, ApiKeyId)> {
         self.extras.as_ref()?.quota
-    }
-
-    pub(super) fn void_below(&self) -> i64 {
-        self.extras.as_ref().map_or(0, |extras| extras.void_below)
     }
 }
 
@@ -60,17 +60,53 @@ pub(super) struct OwnerEntry {
     pub(super) id: OwnerId,
     /// What a bot holds beside its roles; the same text as that of its keys, most often.
     pub(super) grants: Option<Arc<str>>,
-    /// What the roles hold, which can be more than a set may be written with.
-    pub(super) roles: Option<Arc<str>>,
+    /// What the roles hold.
+    pub(super) roles: RolesPlace,
     pub(super) is_account_admin: bool,
-    pub(super) suspended: Ending,
+    pub(super) is_suspended: bool,
+}
+
+/// Where the scopes of an owner's roles are: the owners of an installation have the same few.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct RolesPlace(u32);
+
+/// What roles hold, each text once. It can be more than a set may be written with.
+#[derive(Debug)]
+pub(super) struct RoleTexts {
+    texts: Vec<Option<Arc<str>>>,
+    places: HashMap<Arc<str>, RolesPlace>,
+}
+
+impl Default for RoleTexts {
+    /// The first place holds nothing.
+    fn default() -> Self {
+        Self { texts: vec![None], places: HashMap::new() }
+    }
+}
+
+impl RoleTexts {
+    pub(super) fn put(&mut self, text: Option<&str>) -> RolesPlace {
+        let Some(text) = text else { return RolesPlace::default() };
+        if let Some(place) = self.places.get(text) {
+            return *place;
+        }
+        let text: Arc<str> = text.into();
+        let place = RolesPlace(u32::try_from(self.texts.len()).unwrap_or_default());
+        self.texts.push(Some(text.clone()));
+        self.places.insert(text, place);
+        place
+    }
+
+    pub(super) fn at(&self, place: RolesPlace) -> Option<&Arc<str>> {
+        self.texts.get(place.0 as usize)?.as_ref()
+    }
 }
 
 impl OwnerEntry {
     /// An owner that holds nothing, and whose keys get nothing.
     pub(super) fn gone(id: OwnerId) -> Self {
-        let suspended = Ending::of(Some(Timestamp::from_millis(0)));
-        Self { id, grants: None, roles: None, is_account_admin: false, suspended }
+        let roles = RolesPlace::default();
+        Self { id, grants: None, roles, is_account_admin: false, is_suspended: true }
     }
 }
 
@@ -92,6 +128,8 @@ pub(super) struct AudienceEntry {
     pub(super) id: AudienceId,
     /// Whose keys it takes tokens of; of all, where it is shared.
     pub(super) org: Option<OrgId>,
+    /// Whose API it is; nobody's, of the management API.
+    pub(super) home: Option<OrgId>,
     pub(super) uri: Arc<str>,
     pub(super) lifetime: Option<TokenLifetime>,
     pub(super) token_type: TokenType,
@@ -102,6 +140,7 @@ impl AudienceEntry {
         Self {
             id: audience.id,
             org: audience.shared_at.is_none().then_some(audience.org),
+            home: Some(audience.org),
             uri,
             lifetime: audience.token_lifetime,
             token_type: audience.token_type,
@@ -111,7 +150,7 @@ impl AudienceEntry {
     /// The audience of tenmint's own management API, which takes tokens of all.
     pub(super) fn management(uri: Arc<str>) -> Self {
         let id = AudienceId::MANAGEMENT;
-        Self { id, org: None, uri, lifetime: None, token_type: TokenType::AccessToken }
+        Self { id, org: None, home: None, uri, lifetime: None, token_type: TokenType::AccessToken }
     }
 
     pub(super) fn is_management(&self) -> bool {

@@ -43,9 +43,12 @@ pub(super) struct Grant {
 }
 
 /// The entries that a key points to.
+#[derive(Clone, Copy)]
 struct Entries<'s> {
     api_key: &'s ApiKeyEntry,
     owner: &'s OwnerEntry,
+    /// What the roles of the owner hold.
+    roles: Option<&'s Arc<str>>,
     org: &'s OrgEntry,
 }
 
@@ -56,7 +59,17 @@ impl<'i> AuthenticatedKey<'i> {
         caller: Caller<'_>,
         now: Timestamp,
     ) -> Result<AdmittedKey<'i>, Refused> {
-        let Entries { api_key, owner, org } = self.entries()?;
+        self.check_status(now)?;
+        let allowed = |rules: &Arc<IpRules>| caller.address.is_some_and(|from| rules.allows(from));
+        if !self.entries()?.api_key.ip_rules().is_none_or(allowed) {
+            return Err(Refused::AddressNotAllowed);
+        }
+        Ok(AdmittedKey { key: self })
+    }
+
+    /// Whether the key is alive, and nothing that it belongs to is suspended.
+    pub(super) fn check_status(&self, now: Timestamp) -> Result<(), Refused> {
+        let Entries { api_key, owner, org, .. } = self.entries()?;
         if api_key.revoked.is_set() {
             return Err(Refused::Revoked);
         }
@@ -64,33 +77,20 @@ impl<'i> AuthenticatedKey<'i> {
             return Err(Refused::Expired);
         }
         let space = api_key.space.and_then(|place| self.state.space(place));
-        if owner.suspended.is_set()
+        if owner.is_suspended
             || org.suspended.is_set()
             || space.is_some_and(|space| space.suspended.is_set())
         {
             return Err(Refused::Suspended);
         }
-        let allowed = |rules: &Arc<IpRules>| caller.address.is_some_and(|from| rules.allows(from));
-        if !api_key.ip_rules().is_none_or(allowed) {
-            return Err(Refused::AddressNotAllowed);
-        }
-        Ok(AdmittedKey { key: self })
+        Ok(())
     }
 
     fn entries(&self) -> Result<Entries<'_>, Refused> {
         let api_key = self.state.api_key(self.api_key).ok_or(Refused::UnknownClient)?;
         let owner = self.state.owner(api_key.owner).ok_or(Refused::UnknownClient)?;
         let org = self.state.org(api_key.org).ok_or(Refused::UnknownClient)?;
-        Ok(Entries { api_key, owner, org })
-    }
-
-    /// Refuses a token that was issued before the tokens of its key were voided.
-    pub(super) fn check_revision(&self, revision: u64) -> Result<(), Refused> {
-        let void_below = self.entries()?.api_key.void_below();
-        if i64::try_from(revision).is_ok_and(|revision| revision >= void_below) {
-            return Ok(());
-        }
-        Err(Refused::Revoked)
+        Ok(Entries { api_key, owner, roles: self.state.roles(owner.roles), org })
     }
 }
 
@@ -109,9 +109,9 @@ impl AdmittedKey<'_> {
         now: Timestamp,
     ) -> Result<Grant, Refused> {
         let state = &*self.key.state;
-        let Entries { api_key, owner, org } = self.key.entries()?;
+        let entries @ Entries { api_key, owner, org, .. } = self.key.entries()?;
         let targets = Targets { state, api_key, org }.select(request)?;
-        let scope = grant_scope(api_key, owner, request.scope.as_deref())?;
+        let scope = grant_scope(entries, request.scope.as_deref())?;
         let lifetime = targets.lifetime.map_or(lifetime, |shorter| shorter.min(lifetime));
         let issued_at = now.as_seconds();
         let ends = [api_key.expires, self.key.secret_ends].map(Ending::as_seconds);
@@ -139,18 +139,25 @@ impl AdmittedKey<'_> {
 
     /// What the key holds on the management API, narrowed by the token where one was presented.
     pub(super) fn credential(&self, token: Option<&ScopeSet>) -> Result<Credential, Refused> {
-        let state = &*self.key.state;
-        let Entries { api_key, owner, org } = self.key.entries()?;
-        let entries = api_key.audiences.iter().filter_map(|place| state.audience(*place));
-        let audiences: Vec<AudienceId> = entries.map(|audience| audience.id).collect();
-        if !audiences.is_empty() && !audiences.contains(&AudienceId::MANAGEMENT) {
+        let holder = self.holder()?;
+        let is_for = |id: &AudienceId| holder.audiences.contains(id);
+        if !holder.audiences.is_empty() && !is_for(&AudienceId::MANAGEMENT) {
             return Err(Refused::InvalidTarget);
         }
-        let held = held_scope(api_key, owner).ok();
         let scopes = match token {
-            Some(token) => held.and_then(|held| held.intersect(token)),
-            None => held,
+            Some(token) => holder.scopes.as_ref().and_then(|held| held.intersect(token)),
+            None => holder.scopes,
         };
+        Ok(Credential { scopes, ..holder })
+    }
+
+    /// What the key holds, whichever audiences it is for.
+    pub(super) fn holder(&self) -> Result<Credential, Refused> {
+        let state = &*self.key.state;
+        let held_by @ Entries { api_key, owner, org, .. } = self.key.entries()?;
+        let entries = api_key.audiences().iter().filter_map(|place| state.audience(*place));
+        let audiences: Vec<AudienceId> = entries.map(|audience| audience.id).collect();
+        let scopes = held_scope(held_by).ok();
         Ok(Credential {
             api_key: api_key.id,
             owner: owner.id,
@@ -215,13 +222,9 @@ fn quota_claim(quota: Quota) -> Option<tenmint_verifier::Quota> {
 }
 
 /// What is asked for, whole and in the client's own spelling; or all that the key still has.
-fn grant_scope(
-    api_key: &ApiKeyEntry,
-    owner: &OwnerEntry,
-    asked: Option<&str>,
-) -> Result<ScopeSet, Refused> {
+fn grant_scope(entries: Entries<'_>, asked: Option<&str>) -> Result<ScopeSet, Refused> {
     let Some(asked) = asked else {
-        let held = held_scope(api_key, owner)?;
+        let held = held_scope(entries)?;
         // what roles and an intersection made may be longer than a scope may be written
         if held.as_str().parse::<ScopeSet>().is_err() {
             return Err(Refused::TooMuchScope);
@@ -229,8 +232,8 @@ fn grant_scope(
         return Ok(held);
     };
     let asked: ScopeSet = asked.parse().map_err(|_| Refused::MalformedScope)?;
-    let own = api_key.scopes.as_ref().map(|text| parse_stored(text)).transpose()?;
-    let owners = if has_no_more_than(api_key, owner) { None } else { owner_scope(owner)? };
+    let own = entries.api_key.scopes.as_ref().map(|text| parse_stored(text)).transpose()?;
+    let owners = if has_no_more_than(entries) { None } else { owner_scope(entries)? };
     if own.is_none() && owners.is_none() {
         return Err(Refused::NoScope);
     }
@@ -243,26 +246,26 @@ fn grant_scope(
 }
 
 /// All that the key still has: its scopes that the owner has too, covered ones dropped.
-fn held_scope(api_key: &ApiKeyEntry, owner: &OwnerEntry) -> Result<ScopeSet, Refused> {
-    let Some(own) = &api_key.scopes else {
-        return owner_scope(owner)?.ok_or(Refused::NoScope);
+fn held_scope(entries: Entries<'_>) -> Result<ScopeSet, Refused> {
+    let Some(own) = &entries.api_key.scopes else {
+        return owner_scope(entries)?.ok_or(Refused::NoScope);
     };
     let own = parse_stored(own)?;
-    if has_no_more_than(api_key, owner) {
+    if has_no_more_than(entries) {
         return Ok(own.without_covered());
     }
-    let owners = owner_scope(owner)?.ok_or(Refused::NoScope)?;
+    let owners = owner_scope(entries)?.ok_or(Refused::NoScope)?;
     own.intersect(&owners).ok_or(Refused::NoScope)
 }
 
 /// Equal texts are one allocation, so most keys are seen to have exactly what their bot was given.
-fn has_no_more_than(api_key: &ApiKeyEntry, owner: &OwnerEntry) -> bool {
+fn has_no_more_than(Entries { api_key, owner, .. }: Entries<'_>) -> bool {
     matches!((&api_key.scopes, &owner.grants), (Some(own), Some(grants)) if Arc::ptr_eq(own, grants))
 }
 
 /// What an owner holds: its grants and its roles together.
-fn owner_scope(owner: &OwnerEntry) -> Result<Option<ScopeSet>, Refused> {
-    let parts = [&owner.grants, &owner.roles].into_iter().flatten();
+fn owner_scope(entries: Entries<'_>) -> Result<Option<ScopeSet>, Refused> {
+    let parts = [entries.owner.grants.as_ref(), entries.roles].into_iter().flatten();
     let parts = parts.map(|text| parse_stored(text)).collect::<Result<Vec<_>, _>>()?;
     Ok(parts.into_iter().reduce(|all, part| all.union(&part)).map(|all| all.without_covered()))
 }

@@ -9,12 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{RwLock, RwLockReadGuard};
+use tenmint_verifier::ScopeSet;
 
 use crate::mint::entries::{
-    ApiKeyEntry, ApiKeyExtras, AudienceEntry, Ending, OrgEntry, OwnerEntry, SpaceEntry,
+    ApiKeyEntry, ApiKeyExtras, AudienceEntry, Ending, OrgEntry, OwnerEntry, RoleTexts, RolesPlace,
+    SpaceEntry,
 };
 use crate::mint::slab::{Place, Slab};
 use crate::mint::{ClientCredential, Refused};
+use crate::model::access::Credential;
 use crate::model::api_key::IndexedApiKey;
 use crate::model::audience::{Audience, AudienceUri};
 use crate::model::id::{ApiKeyId, AudienceId, OrgId, SpaceId, UserId};
@@ -73,8 +76,10 @@ pub(super) struct State {
     /// When it was last compared with the database.
     compared_at: Option<Timestamp>,
     secrets: HashMap<SecretDigest, SecretEntry>,
+    /// When those end that do.
+    secret_ends: HashMap<SecretDigest, Ending>,
     api_keys: Slab<ApiKeyId, ApiKeyEntry>,
-    owners: Slab<(OwnerId, OrgId), OwnerEntry>,
+    owners: Slab<(OwnerId, Place), OwnerEntry>,
     /// Where each person is a member: a change of a person says where it still is.
     memberships: HashMap<UserId, Vec<OrgId>>,
     orgs: Slab<OrgId, OrgEntry>,
@@ -84,14 +89,15 @@ pub(super) struct State {
     audiences_by_slug: HashMap<OrgId, HashMap<Box<str>, Place>>,
     /// Each text of scopes once: most keys of an installation have the same few.
     scope_texts: HashSet<Arc<str>>,
+    role_texts: RoleTexts,
     /// Each set of rules for addresses once.
     ip_rules: HashSet<Arc<IpRules>>,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct SecretEntry {
-    ends: Ending,
     api_key: Place,
+    has_end: bool,
 }
 
 /// A key whose secret matched, with the index held as it was at that moment.
@@ -140,16 +146,35 @@ impl Index {
         let digests: Vec<SecretDigest> =
             client.texts.iter().map(|text| pepper.digest(text.as_bytes())).collect();
         let state = self.state.read();
-        let secret = digests
+        let (digest, secret) = digests
             .iter()
-            .find_map(|digest| state.secrets.get(digest))
-            .copied()
+            .find_map(|digest| Some((digest, *state.secrets.get(digest)?)))
             .ok_or(Refused::UnknownClient)?;
         let entry = state.api_keys.at(secret.api_key).ok_or(Refused::UnknownClient)?;
         if client.client_id.as_ref().is_some_and(|id| id.parse() != Ok(entry.id)) {
             return Err(Refused::UnknownClient);
         }
-        Ok(AuthenticatedKey { api_key: secret.api_key, secret_ends: secret.ends, state })
+        let secret_ends = state.end_of(digest, secret);
+        Ok(AuthenticatedKey { api_key: secret.api_key, secret_ends, state })
+    }
+
+    /// The URI of an API that the holder of a credential answers for, by URI or slug.
+    pub(super) fn served_by(&self, holder: &Credential, name: &str) -> Option<Arc<str>> {
+        let state = self.state.read();
+        let place = state.audience_by_uri(name);
+        let place = place.or_else(|| state.audience_by_slug(holder.org, name))?;
+        let audience = state.audience(place)?;
+        let is_named = holder.audiences.is_empty() || holder.audiences.contains(&audience.id);
+        (audience.home == Some(holder.org) && is_named).then(|| audience.uri.clone())
+    }
+
+    /// Whether the holder of a credential answers for this API, and for all organizations.
+    pub(super) fn serves_all(&self, holder: &Credential, uri: &str) -> bool {
+        let is_shared = |state: &State| {
+            let audience = state.audience_by_uri(uri).and_then(|place| state.audience(place));
+            audience.is_some_and(|audience| audience.org.is_none())
+        };
+        self.served_by(holder, uri).is_some() && is_shared(&self.state.read())
     }
 
     /// The revision that the index is of; `None` before it was filled.
@@ -225,7 +250,8 @@ impl Index {
 
     /// Forgets keys that have been dead for longer than their death is told.
     pub fn forget_long_dead(&self, now: Timestamp) {
-        let mut state = self.state.write();
+        let mut guard = self.state.write();
+        let state = &mut *guard;
         let long_ago = Timestamp::from_millis(
             now.as_millis() - i64::try_from(REMEMBERED.as_millis()).unwrap_or(i64::MAX),
         );
@@ -233,9 +259,12 @@ impl Index {
             entry.revoked.has_come(long_ago) || entry.expires.has_come(long_ago)
         });
         let places: HashSet<Place> = dead.iter().filter_map(|id| state.api_keys.find(id)).collect();
-        state.secrets.retain(|_, secret| {
-            !secret.ends.has_come(long_ago) && !places.contains(&secret.api_key)
+        let (secrets, ends) = (&mut state.secrets, &mut state.secret_ends);
+        secrets.retain(|digest, secret| {
+            let has_ended = ends.get(digest).is_some_and(|end| end.has_come(long_ago));
+            !has_ended && !places.contains(&secret.api_key)
         });
+        ends.retain(|digest, _| secrets.contains_key(digest));
         for id in &dead {
             state.api_keys.remove(id);
         }
@@ -260,6 +289,16 @@ impl FilledIndex {
 impl State {
     pub(super) fn revision(&self) -> i64 {
         self.revision.unwrap_or(0)
+    }
+
+    fn end_of(&self, digest: &SecretDigest, secret: SecretEntry) -> Ending {
+        let end = secret.has_end.then(|| self.secret_ends.get(digest)).flatten();
+        end.copied().unwrap_or(Ending::NEVER)
+    }
+
+    /// What the roles of an owner hold.
+    pub(super) fn roles(&self, place: RolesPlace) -> Option<&Arc<str>> {
+        self.role_texts.at(place)
     }
 
     pub(super) fn api_key(&self, place: Place) -> Option<&ApiKeyEntry> {
@@ -353,9 +392,9 @@ impl State {
         let entry = OwnerEntry {
             id: owner.owner,
             grants: owner.grants.as_ref().map(|grants| self.shared(grants.as_str())),
-            roles: owner.roles.as_ref().map(|roles| self.shared(roles.as_str())),
+            roles: self.role_texts.put(owner.roles.as_ref().map(ScopeSet::as_str)),
             is_account_admin: owner.is_account_admin,
-            suspended: Ending::of(owner.suspended_at),
+            is_suspended: owner.suspended_at.is_some(),
         };
         if let OwnerId::User(id) = owner.owner {
             let orgs = self.memberships.entry(id).or_default();
@@ -363,7 +402,8 @@ impl State {
                 orgs.push(owner.org);
             }
         }
-        self.owners.put(&(owner.owner, owner.org), entry).map(drop)
+        let org = self.orgs.find(&owner.org)?;
+        self.owners.put(&(owner.owner, org), entry).map(drop)
     }
 
     /// Where a person is no member any more, its keys stop.
@@ -379,48 +419,54 @@ impl State {
 
     /// An owner that is no longer there: what it owned is dead and known to be.
     fn put_gone(&mut self, owner: OwnerId, org: OrgId) -> Option<Place> {
+        let org = self.orgs.find(&org)?;
         self.owners.put(&(owner, org), OwnerEntry::gone(owner))
     }
 
     fn put_api_key(&mut self, api_key: &IndexedApiKey) -> Option<()> {
-        let places = api_key.audiences.iter().map(|id| self.audiences.find(id));
-        let audiences = places.collect::<Option<_>>()?;
-        let owner = match self.owners.find(&(api_key.owner, api_key.org)) {
+        let org = self.orgs.find(&api_key.org)?;
+        let owner = match self.owners.find(&(api_key.owner, org)) {
             Some(place) => place,
             None => self.put_gone(api_key.owner, api_key.org)?,
         };
         let entry = ApiKeyEntry {
             id: api_key.id,
-            org: self.orgs.find(&api_key.org)?,
+            org,
             owner,
             space: match &api_key.space {
                 Some(id) => Some(self.spaces.find(id)?),
                 None => None,
             },
-            audiences,
             scopes: api_key.scopes.as_ref().map(|scopes| self.shared(scopes.as_str())),
             expires: Ending::of(api_key.expires_at),
             revoked: Ending::of(api_key.revoked_at),
-            extras: self.extras_of(api_key),
+            extras: Some(self.extras_of(api_key)?)
+                .filter(|extras| !extras.is_empty())
+                .map(Box::new),
         };
         let place = self.api_keys.put(&api_key.id, entry)?;
         // a replaced secret stays in the database with its end, so none has to be taken out here
         for secret in &api_key.secrets {
-            let entry = SecretEntry { ends: Ending::of(secret.expires_at), api_key: place };
-            self.secrets.insert(secret.digest, entry);
+            let has_end = secret.expires_at.is_some();
+            self.secrets.insert(secret.digest, SecretEntry { api_key: place, has_end });
+            if has_end {
+                self.secret_ends.insert(secret.digest, Ending::of(secret.expires_at));
+            }
         }
         Some(())
     }
 
-    /// What few keys have, aside from the entry, so that the others pay nothing for it.
-    fn extras_of(&mut self, api_key: &IndexedApiKey) -> Option<Box<ApiKeyExtras>> {
+    /// What few keys have, aside from the entry, so that the others pay nothing for it. None where
+    /// it names an audience that is not there.
+    fn extras_of(&mut self, api_key: &IndexedApiKey) -> Option<ApiKeyExtras> {
+        let audiences = api_key.audiences.iter().map(|id| self.audiences.find(id));
+        let audiences = audiences.collect::<Option<_>>()?;
         let rules = (!api_key.ip_rules.is_empty()).then(|| self.shared_rules(&api_key.ip_rules));
-        let extras = ApiKeyExtras {
+        Some(ApiKeyExtras {
+            audiences,
             ip_rules: rules,
             quota: api_key.quota.map(|quota| (quota, api_key.quota_counter)),
-            void_below: api_key.void_below,
-        };
-        (!extras.is_empty()).then(|| Box::new(extras))
+        })
     }
 
     fn shared_rules(&mut self, rules: &IpRules) -> Arc<IpRules> {

@@ -5,8 +5,10 @@
 //! index and the signing keys; the token route calls. Nothing here does I/O.
 
 mod entries;
+mod feed;
 mod grant;
 mod index;
+pub mod introspect;
 mod key_pair;
 mod lease_queue;
 mod permits;
@@ -23,6 +25,7 @@ use std::time::Duration;
 use parking_lot::RwLock;
 use tenmint_verifier::{BuildError, JwkSet, Verifier};
 
+pub use feed::{Feed, HeardFeed, SignedFeed};
 pub use index::{Change, FilledIndex, Index};
 pub use key_pair::{GeneratedKeyPair, KeyPair, KeyPairError};
 pub use signer::{PublicKeys, Signer, etag_of};
@@ -125,6 +128,7 @@ pub struct Mint {
     pepper: Pepper,
     serve_for: Duration,
     index: Index,
+    feed: Feed,
     quotas: Quotas,
     signer: RwLock<Signer>,
     /// Checks tokens for the management API.
@@ -157,8 +161,10 @@ impl Mint {
             .leeway(MANAGEMENT_LEEWAY)
             .clock(move || clock.now().as_seconds())
             .with_keys(JwkSet::default())?;
+        let lifetime = Duration::from_secs(installation.token_lifetime.as_seconds());
         Ok(Self {
             usage: UsageCounters::new(&installation.api_key_prefix),
+            feed: Feed::new(installation.issuer.clone(), lifetime, serve_for),
             installation,
             pepper,
             serve_for,
@@ -182,6 +188,17 @@ impl Mint {
     /// The API keys in memory.
     pub fn index(&self) -> &Index {
         &self.index
+    }
+
+    /// What was revoked.
+    pub fn feed(&self) -> &Feed {
+        &self.feed
+    }
+
+    /// What a verifier has not heard of the feed; nothing where no key can sign it.
+    pub fn signed_feed(&self, heard: &HeardFeed, now: Timestamp) -> Option<SignedFeed> {
+        let signing_key = self.signer.read().current()?;
+        self.feed.signed_after(heard, &signing_key, now)
     }
 
     /// What was counted, and not yet taken to the database.
@@ -222,10 +239,17 @@ impl Mint {
             }
             Presented::Token(text) => {
                 let verifier = self.verifier.read().clone();
-                let token = verifier.verify_held(text).map_err(|_| Refused::UnknownClient)?;
+                let Ok(token) = verifier.verify_held(text) else {
+                    // an API key that was imported may look like a token
+                    let texts = vec![PlainSecret::new(text.clone())];
+                    let client = ClientCredential { client_id: None, texts };
+                    return self.identify(&Presented::ApiKey(client), from, now);
+                };
                 let claims = token.claims();
+                if self.feed.voids(claims) {
+                    return Err(Refused::Revoked);
+                }
                 let key = self.index.find_client(&claims.client_id)?;
-                key.check_revision(claims.rev)?;
                 key.admit(from, now)?.credential(Some(&claims.scope))
             }
         }
@@ -245,8 +269,11 @@ impl Mint {
         if !self.index.is_fresh(now, self.serve_for) {
             return Err(Refused::Unavailable);
         }
+        let ids = [before.api_key.to_string(), before.owner.to_string(), before.org.to_string()];
+        if ids.iter().any(|id| self.feed.voids_of(id, before.revision)) {
+            return Err(Refused::Revoked);
+        }
         let key = self.index.find_client(&before.api_key.to_string())?;
-        key.check_revision(before.revision)?;
         let still = key.admit(from, now)?.credential(before.scopes.as_ref())?;
         // without scopes it held nothing, and a narrowing by nothing is none
         let scopes = if before.scopes.is_some() { still.scopes } else { None };

@@ -7,7 +7,8 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use ring::digest;
-use tenmint_verifier::NewClaims;
+use serde::Serialize;
+use tenmint_verifier::{NewClaims, RevocationFeed};
 
 use crate::mint::key_pair::KeyPair;
 use crate::model::audience::TokenType;
@@ -32,8 +33,8 @@ pub struct PublicKeys {
 /// The key that signs, with all of its tokens' header made once.
 pub(super) struct CurrentKey {
     key_pair: KeyPair,
-    /// The headers in base64url, with the dot behind each: of `at+jwt`, and of `JWT`.
-    headers: [String; 2],
+    /// The headers in base64url, with the dot behind each: of `at+jwt`, of `JWT`, and of a feed.
+    headers: [String; 3],
 }
 
 /// The strong `ETag` of a document: a quoted hash.
@@ -69,19 +70,28 @@ impl Signer {
 impl CurrentKey {
     fn new(kid: &Kid, key_pair: KeyPair) -> Self {
         let algorithm = key_pair.algorithm();
-        let header = |token_type: TokenType| {
-            let typ = token_type.as_str();
+        let header = |typ: &str| {
             let header = format!(r#"{{"typ":"{typ}","alg":"{algorithm}","kid":"{kid}"}}"#);
             URL_SAFE_NO_PAD.encode(header) + "."
         };
-        Self { headers: [header(TokenType::AccessToken), header(TokenType::Jwt)], key_pair }
+        let [access_token, jwt] = [TokenType::AccessToken, TokenType::Jwt].map(TokenType::as_str);
+        Self { headers: [access_token, jwt, RevocationFeed::TYPE].map(header), key_pair }
     }
 
     /// The token of these claims: a JWS in compact form (RFC 7515, section 7.1).
     pub(super) fn sign(&self, claims: &NewClaims<'_>, token_type: TokenType) -> Option<String> {
+        let [access_token, jwt, _] = &self.headers;
+        self.signed(if token_type == TokenType::Jwt { jwt } else { access_token }, claims)
+    }
+
+    /// The JWT of a revocation feed.
+    pub(super) fn sign_feed(&self, feed: &RevocationFeed) -> Option<String> {
+        let [_, _, header] = &self.headers;
+        self.signed(header, feed)
+    }
+
+    fn signed(&self, header: &str, claims: &impl Serialize) -> Option<String> {
         let claims = serde_json::to_vec(claims).ok()?;
-        let [access_token, jwt] = &self.headers;
-        let header = if token_type == TokenType::Jwt { jwt } else { access_token };
         let mut token = String::with_capacity(header.len() + claims.len() * 4 / 3 + 350);
         token.push_str(header);
         URL_SAFE_NO_PAD.encode_string(claims, &mut token);

@@ -69,8 +69,8 @@ impl Targets<'_> {
     /// The first of the key, else the one of its organization. Never the management API's, which
     /// has to be asked for.
     fn default(&self) -> Result<Place, Refused> {
-        if !self.api_key.audiences.is_empty() {
-            let named = self.api_key.audiences.iter().copied();
+        if !self.api_key.audiences().is_empty() {
+            let named = self.api_key.audiences().iter().copied();
             let is_api = |place: &Place| self.entry(*place).is_ok_and(|one| !one.is_management());
             return named.into_iter().find(is_api).ok_or(Refused::NoTarget);
         }
@@ -84,7 +84,7 @@ impl Targets<'_> {
     /// A key may ask for its audiences, or for all of its organization where it names none.
     fn check(&self, place: Place) -> Result<(), Refused> {
         let takes_ours = self.entry(place)?.org.is_none_or(|org| org == self.org.id);
-        let named = &self.api_key.audiences;
+        let named = self.api_key.audiences();
         if takes_ours && (named.is_empty() || named.contains(&place)) {
             Ok(())
         } else {

@@ -289,8 +289,6 @@ pub struct IndexedApiKey {
     pub quota: Option<Quota>,
     /// The key whose quota it shares.
     pub quota_counter: ApiKeyId,
-    /// The revision below which its tokens are void.
-    pub void_below: i64,
     /// When it expires.
     pub expires_at: Option<Timestamp>,
     /// When it was revoked.

@@ -82,7 +82,7 @@ pub struct StoredOwner {
 }
 
 /// A role that is bound somewhere, as `space:member:spc_...`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct BoundRole {
     /// At which level.
     pub level: Level,

@@ -8,6 +8,7 @@ use crate::model::api_key::{ApiKey, ApiKeyStatus, EditApiKey};
 use crate::model::bot::Bot;
 use crate::model::id::ApiKeyId;
 use crate::model::owner::{IndexedOwner, OwnerId};
+use crate::model::revocation::{RevokedSubject, RevokedTokens};
 use crate::model::time::Timestamp;
 use crate::service::Service;
 use crate::service::access::{effective, first_beyond, require_to_hold, require_to_reach};
@@ -53,7 +54,8 @@ impl Service {
         let widened = self.check_scopes(&mut write, call, &before, &after).await?;
         api_keys::update(&mut write, &after).await?;
         if widened.narrows {
-            api_keys::update_void_below(&mut write, id).await?;
+            let subject = (RevokedSubject::ApiKey(*id), RevokedTokens::Before);
+            self.revoke_tokens(&mut write, subject, before.org).await?;
         }
         let done = Done::new("api_key.edit", before.org, id, after)
             .touches(widened.bot.map(|bot| Subject::Bot(bot.id)))
@@ -80,14 +82,14 @@ impl Service {
         if let Some(scopes) = after.scopes.as_ref().filter(|_| changes_meaning) {
             check_catalogues(write, after.org, &after.audiences, scopes).await?;
         }
-        if let Some(scopes) = after.scopes.as_ref().filter(|_| before.scopes != after.scopes) {
-            if let Some(scope) = first_beyond(owners.as_ref(), scopes) {
-                reach.bot = Some(widened_bot(write, after, scopes, scope).await?);
-                owners_after = Some(match owners_after {
-                    Some(held) => held.union(scopes),
-                    None => scopes.clone(),
-                });
-            }
+        if let Some(scopes) = after.scopes.as_ref().filter(|_| before.scopes != after.scopes)
+            && let Some(scope) = first_beyond(owners.as_ref(), scopes)
+        {
+            reach.bot = Some(widened_bot(write, after, scopes, scope).await?);
+            owners_after = Some(match owners_after {
+                Some(held) => held.union(scopes),
+                None => scopes.clone(),
+            });
         }
         let held_after = effective(after.scopes.as_ref(), owners_after.as_ref());
         reach.compare((before, held_before.as_ref()), (after, held_after.as_ref()));

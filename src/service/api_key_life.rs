@@ -10,6 +10,7 @@ use crate::model::api_key::{
     ApiKey, ApiKeySecret, ApiKeyStatus, ApiKeyType, CreatedApiKey, RefreshApiKey, RotateApiKey,
 };
 use crate::model::id::ApiKeyId;
+use crate::model::revocation::{RevokedSubject, RevokedTokens};
 use crate::model::space::Space;
 use crate::model::time::Timestamp;
 use crate::service::access::{
@@ -48,7 +49,8 @@ impl Service {
         let was_in_grace = self.end_secrets(&mut write, &before, grace, forced).await?;
         if grace.is_zero() || was_in_grace {
             // a secret died at once, and with it what it fetched
-            api_keys::update_void_below(&mut write, id).await?;
+            let subject = (RevokedSubject::ApiKey(*id), RevokedTokens::Before);
+            self.revoke_tokens(&mut write, subject, before.org).await?;
         }
         let org = self.bootstrapped_org(&mut write, call).await?;
         let label = slug_of(space.as_ref()).unwrap_or(&org.slug);
@@ -135,7 +137,7 @@ impl Service {
         let effective = effective(old.scopes.as_ref(), owners.as_ref());
         require_to_hold(&call.actor, given(&new.api_key, effective.as_ref()))?;
         let text = self.insert_api_key(&mut write, &org, &new).await?;
-        end_key(&mut write, &old, grace, now).await?;
+        self.end_replaced(&mut write, &old, grace, now).await?;
         let end = match end_of_old(grace, old.expires_at, now) {
             Some(end) => format!("the old key `{id}` goes on until {end}"),
             None => format!("the old key `{id}` is revoked"),
@@ -145,6 +147,23 @@ impl Service {
             .touches([Subject::ApiKey(*id), Subject::ApiKey(new_id)])
             .warns([end]);
         Ok(self.finish(write, call, done).await?.with_text(text))
+    }
+
+    /// Ends a key that was replaced.
+    async fn end_replaced(
+        &self,
+        write: &mut Write<'_>,
+        old: &ApiKey,
+        grace: Duration,
+        now: Timestamp,
+    ) -> Result<()> {
+        if let Some(end) = end_of_old(grace, old.expires_at, now) {
+            let ending = ApiKey { expires_at: Some(end), ..old.clone() };
+            return api_keys::update(write, &ending).await;
+        }
+        api_keys::update_revoked(write, &old.id, now).await?;
+        let subject = (RevokedSubject::ApiKey(old.id), RevokedTokens::All);
+        self.revoke_tokens(write, subject, old.org).await
     }
 
     /// When a replacement expires: a lifetime is never lengthened by leaving it out.
@@ -202,6 +221,10 @@ impl Service {
         let (before, space) = find_key(&mut write, call.org, id).await?;
         check_may_change(&call.actor, &before, space.as_ref())?;
         let revoked = api_keys::update_revoked(&mut write, id, now).await?;
+        if revoked {
+            let subject = (RevokedSubject::ApiKey(*id), RevokedTokens::All);
+            self.revoke_tokens(&mut write, subject, before.org).await?;
+        }
         let deleted = delete && api_keys::update_deleted(&mut write, id, now).await?;
         let (after, _) = find_key(&mut write, call.org, id).await?;
         if !revoked && !deleted {
@@ -271,22 +294,6 @@ fn end_of(grace: Duration, now: Timestamp) -> Timestamp {
 fn end_of_old(grace: Duration, expires_at: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
     let end = (!grace.is_zero()).then(|| now + grace)?;
     Some(expires_at.map_or(end, |expiry| expiry.min(end)))
-}
-
-/// Ends a key that was replaced.
-async fn end_key(
-    write: &mut Write<'_>,
-    old: &ApiKey,
-    grace: Duration,
-    now: Timestamp,
-) -> Result<()> {
-    match end_of_old(grace, old.expires_at, now) {
-        Some(end) => {
-            let ending = ApiKey { expires_at: Some(end), ..old.clone() };
-            api_keys::update(write, &ending).await
-        }
-        None => api_keys::update_revoked(write, &old.id, now).await.map(drop),
-    }
 }
 
 /// One's own key needs `write`, any other `admin`.

@@ -1,6 +1,7 @@
 //! The audit as its readers see it.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use tenmint_verifier::Action;
 
@@ -60,13 +61,12 @@ async fn only_visible(
     for entry in entries {
         let is_visible = match space_of(connection, &entry).await? {
             None => true,
-            Some(id) => match seen.get(&id) {
-                Some(known) => *known,
-                None => {
-                    let may = may_see_into(connection, (actor, org), &id).await?;
-                    *seen.entry(id).or_insert(may)
+            Some(id) => {
+                if let Entry::Vacant(unseen) = seen.entry(id) {
+                    unseen.insert(may_see_into(connection, (actor, org), &id).await?);
                 }
-            },
+                seen.get(&id).copied().unwrap_or(false)
+            }
         };
         if is_visible {
             visible.push(entry);

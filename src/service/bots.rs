@@ -7,9 +7,10 @@ use crate::model::access::{Actor, Guarded};
 use crate::model::bot::{Bot, CreateBot, EditBot};
 use crate::model::id::{BotId, OrgId};
 use crate::model::owner::OwnerId;
+use crate::model::revocation::{RevokedSubject, RevokedTokens};
 use crate::model::space::Space;
 use crate::service::access::{
-    part, require, require_to_hold_scopes, require_to_list, require_to_make,
+    first_beyond, part, require, require_to_hold_scopes, require_to_list, require_to_make,
 };
 use crate::service::api_keys::slug_of;
 use crate::service::asks::{Wrong, parse_name, parse_scopes};
@@ -120,6 +121,9 @@ impl Service {
             after.grants = Some(grants);
         }
         bots::update(&mut write, &after).await?;
+        if loses(before.grants.as_ref(), after.grants.as_ref()) {
+            self.revoke_tokens_of(&mut write, &after, RevokedTokens::Before).await?;
+        }
         self.finish_bot(write, call, "bot.edit", (before, after)).await
     }
 
@@ -133,6 +137,7 @@ impl Service {
         bots::update(&mut write, &after).await?;
         if suspend {
             check_admins_left(&mut write, &places).await?;
+            self.revoke_tokens_of(&mut write, &after, RevokedTokens::Before).await?;
         }
         let action = if suspend { "bot.suspend" } else { "bot.resume" };
         self.finish_bot(write, call, action, (before, after)).await
@@ -145,7 +150,18 @@ impl Service {
         let places = admin_places(&mut write, OwnerId::Bot(before.id)).await?;
         bots::update(&mut write, &after).await?;
         check_admins_left(&mut write, &places).await?;
+        self.revoke_tokens_of(&mut write, &after, RevokedTokens::All).await?;
         self.finish_bot(write, call, "bot.delete", (before, after)).await
+    }
+
+    async fn revoke_tokens_of(
+        &self,
+        write: &mut Write<'_>,
+        bot: &Bot,
+        tokens: RevokedTokens,
+    ) -> Result<()> {
+        let subject = RevokedSubject::Owner(OwnerId::Bot(bot.id));
+        self.revoke_tokens(write, (subject, tokens), bot.org).await
     }
 
     async fn finish_bot(
@@ -170,9 +186,14 @@ impl Service {
     }
 }
 
+/// Whether grants that were held are held no more.
+fn loses(before: Option<&ScopeSet>, after: Option<&ScopeSet>) -> bool {
+    before.is_some_and(|before| first_beyond(after, before).is_some())
+}
+
 /// A caller holds what it adds to the grants of a bot; what it takes away it need not.
 fn check_grants(call: &Call, before: Option<&ScopeSet>, grants: &ScopeSet) -> Result<()> {
-    if crate::service::access::first_beyond(before, grants).is_none() {
+    if first_beyond(before, grants).is_none() {
         return Ok(());
     }
     require_to_hold_scopes(&call.actor, before)?;

@@ -9,12 +9,13 @@ use crate::model::access::Actor;
 use crate::model::api_key::{ApiKey, CreatedApiKey};
 use crate::model::audit::AuditEntry;
 use crate::model::id::{AuditId, OrgId};
+use crate::model::revocation::{RevokedSubject, RevokedTokens};
 use crate::model::secret::PlainSecret;
 use crate::model::time::Timestamp;
 use crate::service::{Service, random};
 use crate::store::changes::Subject;
 use crate::store::idempotency::{RequestKey, StoredRequest};
-use crate::store::{Write, audit, idempotency};
+use crate::store::{Write, audit, idempotency, revocations};
 
 /// How long an idempotency key is remembered.
 pub(crate) const IDEMPOTENCY_KEPT: std::time::Duration = std::time::Duration::from_hours(24);
@@ -116,6 +117,16 @@ impl<T> Done<T> {
 }
 
 impl Service {
+    /// Voids tokens of a subject, from this change on.
+    pub(crate) async fn revoke_tokens(
+        &self,
+        write: &mut Write<'_>,
+        (subject, tokens): (RevokedSubject, RevokedTokens),
+        org: OrgId,
+    ) -> Result<()> {
+        revocations::insert(write, (&subject, tokens), Some(org), self.clock.now()).await
+    }
+
     /// Ends a change: tells the nodes, writes the audit, commits, and brings this node up to it. A
     /// dry run goes back instead.
     pub(crate) async fn finish<T: Serialize>(

@@ -25,6 +25,7 @@ pub mod refresh;
 pub mod roles;
 pub mod signing_keys;
 pub mod spaces;
+mod tokens;
 pub mod usage;
 pub mod usage_writer;
 pub mod users;

@@ -8,6 +8,7 @@ use crate::model::audience::AudienceUri;
 use crate::model::id::{AudienceId, OrgId, Slug};
 use crate::model::installation::Installation;
 use crate::model::org::{BootstrapOrg, CreateOrg, EditOrg, Org};
+use crate::model::revocation::{RevokedSubject, RevokedTokens};
 use crate::model::role::RolePlace;
 use crate::service::access::{guarded, require, require_on_installation};
 use crate::service::asks::{Wrong, parse_name};
@@ -115,6 +116,10 @@ impl Service {
         orgs::update(&mut write, &after).await?;
         // whoever suspends must be able to let it go on again
         check_admins_left(&mut write, &[RolePlace::Account]).await?;
+        if suspend {
+            let subject = (RevokedSubject::Org(after.id), RevokedTokens::Before);
+            self.revoke_tokens(&mut write, subject, after.id).await?;
+        }
         let action = if suspend { "organization.suspend" } else { "organization.resume" };
         self.finish_org(write, call, action, (Some(before), after)).await
     }

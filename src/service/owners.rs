@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use parking_lot::Mutex;
 use tenmint_verifier::{Scope, ScopeSet, ScopeView};
 
 use crate::error::{Error, Result};
@@ -16,6 +17,8 @@ use crate::store::{Connection, owners, roles, spaces};
 pub(crate) struct RoleBook {
     roles: HashMap<RoleId, RoleScopes>,
     slugs: HashMap<SpaceId, Slug>,
+    /// What was resolved before: the owners of an installation have the same few roles.
+    resolved: Mutex<HashMap<Vec<BoundRole>, Option<ScopeSet>>>,
 }
 
 impl RoleBook {
@@ -27,6 +30,7 @@ impl RoleBook {
         Ok(Self {
             roles: roles.into_iter().map(|role| (role.id, role.scopes)).collect(),
             slugs: living.map(|space| (space.id, space.slug)).collect(),
+            resolved: Mutex::default(),
         })
     }
 
@@ -59,17 +63,25 @@ impl RoleBook {
             .roles
             .iter()
             .any(|bound| (bound.level, bound.role) == (Level::Account, RoleRef::Admin));
-        let held: Vec<ScopeSet> =
-            stored.roles.iter().filter_map(|bound| self.scopes_of(bound)).collect();
-        let scopes = held.iter().flat_map(ScopeSet::iter).map(ScopeView::to_scope);
         IndexedOwner {
             owner: stored.owner,
             org: stored.org,
             grants: stored.grants,
-            roles: ScopeSet::from_scopes(scopes.collect::<Vec<Scope>>()),
+            roles: self.scopes_of_all(stored.roles),
             is_account_admin,
             suspended_at: stored.suspended_at,
         }
+    }
+
+    fn scopes_of_all(&self, roles: Vec<BoundRole>) -> Option<ScopeSet> {
+        if let Some(known) = self.resolved.lock().get(&roles) {
+            return known.clone();
+        }
+        let held: Vec<ScopeSet> = roles.iter().filter_map(|bound| self.scopes_of(bound)).collect();
+        let scopes = held.iter().flat_map(ScopeSet::iter).map(ScopeView::to_scope);
+        let scopes = ScopeSet::from_scopes(scopes.collect::<Vec<Scope>>());
+        self.resolved.lock().insert(roles, scopes.clone());
+        scopes
     }
 
     fn scopes_of(&self, bound: &BoundRole) -> Option<ScopeSet> {

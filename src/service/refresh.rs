@@ -7,6 +7,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tokio::sync::Mutex;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -18,15 +20,15 @@ use crate::model::role::RolePlace;
 use crate::model::signing_key::{SigningKey, SigningKeyState};
 use crate::model::space::Space;
 use crate::model::time::Timestamp;
-use crate::service::Service;
 use crate::service::import::clean_up_imports;
 use crate::service::master_key::MasterKey;
 use crate::service::owners::{RoleBook, read_owner};
 use crate::service::signing_keys::signer_of;
+use crate::service::{Service, random};
 use crate::store::changes::{Imported, Progress, Subject};
 use crate::store::{
-    Half, Read, Store, api_keys, audiences, changes, indexed_api_keys, orgs, owners, roles,
-    signing_keys, spaces,
+    Half, Read, Store, api_keys, audiences, changes, indexed_api_keys, orgs, owners, revocations,
+    roles, signing_keys, spaces,
 };
 
 /// How often a node looks for changes. A change holds everywhere within a second.
@@ -188,6 +190,7 @@ impl Follower {
                     self.reload(&mut read, progress.revision, now).await?;
                     return Ok(Look::ReadAnew);
                 }
+                self.follow_revocations(&mut read, applied).await?;
                 self.apply(&mut read, &touched, progress.revision, now).await?;
                 Ok(Look::Followed)
             }
@@ -217,10 +220,19 @@ impl Follower {
         );
         let mut write = self.store.begin().await?;
         changes::raise_revision_above(&mut write, applied).await?;
+        let epoch = URL_SAFE_NO_PAD.encode(random::<9>()?);
+        revocations::update_epoch(&mut write, &epoch).await?;
         write.commit().await?;
         let mut read = self.store.read().await?;
         let revision = changes::progress(&mut read).await?.revision;
         self.reload(&mut read, revision, self.clock.now()).await
+    }
+
+    /// What was revoked is known before anything else is: a token that is issued meanwhile is of
+    /// before.
+    async fn follow_revocations(&self, read: &mut Read, applied: i64) -> Result<()> {
+        self.mint.feed().apply(&revocations::list_after(read, applied).await?);
+        Ok(())
     }
 
     async fn apply(
@@ -248,6 +260,8 @@ impl Follower {
 
     async fn reload(&self, read: &mut Read, revision: i64, now: Timestamp) -> Result<()> {
         self.reload_signing_keys(read).await?;
+        let epoch = revocations::find_epoch(read).await?;
+        self.mint.feed().replace(&epoch, &revocations::list_after(read, 0).await?);
         let size = |count: i64| usize::try_from(count).unwrap_or(0);
         let (api_key_count, bot_count) =
             (api_keys::count(read).await?, owners::count_bots(read).await?);
@@ -297,8 +311,15 @@ impl Follower {
     async fn prune(&self) -> Result<()> {
         let now = self.clock.now();
         self.mint.index().forget_long_dead(now);
-        let kept = i64::try_from(KEEP_CHANGES.as_millis()).unwrap_or(i64::MAX);
-        let before = Timestamp::from_millis(now.as_millis() - kept);
+        self.mint.feed().forget(now);
+        let before = |kept: Duration| {
+            let kept = i64::try_from(kept.as_millis()).unwrap_or(i64::MAX);
+            Timestamp::from_millis(now.as_millis() - kept)
+        };
+        let mut write = self.store.begin().await?;
+        revocations::prune(&mut write, before(self.mint.feed().kept())).await?;
+        write.commit().await?;
+        let before = before(KEEP_CHANGES);
         loop {
             let mut write = self.store.begin().await?;
             let more = changes::prune(&mut write, before).await?;

@@ -5,6 +5,7 @@ use tenmint_verifier::Action;
 use crate::error::{Error, Result};
 use crate::model::access::{Actor, Guarded};
 use crate::model::id::{OrgId, SpaceId};
+use crate::model::revocation::{RevokedSubject, RevokedTokens};
 use crate::model::space::{CreateSpace, EditSpace, Space};
 use crate::service::access::{part, require, require_to_list, require_to_make};
 use crate::service::asks::{Wrong, parse_name};
@@ -124,6 +125,12 @@ impl Service {
         (before, after): (Space, Space),
     ) -> Result<Changed<Space>> {
         spaces::update(&mut write, &after).await?;
+        if before.is_active() && !after.is_active() {
+            let tokens =
+                if after.deleted_at.is_some() { RevokedTokens::All } else { RevokedTokens::Before };
+            let subject = RevokedSubject::Space(after.id);
+            self.revoke_tokens(&mut write, (subject, tokens), after.org).await?;
+        }
         let done = Done::new(action, after.org, after.id, after.clone())
             .was(before)
             .touches([Subject::Space(after.id)]);

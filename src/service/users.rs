@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::model::access::Actor;
 use crate::model::id::{OrgId, UserId};
 use crate::model::owner::OwnerId;
+use crate::model::revocation::{RevokedSubject, RevokedTokens};
 use crate::model::role::{RoleBinding, RolePlace, RoleRef};
 use crate::model::user::{CreateUser, EditUser, EmailAddress, Member};
 use crate::service::access::{
@@ -19,7 +20,7 @@ use crate::service::spaces::shown;
 use crate::service::{Service, page_limit, random};
 use crate::store::changes::Subject;
 use crate::store::page::{Cursor, Page};
-use crate::store::{Connection, Write, api_keys, roles, users};
+use crate::store::{Connection, Write, api_keys, revocations, roles, users};
 
 impl Service {
     /// Makes a person a member. One that the installation does not know yet is made.
@@ -122,6 +123,7 @@ impl Service {
         users::update_member(&mut write, &after).await?;
         if suspend {
             check_admins_left(&mut write, &places).await?;
+            self.revoke_tokens(&mut write, tokens_of(after.id), after.org).await?;
         }
         let action = if suspend { "user.suspend" } else { "user.resume" };
         self.finish_member(write, call, action, (before, after)).await
@@ -136,6 +138,7 @@ impl Service {
         roles::unbind_all(&mut write, &owner, &member.org).await?;
         users::delete_member(&mut write, &member.org, &member.id).await?;
         check_admins_left(&mut write, &places).await?;
+        self.revoke_tokens(&mut write, tokens_of(member.id), member.org).await?;
         self.finish_member(write, call, "user.delete", (member.clone(), member)).await
     }
 
@@ -155,6 +158,9 @@ impl Service {
         }
         if suspend {
             check_admins_left(&mut write, &places).await?;
+            // of no organization, so that it is never taken for covered by one
+            let (subject, tokens) = tokens_of(*id);
+            revocations::insert(&mut write, (&subject, tokens), None, self.clock.now()).await?;
         }
         let action = if suspend { "person.suspend" } else { "person.resume" };
         let mut done =
@@ -193,6 +199,11 @@ impl Service {
         require_to_touch(&mut write, &call.actor, (OwnerId::User(member.id), member.org)).await?;
         Ok((write, member))
     }
+}
+
+/// The tokens of a person, in every organization: where it is still a member, its clients fetch anew.
+fn tokens_of(id: UserId) -> (RevokedSubject, RevokedTokens) {
+    (RevokedSubject::Owner(OwnerId::User(id)), RevokedTokens::Before)
 }
 
 async fn find_member(connection: &mut Connection, org: OrgId, id: &str) -> Result<Member> {

@@ -1,6 +1,6 @@
 //! Lists of API keys: one statement for each filter that an index leads with.
 //!
-//! A statement looks at 5,000 rows at most and says which ids are on the page; the rows themselves
+//! A statement looks at 2,000 rows at most and says which ids are on the page; the rows themselves
 //! are read by one statement for all. The other filters are asked of the rows that were looked at.
 
 use crate::error::Result;

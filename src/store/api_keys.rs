@@ -119,17 +119,6 @@ pub async fn update(connection: &mut Connection, api_key: &ApiKey) -> Result<()>
     Ok(())
 }
 
-/// Voids all tokens of a key that were issued before this change.
-pub async fn update_void_below(write: &mut Write<'_>, id: &ApiKeyId) -> Result<()> {
-    let revision = write.revision();
-    sqlx::query("UPDATE api_keys SET void_below = $1 WHERE id = $2")
-        .bind(revision)
-        .bind(id.to_string())
-        .execute(&mut **write)
-        .await?;
-    Ok(())
-}
-
 /// Stores a secret of an API key.
 ///
 /// # Errors

@@ -18,7 +18,7 @@ const PAGE: i64 = 250;
 pub async fn find(connection: &mut Connection, id: &ApiKeyId) -> Result<Option<IndexedApiKey>> {
     let row = sqlx::query(
         "SELECT id, organization_id, owner_id, space_id, scopes, audiences, allowed, blocked,
-         quota_limit, quota_window, quota_counter, void_below, expires_at, revoked_at
+         quota_limit, quota_window, quota_counter, expires_at, revoked_at
          FROM api_keys WHERE id = $1
          AND (import_id IS NULL OR import_id NOT IN (SELECT id FROM staged_imports))",
     )
@@ -45,7 +45,7 @@ pub async fn list_after(
              || $4 || COALESCE(scopes, '') || $4 || audiences || $4 || allowed || $4 || blocked
              || $4 || COALESCE(CAST(quota_limit AS TEXT), '')
              || $4 || COALESCE(CAST(quota_window AS TEXT), '')
-             || $4 || COALESCE(quota_counter, '') || $4 || CAST(void_below AS TEXT)
+             || $4 || COALESCE(quota_counter, '')
              || $4 || COALESCE(CAST(expires_at AS TEXT), '')
              || $4 || COALESCE(CAST(revoked_at AS TEXT), '') || $4 || COALESCE((
                  SELECT string_agg(digest || ':' || COALESCE(CAST(expires_at AS TEXT), ''), ' ')
@@ -82,7 +82,7 @@ pub async fn list_of(
              || $3 || allowed || $3 || blocked
              || $3 || COALESCE(CAST(quota_limit AS TEXT), '')
              || $3 || COALESCE(CAST(quota_window AS TEXT), '')
-             || $3 || COALESCE(quota_counter, '') || $3 || CAST(void_below AS TEXT)
+             || $3 || COALESCE(quota_counter, '')
              || $3 || COALESCE(CAST(expires_at AS TEXT), '')
              || $3 || COALESCE(CAST(revoked_at AS TEXT), '') || $3 || COALESCE((
                  SELECT string_agg(digest || ':' || COALESCE(CAST(expires_at AS TEXT), ''), ' ')
@@ -113,7 +113,6 @@ fn unpacked(mut line: Packed<'_>) -> Result<IndexedApiKey> {
             .map_err(|cause| line.bad(cause))?,
         quota: quota_of(line.parsed_or_none()?, line.parsed_or_none()?),
         quota_counter: line.parsed_or_none()?.unwrap_or(id),
-        void_below: line.parsed()?,
         expires_at: line.moment_or_none()?,
         revoked_at: line.moment_or_none()?,
         secrets: unpacked_secrets(&mut line)?,
@@ -148,7 +147,6 @@ fn indexed_of(row: &AnyRow) -> Result<IndexedApiKey> {
         ip_rules: ip_rules_of(&row)?,
         quota: quota_of(row.number_or_none("quota_limit")?, row.number_or_none("quota_window")?),
         quota_counter: row.parsed_or_none("quota_counter")?.unwrap_or(id),
-        void_below: row.number("void_below")?,
         expires_at: row.moment_or_none("expires_at")?,
         revoked_at: row.moment_or_none("revoked_at")?,
         secrets: Vec::new(),

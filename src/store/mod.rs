@@ -17,6 +17,7 @@ pub mod orgs;
 pub mod owners;
 pub mod page;
 pub mod quotas;
+pub mod revocations;
 pub mod roles;
 mod row;
 mod rows;
@@ -424,6 +425,16 @@ impl From<sqlx::Error> for Error {
             }
             other => Self::Unavailable(Box::new(other)),
         }
+    }
+}
+
+/// The sizes of the blocks that many rows are written in, so that there are few statements to
+/// prepare. SQLite walks all names of a statement for each value that it binds; PostgreSQL wants few
+/// round trips.
+fn block_sizes(connection: &Connection) -> &'static [usize] {
+    match connection.backend_name() {
+        "SQLite" => &[16, 4, 1],
+        _ => &[96, 32, 8, 2, 1],
     }
 }
 

@@ -7,9 +7,9 @@ use sqlx::any::AnyRow;
 use crate::error::{Error, Result};
 use crate::store::row::Row;
 
-/// Rows that a list looks at for one page. Filters that no index leads with can make a page short;
-/// only a missing cursor ends a list.
-pub(crate) const SCANNED: i64 = 5_000;
+/// Rows that a list looks at for one page, so that it takes 20 ms at most. Filters that no index
+/// leads with can make a page short; only a missing cursor ends a list.
+pub(crate) const SCANNED: i64 = 2_000;
 
 /// The place of a row in a list, from new to old; a list by name goes by the name first.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,10 +5,7 @@ use sqlx::any::AnyArguments;
 use sqlx::query::Query;
 use sqlx::{Any, AssertSqlSafe, SqlSafeStr, SqlStr};
 
-use crate::store::Connection;
-
-/// The sizes of the blocks that rows are cut into, so that there are few statements to prepare.
-const BLOCKS: [usize; 4] = [64, 16, 4, 1];
+use crate::store::{Connection, block_sizes};
 
 /// A statement and its values.
 pub(crate) type AnyQuery<'q> = Query<'q, Any, AnyArguments>;
@@ -20,7 +17,8 @@ pub(crate) async fn insert_all<T>(
     mut rows: &[T],
     bind: impl for<'q> Fn(AnyQuery<'q>, &T) -> AnyQuery<'q>,
 ) -> sqlx::Result<()> {
-    while let Some((block, rest)) = next_block(rows) {
+    let sizes = block_sizes(connection);
+    while let Some((block, rest)) = next_block(sizes, rows) {
         let query = sqlx::query(for_rows(insert, block.len()));
         block.iter().fold(query, &bind).execute(&mut *connection).await?;
         rows = rest;
@@ -29,8 +27,8 @@ pub(crate) async fn insert_all<T>(
 }
 
 /// The largest block that the rows fill.
-fn next_block<T>(rows: &[T]) -> Option<(&[T], &[T])> {
-    BLOCKS.into_iter().find_map(|size| rows.split_at_checked(size))
+fn next_block<'r, T>(sizes: &[usize], rows: &'r [T]) -> Option<(&'r [T], &'r [T])> {
+    sizes.iter().find_map(|size| rows.split_at_checked(*size))
 }
 
 /// `INSERT INTO t (a, b) VALUES ($1, $2)` for so many rows: `($1, $2), ($3, $4)` and so on. What
@@ -73,8 +71,8 @@ mod tests {
         for count in 0..200 {
             let all: Vec<usize> = (0..count).collect();
             let (mut rest, mut seen) = (all.as_slice(), Vec::new());
-            while let Some((block, behind)) = next_block(rest) {
-                assert!(BLOCKS.contains(&block.len()));
+            while let Some((block, behind)) = next_block(&[16, 4, 1], rest) {
+                assert!([16, 4, 1].contains(&block.len()));
                 seen.extend_from_slice(block);
                 rest = behind;
             }

@@ -79,7 +79,6 @@ fn mint_of(scopes: Option<&str>, grants: &str) -> Mint {
         ip_rules: IpRules::default(),
         quota: None,
         quota_counter: ApiKeyId::from_random([1; 16]),
-        void_below: 0,
         expires_at: None,
         revoked_at: None,
         secrets: vec![ApiKeySecret { digest: pepper.digest(b"text"), expires_at: None }],

@@ -84,6 +84,8 @@ pub enum VerifyError {
     InsufficientScope(Scope),
     /// No keys to check with, because the issuer is out of reach: 503, never 401.
     KeysUnavailable,
+    /// What was revoked was not heard for longer than the API allows: 503, never 401.
+    RevocationsUnavailable,
 }
 
 impl fmt::Display for VerifyError {
@@ -94,6 +96,9 @@ impl fmt::Display for VerifyError {
             Self::InvalidToken(reason) => reason.fmt(f),
             Self::InsufficientScope(scope) => write!(f, "the request needs the scope `{scope}`"),
             Self::KeysUnavailable => f.write_str("the keys of the issuer are out of reach"),
+            Self::RevocationsUnavailable => {
+                f.write_str("what the issuer revoked was not heard for too long")
+            }
         }
     }
 }
@@ -133,6 +138,10 @@ pub enum InvalidToken {
     Expired,
     /// `iat` or `nbf` lies ahead.
     NotYetValid,
+    /// Its API key, owner, space or organization lost it, or it was revoked by itself.
+    Revoked,
+    /// The key that signed it was withdrawn.
+    WithdrawnKey,
 }
 
 impl fmt::Display for InvalidToken {
@@ -150,6 +159,8 @@ impl fmt::Display for InvalidToken {
             Self::WrongAudience => "the token is for another audience",
             Self::Expired => "the token has expired",
             Self::NotYetValid => "the token is not valid yet",
+            Self::Revoked => "the token was revoked",
+            Self::WithdrawnKey => "the key that signed the token was withdrawn",
         })
     }
 }

@@ -34,6 +34,7 @@ mod quota;
 #[cfg(feature = "remote")]
 mod remote;
 mod resource;
+mod revocations;
 mod rules;
 mod scope;
 mod scope_set;
@@ -49,7 +50,10 @@ pub use filter::ResourceFilter;
 pub use jwks::{Algorithm, JwkSet, JwkSetError};
 pub use net::{IpRange, Net};
 pub use quota::Quota;
+#[cfg(feature = "remote")]
+pub use remote::Status;
 pub use resource::Resource;
+pub use revocations::{FeedGap, Revocation, RevocationFeed, Revocations, RevokedSubject};
 pub use scope::{Action, ActionName, Scope, ScopeView};
 pub use scope_set::ScopeSet;
 pub use token::Token;

@@ -15,9 +15,24 @@ use crate::claims::{Claims, RawClaims};
 use crate::error::{BuildError, InvalidToken};
 use crate::json::{self, Members, Text};
 use crate::jwks::{Algorithm, JwkSet, PublicKey};
+#[cfg(feature = "remote")]
+use crate::revocations::RevocationFeed;
+use crate::revocations::Revocations;
 
 /// Bytes of a token at most: the issuer makes none over 7 KiB.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
+
+/// Bytes of a feed at most.
+#[cfg(feature = "remote")]
+pub(crate) const MAX_FEED_BYTES: usize = 16 * 1024 * 1024;
+
+/// What a verifier knows of the issuer at this moment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Held<'k> {
+    pub(crate) keys: &'k JwkSet,
+    /// Nothing where no feed was heard.
+    pub(crate) revocations: Option<&'k Revocations>,
+}
 
 /// What a token must be.
 #[derive(Debug, Clone)]
@@ -50,38 +65,72 @@ impl Rules {
     }
 
     /// The claims of a valid token.
-    pub(crate) fn verify(&self, token: &str, keys: &JwkSet) -> Result<Claims, InvalidToken> {
-        let parts = Parts::split(token)?;
+    pub(crate) fn verify(&self, token: &str, keys: Held<'_>) -> Result<Claims, InvalidToken> {
+        // media types are compared without case: RFC 2045, section 5.1
+        let is_token = |typ: &str| {
+            let is = |name: &str| typ.eq_ignore_ascii_case(name);
+            is("at+jwt") || is("application/at+jwt") || self.accepts_typ_jwt && is("JWT")
+        };
+        let text = self.open(token, MAX_TOKEN_BYTES, is_token, keys)?;
+        let raw = RawClaims::parse(&text)?;
+        let not_before = raw.nbf;
+        let claims = raw.require()?;
+        self.check_claims(&claims, not_before)?;
+        if keys.revocations.is_some_and(|revocations| revocations.voids(&claims)) {
+            return Err(InvalidToken::Revoked);
+        }
+        Ok(claims)
+    }
+
+    /// What a feed of the issuer says. Its age is no matter here: an old one changes nothing.
+    #[cfg(feature = "remote")]
+    pub(crate) fn read_feed(
+        &self,
+        text: &str,
+        keys: Held<'_>,
+    ) -> Result<RevocationFeed, InvalidToken> {
+        let text = self.open(text, MAX_FEED_BYTES, |typ| typ == RevocationFeed::TYPE, keys)?;
+        let feed = RevocationFeed::parse(&text).ok_or(InvalidToken::BadClaims)?;
+        if feed.iss == self.issuer { Ok(feed) } else { Err(InvalidToken::WrongIssuer) }
+    }
+
+    /// What a key of the issuer signed, under the type that is asked for.
+    fn open(
+        &self,
+        text: &str,
+        most_bytes: usize,
+        is_type: impl Fn(&str) -> bool,
+        keys: Held<'_>,
+    ) -> Result<String, InvalidToken> {
+        if text.len() > most_bytes {
+            return Err(InvalidToken::TooLarge);
+        }
+        let parts = Parts::split(text)?;
         let header = Header::parse(&parts.header)?;
-        self.check_type(&header)?;
+        if !is_type(&header.typ.0) {
+            return Err(InvalidToken::WrongType);
+        }
         let key = self.select_key(&header, keys)?;
         if !key.verifies(parts.signed.as_bytes(), &parts.signature) {
             return Err(InvalidToken::BadSignature);
         }
-        let raw = RawClaims::parse(&parts.claims)?;
-        let not_before = raw.nbf;
-        let claims = raw.require()?;
-        self.check_claims(&claims, not_before)?;
-        Ok(claims)
-    }
-
-    fn check_type(&self, header: &Header<'_>) -> Result<(), InvalidToken> {
-        // media types are compared without case: RFC 2045, section 5.1
-        let is = |name: &str| header.typ.0.eq_ignore_ascii_case(name);
-        let ok = is("at+jwt") || is("application/at+jwt") || self.accepts_typ_jwt && is("JWT");
-        if ok { Ok(()) } else { Err(InvalidToken::WrongType) }
+        Ok(parts.claims)
     }
 
     /// The key that `kid` names, if its own algorithm is allowed and is the one that `alg` says.
     fn select_key<'k>(
         &self,
         header: &Header<'_>,
-        keys: &'k JwkSet,
+        Held { keys, revocations }: Held<'k>,
     ) -> Result<&'k PublicKey, InvalidToken> {
         if !self.algorithms.iter().any(|allowed| allowed.name() == header.alg.0) {
             return Err(InvalidToken::WrongAlgorithm);
         }
         let key = keys.find(&header.kid.0).ok_or(InvalidToken::UnknownKey)?;
+        // an issuer names it in the feed long before every copy of its keys is renewed
+        if revocations.is_some_and(|revocations| revocations.is_withdrawn(&header.kid.0)) {
+            return Err(InvalidToken::WithdrawnKey);
+        }
         if key.algorithm().name() == header.alg.0 {
             Ok(key)
         } else {
@@ -90,11 +139,13 @@ impl Rules {
     }
 
     fn check_claims(&self, claims: &Claims, not_before: Option<u64>) -> Result<(), InvalidToken> {
-        let now = (self.clock.0)();
+        let now = self.clock.now();
         if claims.iss != self.issuer {
             return Err(InvalidToken::WrongIssuer);
         }
-        if !claims.aud.iter().any(|audience| self.audiences.contains(audience)) {
+        // a verifier of none is never built: only an issuer looks at its tokens without one
+        let is_ours = |audience: &String| self.audiences.contains(audience);
+        if !self.audiences.is_empty() && !claims.aud.iter().any(is_ours) {
             return Err(InvalidToken::WrongAudience);
         }
         if now >= claims.exp.saturating_add(self.leeway) {
@@ -118,9 +169,6 @@ struct Parts<'t> {
 
 impl<'t> Parts<'t> {
     fn split(token: &'t str) -> Result<Self, InvalidToken> {
-        if token.len() > MAX_TOKEN_BYTES {
-            return Err(InvalidToken::TooLarge);
-        }
         let (signed, signature) = token.rsplit_once('.').ok_or(InvalidToken::Malformed)?;
         let (header, claims) = signed.split_once('.').ok_or(InvalidToken::Malformed)?;
         // a second dot is no base64url, so a third part more is refused here; unused bits too
@@ -194,6 +242,10 @@ impl Clock {
 
     pub(crate) fn new(seconds: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
         Self(Arc::new(seconds))
+    }
+
+    pub(crate) fn now(&self) -> u64 {
+        (self.0)()
     }
 }
 

@@ -8,8 +8,8 @@ use crate::error::InvalidToken;
 use crate::error::{BuildError, VerifyError};
 use crate::jwks::{Algorithm, JwkSet};
 #[cfg(feature = "remote")]
-use crate::remote::{RemoteKeys, SERVE_STALE};
-use crate::rules::{Clock, Rules};
+use crate::remote::{FeedPolicy, Remote, SERVE_STALE};
+use crate::rules::{Clock, Held, Rules};
 use crate::token::Token;
 
 /// How far the clocks of issuer and API may be apart.
@@ -43,7 +43,7 @@ struct Inner {
 enum Keys {
     Given(JwkSet),
     #[cfg(feature = "remote")]
-    Remote(RemoteKeys),
+    Remote(Remote),
 }
 
 impl Verifier {
@@ -65,6 +65,8 @@ impl Verifier {
             },
             #[cfg(feature = "remote")]
             serve_stale: SERVE_STALE,
+            #[cfg(feature = "remote")]
+            feed: FeedPolicy::default(),
         }
     }
 
@@ -82,13 +84,36 @@ impl Verifier {
     /// assert_eq!(error.to_string(), "the token is malformed");
     /// ```
     pub fn verify_held(&self, token: &str) -> Result<Token, VerifyError> {
-        let rules = &self.inner.rules;
+        self.verify_with(&self.inner.rules, token)
+    }
+
+    fn verify_with(&self, rules: &Rules, token: &str) -> Result<Token, VerifyError> {
         let claims = match &self.inner.keys {
-            Keys::Given(keys) => rules.verify(token, keys),
+            Keys::Given(keys) => rules.verify(token, Held { keys, revocations: None }),
             #[cfg(feature = "remote")]
-            Keys::Remote(remote) => rules.verify(token, &*remote.held()?),
+            Keys::Remote(remote) => {
+                let keys = remote.keys()?;
+                let revocations = remote.revocations()?;
+                rules.verify(token, Held { keys: &keys, revocations: Some(&revocations) })
+            }
         }?;
         Ok(Token::new(claims))
+    }
+
+    /// Verifies a token whoever it is for: for an issuer that looks at its own tokens. An API never
+    /// calls this, since it would accept what was issued for another one (RFC 8725, section 3.9).
+    ///
+    /// # Errors
+    /// Like [`Verifier::verify_held`].
+    ///
+    /// ```
+    /// # let keys = tenmint_verifier::JwkSet::parse(br#"{"keys": []}"#).unwrap();
+    /// # let verifier = tenmint_verifier::Verifier::builder("https://auth.example.com")
+    /// #     .audience("https://api.example.com").with_keys(keys).unwrap();
+    /// assert!(verifier.verify_for_any_audience("a.b.c").is_err());
+    /// ```
+    pub fn verify_for_any_audience(&self, token: &str) -> Result<Token, VerifyError> {
+        self.verify_with(&Rules { audiences: Vec::new(), ..self.inner.rules.clone() }, token)
     }
 
     /// Verifies a token, and fetches the keys of the issuer anew where the token names one that is
@@ -113,7 +138,7 @@ impl Verifier {
     )]
     pub async fn verify(&self, token: &str) -> Result<Token, VerifyError> {
         #[cfg(feature = "remote")]
-        if let Some(remote) = self.remote_keys() {
+        if let Some(remote) = self.remote_issuer() {
             // noted before the look at the keys, so that no fetch can end between the two unseen
             let seen = remote.fetches();
             let verified = self.verify_held(token);
@@ -144,7 +169,7 @@ impl Verifier {
     }
 
     #[cfg(feature = "remote")]
-    pub(crate) fn remote_keys(&self) -> Option<&RemoteKeys> {
+    pub(crate) fn remote_issuer(&self) -> Option<&Remote> {
         match &self.inner.keys {
             Keys::Remote(remote) => Some(remote),
             Keys::Given(_) => None,
@@ -181,6 +206,8 @@ pub struct VerifierBuilder {
     rules: Rules,
     #[cfg(feature = "remote")]
     pub(crate) serve_stale: Duration,
+    #[cfg(feature = "remote")]
+    pub(crate) feed: FeedPolicy,
 }
 
 impl VerifierBuilder {
@@ -274,12 +301,12 @@ impl VerifierBuilder {
     }
 
     #[cfg(feature = "remote")]
-    pub(crate) fn issuer(&self) -> &str {
-        &self.rules.issuer
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.rules
     }
 
     #[cfg(feature = "remote")]
-    pub(crate) fn with_remote(self, keys: RemoteKeys) -> Verifier {
-        Verifier { inner: Arc::new(Inner { rules: self.rules, keys: Keys::Remote(keys) }) }
+    pub(crate) fn with_remote(self, remote: Remote) -> Verifier {
+        Verifier { inner: Arc::new(Inner { rules: self.rules, keys: Keys::Remote(remote) }) }
     }
 }

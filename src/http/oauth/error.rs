@@ -45,11 +45,7 @@ impl OAuthError {
     }
 
     pub(super) fn method_not_allowed() -> Self {
-        Self::new(
-            StatusCode::METHOD_NOT_ALLOWED,
-            "invalid_request",
-            "the token endpoint takes POST",
-        )
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_request", "this endpoint takes POST")
     }
 
     pub(super) fn unsupported_media_type() -> Self {
@@ -73,6 +69,39 @@ impl OAuthError {
             StatusCode::BAD_REQUEST,
             "unsupported_grant_type",
             "the one grant type here is client_credentials",
+        )
+    }
+
+    /// A credential that holds, without the scope that this takes: RFC 6750, section 3.1.
+    pub(super) fn insufficient_scope(scope: &'static str) -> Self {
+        let description = format!("this needs the scope {scope}");
+        Self::new(StatusCode::FORBIDDEN, "insufficient_scope", description)
+    }
+
+    /// RFC 7009, section 2.2.1: an API key is revoked through the management API.
+    pub(super) fn unsupported_token_type() -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "unsupported_token_type",
+            "only access tokens are revoked here: revoke an API key with tenmint keys revoke",
+        )
+    }
+
+    /// RFC 7009, section 2.1: a token is revoked by the client it was issued to.
+    pub(super) fn not_of_this_client() -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "unauthorized_client",
+            "the token was issued to another API key, and this needs admin:org/tokens/*",
+        )
+    }
+
+    /// The service cannot tell at the moment: never the client's fault.
+    pub(super) fn unavailable() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "temporarily_unavailable",
+            "tenmint cannot answer at the moment",
         )
     }
 

@@ -27,9 +27,15 @@ impl Metadata {
             "issuer": issuer,
             "token_endpoint": format!("{issuer}/oauth/token"),
             "jwks_uri": format!("{issuer}/.well-known/jwks.json"),
+            // for verifiers of ours: what was revoked, signed
+            "revocation_feed_uri": format!("{issuer}/oauth/revocations"),
             "grant_types_supported": ["client_credentials"],
             // some clients take the first that they know, and Basic keeps the key out of logs
             "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+            "introspection_endpoint": format!("{issuer}/oauth/introspect"),
+            "introspection_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+            "revocation_endpoint": format!("{issuer}/oauth/revoke"),
+            "revocation_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
             // no authorization endpoint, so no response type; yet the member is required
             "response_types_supported": [],
             // OpenID readers refuse a document without these two, and take the algorithms of the

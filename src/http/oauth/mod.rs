@@ -1,8 +1,11 @@
-//! The OAuth endpoints: the token endpoint and what clients discover it by.
+//! The OAuth endpoints: tokens, what they are worth, what was revoked, and what clients discover all
+//! of it by.
 
 pub(super) mod client_auth;
 mod error;
+pub(super) mod feed;
 pub(super) mod form;
+pub(super) mod introspect;
 pub(super) mod jwks;
 pub(super) mod metadata;
 mod rate_limit;

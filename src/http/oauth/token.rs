@@ -39,10 +39,7 @@ async fn issue(app: &App, request: Request<Body>) -> Result<IssuedToken, OAuthEr
         return Err(OAuthError::method_not_allowed());
     }
     let (head, body) = request.into_parts();
-    check_media_type(&head.headers)?;
-    let body = read_body(&head.headers, body, app.body_deadline).await?;
-
-    let mut form = Form::parse(&body).map_err(OAuthError::invalid_request)?;
+    let mut form = read_form(app, &head.headers, body).await?;
     form.refuse_repeated().map_err(OAuthError::invalid_request)?;
     let (client, way) = client_auth::take(&head.headers, &mut form)?;
     check_grant_type(form.take("grant_type").as_deref())?;
@@ -58,8 +55,19 @@ async fn issue(app: &App, request: Request<Body>) -> Result<IssuedToken, OAuthEr
         .map_err(|refused| OAuthError::of(refused, way, request.scope.as_deref()))
 }
 
+/// The parameters of a body.
+pub(super) async fn read_form(
+    app: &App,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<Form, OAuthError> {
+    check_media_type(headers)?;
+    let body = read_body(headers, body, app.body_deadline).await?;
+    Form::parse(&body).map_err(OAuthError::invalid_request)
+}
+
 /// Who asks: from this address, where it is known, and under the name the client gives itself.
-fn caller_of(headers: &HeaderMap, address: Option<IpAddr>) -> Caller<'_> {
+pub(super) fn caller_of(headers: &HeaderMap, address: Option<IpAddr>) -> Caller<'_> {
     let user_agent = headers.get(USER_AGENT).map(HeaderValue::as_bytes);
     Caller { address, user_agent: user_agent.and_then(|bytes| std::str::from_utf8(bytes).ok()) }
 }

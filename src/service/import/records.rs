@@ -122,6 +122,14 @@ fn cells_of(row: &str) -> Result<Vec<String>> {
             "a quote is left open: a cell ends on its line, and a quote within it is doubled",
         ));
     }
+    if row.contains('"') {
+        return quoted_cells_of(row);
+    }
+    // a reader builds tables that cost an eighth of a whole import, and a comma is a comma here
+    Ok(row.split(',').map(str::to_owned).collect())
+}
+
+fn quoted_cells_of(row: &str) -> Result<Vec<String>> {
     let mut reader = csv::ReaderBuilder::new()
         .has_headers(false)
         .buffer_capacity(row.len())
@@ -305,6 +313,11 @@ mod tests {
                     let _ = reader.read(&line(2, bytes.clone()));
                 }
             }
+        }
+
+        #[test]
+        fn a_row_without_quotes_has_the_cells_that_csv_finds(row in r"[a-z ,;.\t\u{e9}]{1,40}") {
+            prop_assert_eq!(cells_of(&row).unwrap(), quoted_cells_of(&row).unwrap());
         }
 
         #[test]

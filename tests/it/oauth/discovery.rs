@@ -18,6 +18,11 @@ on_both_engines! {
             "issuer": "http://127.0.0.1",
             "token_endpoint": "http://127.0.0.1/oauth/token",
             "jwks_uri": "http://127.0.0.1/.well-known/jwks.json",
+            "revocation_feed_uri": "http://127.0.0.1/oauth/revocations",
+            "introspection_endpoint": "http://127.0.0.1/oauth/introspect",
+            "introspection_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+            "revocation_endpoint": "http://127.0.0.1/oauth/revoke",
+            "revocation_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
             "grant_types_supported": ["client_credentials"],
             "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
             "response_types_supported": [],
@@ -32,7 +37,7 @@ on_both_engines! {
         for (name, value) in document.as_object().unwrap() {
             if let Some(path) = value.as_str().and_then(|url| url.strip_prefix("http://127.0.0.1/")) {
                 let path = format!("/{path}");
-                let method = if name == "token_endpoint" { "POST" } else { "GET" };
+                let method = if name.ends_with("_endpoint") { "POST" } else { "GET" };
                 let answer = server.send(method, &path, &[], b"").await;
                 assert!(!matches!(answer.status, 404 | 405), "{name}: {answer:?}");
             }
@@ -47,6 +52,25 @@ on_both_engines! {
                 other => panic!("`{other}` is advertised and not tested"),
             };
             assert_eq!(answer.status, 200, "{method}");
+        }
+        for endpoint in ["introspection_endpoint", "revocation_endpoint"] {
+            let path = document[endpoint].as_str().unwrap().strip_prefix("http://127.0.0.1").unwrap();
+            let admin = &server.administrator;
+            let credential = basic(&admin.id.to_string(), &admin.text);
+            let form = ("Content-Type", "application/x-www-form-urlencoded");
+            for method in document[format!("{endpoint}_auth_methods_supported")].as_array().unwrap() {
+                let answer = match method.as_str().unwrap() {
+                    "client_secret_basic" => {
+                        server.send("POST", path, &[form, ("Authorization", &credential)], b"token=a.b.c").await
+                    }
+                    "client_secret_post" => {
+                        let body = format!("token=a.b.c&client_id={}&client_secret={}", admin.id, admin.text);
+                        server.send("POST", path, &[form], body.as_bytes()).await
+                    }
+                    other => panic!("`{other}` is advertised and not tested"),
+                };
+                assert_eq!(answer.status, 200, "{endpoint}, {method}");
+            }
         }
     }
 

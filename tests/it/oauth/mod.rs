@@ -2,5 +2,7 @@
 
 mod bad_input;
 mod discovery;
+mod feed;
+mod introspection;
 mod sockets;
 mod token;

@@ -23,7 +23,7 @@ impl VerifyError {
         match self {
             Self::InvalidRequest => StatusCode::BAD_REQUEST,
             Self::InsufficientScope(_) => StatusCode::FORBIDDEN,
-            Self::KeysUnavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::KeysUnavailable | Self::RevocationsUnavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoToken | Self::InvalidToken(_) => StatusCode::UNAUTHORIZED,
         }
     }
@@ -35,14 +35,14 @@ impl VerifyError {
             Self::InvalidRequest => Some("invalid_request"),
             Self::InvalidToken(_) => Some("invalid_token"),
             Self::InsufficientScope(_) => Some("insufficient_scope"),
-            Self::KeysUnavailable => Some("temporarily_unavailable"),
+            Self::KeysUnavailable | Self::RevocationsUnavailable => Some("temporarily_unavailable"),
         }
     }
 
     /// What the client is told to bring. No message holds a `"` or a `\`, and neither does a scope.
     fn challenge(&self) -> Option<Cow<'static, str>> {
         let scope = match self {
-            Self::KeysUnavailable => return None,
+            Self::KeysUnavailable | Self::RevocationsUnavailable => return None,
             Self::NoToken => return Some(r#"Bearer realm="api""#.into()),
             Self::InsufficientScope(scope) => format!(r#", scope="{scope}""#),
             Self::InvalidRequest | Self::InvalidToken(_) => String::new(),
@@ -58,7 +58,7 @@ impl VerifyError {
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if *self == Self::KeysUnavailable {
+        if self.status() == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, RETRY_SECONDS);
         }
         let challenge = self.challenge().and_then(|text| HeaderValue::from_str(&text).ok());

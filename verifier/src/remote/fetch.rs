@@ -33,6 +33,8 @@ pub(super) struct Fetched {
     /// Nothing where the keys are those of the last fetch.
     pub(super) keys: Option<JwkSet>,
     pub(super) fresh_for: Duration,
+    /// Where the issuer says what it revoked, if it says so at all.
+    pub(super) feed_uri: Option<String>,
 }
 
 /// Why a fetch brought nothing, for the log of the API.
@@ -55,7 +57,7 @@ pub(super) struct IssuerClient {
 
 /// What the last fetch has taught, if it went well.
 struct Last {
-    jwks_uri: Uri,
+    found: Found,
     etag: Option<HeaderValue>,
 }
 
@@ -63,6 +65,14 @@ struct Last {
 struct Metadata {
     issuer: String,
     jwks_uri: String,
+    #[serde(default)]
+    revocation_feed_uri: Option<String>,
+}
+
+/// What the metadata names.
+struct Found {
+    jwks_uri: Uri,
+    feed_uri: Option<String>,
 }
 
 impl IssuerClient {
@@ -80,21 +90,23 @@ impl IssuerClient {
     /// Fetches the keys, or learns that they have not changed.
     pub(super) async fn fetch(&mut self) -> Result<Fetched, FetchError> {
         // what was learnt is forgotten unless all goes well: the next try starts from the beginning
-        let (jwks_uri, etag) = match self.last.take() {
-            Some(last) => (last.jwks_uri, last.etag),
+        let (found, etag) = match self.last.take() {
+            Some(last) => (last.found, last.etag),
             None => (self.discover().await?, None),
         };
-        let response = self.get(&jwks_uri, etag.as_ref()).await?;
+        let jwks_uri = &found.jwks_uri;
+        let response = self.get(jwks_uri, etag.as_ref()).await?;
         let fresh_for = freshness::fresh_for(response.headers());
         let is_same = response.status() == StatusCode::NOT_MODIFIED && etag.is_some();
-        let keys = if is_same { None } else { Some(parse_keys(&jwks_uri, &response)?) };
+        let keys = if is_same { None } else { Some(parse_keys(jwks_uri, &response)?) };
         let etag = response.headers().get(ETAG).cloned().or(etag.filter(|_| is_same));
-        self.last = Some(Last { jwks_uri, etag });
-        Ok(Fetched { keys, fresh_for })
+        let feed_uri = found.feed_uri.clone();
+        self.last = Some(Last { found, etag });
+        Ok(Fetched { keys, fresh_for, feed_uri })
     }
 
-    /// Where the keys are, by the word of the issuer about itself: RFC 8414, section 3.3.
-    async fn discover(&self) -> Result<Uri, FetchError> {
+    /// Where things are, by the word of the issuer about itself: RFC 8414, section 3.3.
+    async fn discover(&self) -> Result<Found, FetchError> {
         let response = self.get(&self.metadata_uri, None).await?;
         let body = ok_body(&self.metadata_uri, &response)?;
         let metadata: Metadata = serde_json::from_slice(body)
@@ -105,15 +117,21 @@ impl IssuerClient {
                 &format!("names another issuer, `{}`", metadata.issuer.escape_debug()),
             ));
         }
-        self.own(&metadata.jwks_uri)
-            .ok_or_else(|| failed(&self.metadata_uri, "`jwks_uri` leaves the issuer's origin"))
+        let left = |name: &str| {
+            failed(&self.metadata_uri, &format!("`{name}` leaves the issuer's origin"))
+        };
+        let jwks_uri = self.own(&metadata.jwks_uri).ok_or_else(|| left("jwks_uri"))?;
+        if metadata.revocation_feed_uri.as_deref().is_some_and(|uri| self.own(uri).is_none()) {
+            return Err(left("revocation_feed_uri"));
+        }
+        Ok(Found { jwks_uri, feed_uri: metadata.revocation_feed_uri })
     }
 
     /// The address, if it lies on the origin of the issuer. An issuer has no path, so what follows
     /// it after a `/` cannot change the host.
-    fn own(&self, jwks_uri: &str) -> Option<Uri> {
-        let path = jwks_uri.strip_prefix(&self.issuer)?;
-        if path.starts_with('/') { jwks_uri.parse().ok() } else { None }
+    fn own(&self, uri: &str) -> Option<Uri> {
+        let path = uri.strip_prefix(&self.issuer)?;
+        if path.starts_with('/') { uri.parse().ok() } else { None }
     }
 
     async fn get(
@@ -144,7 +162,7 @@ impl IssuerClient {
 }
 
 /// The crypto provider is given, so that no default of the process is asked for or set.
-fn connector(uri: &Uri) -> Result<HttpsConnector<HttpConnector>, BuildError> {
+pub(super) fn connector(uri: &Uri) -> Result<HttpsConnector<HttpConnector>, BuildError> {
     let provider = rustls::crypto::ring::default_provider();
     if uri.scheme_str() == Some("https") {
         return HttpsConnectorBuilder::new()
@@ -190,7 +208,7 @@ fn failed(uri: &Uri, reason: &str) -> FetchError {
 }
 
 /// An error with its causes, which hyper keeps out of its own message.
-fn chain(error: &(dyn Error + 'static)) -> String {
+pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |&error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

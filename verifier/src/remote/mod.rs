@@ -1,8 +1,10 @@
-//! The keys of a running issuer, kept fresh in the background.
+//! A running issuer: its keys and what it revoked, kept fresh in the background.
 //!
-//! One task fetches; everybody else reads what it found. A token of a known key never waits, and
-//! nothing that callers send makes the task fetch more often than once per cool-down.
+//! One task fetches keys, another hears the revocation feed; everybody else reads what they found. A
+//! token of a known key never waits, and nothing that callers send makes the tasks ask more often
+//! than once per cool-down.
 
+mod feed;
 mod fetch;
 mod freshness;
 mod refresh;
@@ -15,8 +17,11 @@ use tokio::time::{Instant, timeout};
 
 use crate::error::{BuildError, VerifyError};
 use crate::jwks::JwkSet;
+pub(crate) use crate::remote::feed::FeedPolicy;
+use crate::remote::feed::FeedReader;
 use crate::remote::fetch::IssuerClient;
 use crate::remote::refresh::Refresh;
+use crate::revocations::Revocations;
 use crate::verify::{Verifier, VerifierBuilder};
 
 /// How long keys serve after their freshness has ended, unless said otherwise.
@@ -61,17 +66,20 @@ impl VerifierBuilder {
     /// ```
     pub fn remote(self) -> Result<Verifier, BuildError> {
         self.check()?;
-        let client = IssuerClient::new(self.issuer())?;
-        let keys = RemoteKeys::start(client, self.serve_stale)?;
-        Ok(self.with_remote(keys))
+        let client = IssuerClient::new(&self.rules().issuer)?;
+        let keys = Arc::new(RemoteKeys::start(client, self.serve_stale)?);
+        let feed = FeedReader::start(self.rules().clone(), &keys, self.feed)?;
+        Ok(self.with_remote(Remote { keys, feed }))
     }
 }
 
 impl Verifier {
-    /// Waits until there are keys. A verifier whose keys were given is ready at once.
+    /// Waits until there are keys and, from an issuer that has one, a first revocation feed. A verifier
+    /// whose keys were given is ready at once.
     ///
     /// # Errors
-    /// [`VerifyError::KeysUnavailable`] after that time; [`Verifier::fetch_error`] says why.
+    /// [`VerifyError::KeysUnavailable`] or [`VerifyError::RevocationsUnavailable`] after that time;
+    /// [`Verifier::status`] says why.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -82,7 +90,7 @@ impl Verifier {
     /// # }
     /// ```
     pub async fn ready(&self, patience: Duration) -> Result<(), VerifyError> {
-        match self.remote_keys() {
+        match self.remote_issuer() {
             Some(remote) => remote.ready(patience).await,
             None => Ok(()),
         }
@@ -97,7 +105,92 @@ impl Verifier {
     /// assert_eq!(verifier.fetch_error(), None);
     /// ```
     pub fn fetch_error(&self) -> Option<String> {
-        self.remote_keys()?.state.borrow().error.clone()
+        self.remote_issuer()?.keys.state.borrow().error.clone()
+    }
+
+    /// How well the issuer is heard, for the health of the API; nothing where the keys were given.
+    ///
+    /// ```
+    /// # async fn watch(verifier: tenmint_verifier::Verifier) {
+    /// if let Some(status) = verifier.status() {
+    ///     println!("keys {:?} old, feed {:?} old", status.keys_age, status.feed_age);
+    /// }
+    /// # }
+    /// ```
+    pub fn status(&self) -> Option<Status> {
+        Some(self.remote_issuer()?.status())
+    }
+}
+
+/// How well an issuer is heard.
+///
+/// ```
+/// # fn tell(status: &tenmint_verifier::Status) {
+/// if let Some(error) = &status.feed_error {
+///     eprintln!("revocations are not heard: {error}");
+/// }
+/// # }
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Status {
+    /// Since the keys were fetched or confirmed; nothing before the first time.
+    pub keys_age: Option<Duration>,
+    /// Why the last fetch of keys failed, if it did.
+    pub keys_error: Option<String>,
+    /// How old what was heard of revocations is, by the issuer's own database; nothing where none
+    /// was heard.
+    pub feed_age: Option<Duration>,
+    /// Why the feed is not heard at the moment, if it is not.
+    pub feed_error: Option<String>,
+    /// Subjects whose tokens are void.
+    pub revocations: usize,
+}
+
+/// The reading side of the tasks.
+#[derive(Debug)]
+pub(crate) struct Remote {
+    keys: Arc<RemoteKeys>,
+    feed: FeedReader,
+}
+
+impl Remote {
+    /// The keys, unless there are none or they are too old.
+    pub(crate) fn keys(&self) -> Result<Arc<JwkSet>, VerifyError> {
+        self.keys.held()
+    }
+
+    /// What was revoked, unless the API does not go on with what is so old.
+    pub(crate) fn revocations(&self) -> Result<Arc<Revocations>, VerifyError> {
+        self.feed.held()
+    }
+
+    /// How many fetches of keys have ended: a caller notes it before it looks for a key.
+    pub(crate) fn fetches(&self) -> u64 {
+        self.keys.fetches()
+    }
+
+    /// Waits for a fetch of keys that ends after the first `seen` ones, and says whether one did.
+    pub(crate) async fn fetched_since(&self, seen: u64) -> bool {
+        self.keys.fetched_since(seen).await
+    }
+
+    async fn ready(&self, patience: Duration) -> Result<(), VerifyError> {
+        let end = Instant::now() + patience;
+        self.keys.ready(patience).await?;
+        self.feed.ready(end.saturating_duration_since(Instant::now())).await
+    }
+
+    fn status(&self) -> Status {
+        let state = self.keys.state.borrow();
+        let feed = self.feed.status();
+        Status {
+            keys_age: state.held.as_ref().map(|held| held.fetched_at.elapsed()),
+            keys_error: state.error.clone(),
+            feed_age: feed.age,
+            feed_error: feed.error,
+            revocations: feed.revocations,
+        }
     }
 }
 
@@ -112,7 +205,9 @@ pub(crate) struct RemoteKeys {
 /// What the task has found.
 #[derive(Debug)]
 struct State {
-    held: Option<Held>,
+    held: Option<HeldKeys>,
+    /// Where the issuer says what it revoked.
+    feed_uri: Option<String>,
     fetching: bool,
     /// How many fetches have ended, well or badly.
     fetches: u64,
@@ -120,8 +215,9 @@ struct State {
 }
 
 #[derive(Debug)]
-struct Held {
+struct HeldKeys {
     keys: Arc<JwkSet>,
+    fetched_at: Instant,
     /// Nothing for a bound beyond the end of the clock.
     usable_until: Option<Instant>,
 }
@@ -137,7 +233,8 @@ impl RemoteKeys {
     fn start(client: IssuerClient, serve_stale: Duration) -> Result<Self, BuildError> {
         let runtime = tokio::runtime::Handle::try_current()
             .map_err(|_| BuildError::new("a remote verifier is built inside a tokio runtime"))?;
-        let none_yet = State { held: None, fetching: true, fetches: 0, error: None };
+        let none_yet =
+            State { held: None, feed_uri: None, fetching: true, fetches: 0, error: None };
         let (finder, state) = watch::channel(none_yet);
         let (asks, asked) = watch::channel(None);
         runtime.spawn(Refresh::new(client, serve_stale, finder).run(asked));

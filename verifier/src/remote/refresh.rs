@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use crate::remote::fetch::{Fetched, IssuerClient};
-use crate::remote::{Ask, Held, State};
+use crate::remote::{Ask, HeldKeys, State};
 
 /// The first retry after a failure; each one after it takes twice as long, up to the last.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -56,14 +56,21 @@ impl Refresh {
 
     /// Holds what came, and says when to look again.
     fn keep(&self, fetched: Fetched) -> Duration {
-        let Fetched { keys, fresh_for } = fetched;
-        let usable_until = Instant::now().checked_add(fresh_for.saturating_add(self.serve_stale));
+        let Fetched { keys, fresh_for, feed_uri } = fetched;
+        let fetched_at = Instant::now();
+        let usable_until = fetched_at.checked_add(fresh_for.saturating_add(self.serve_stale));
         self.state.send_modify(|state| {
             match (keys, &mut state.held) {
-                (Some(keys), held) => *held = Some(Held { keys: Arc::new(keys), usable_until }),
-                (None, Some(held)) => held.usable_until = usable_until,
+                (Some(keys), held) => {
+                    *held = Some(HeldKeys { keys: Arc::new(keys), fetched_at, usable_until });
+                }
+                (None, Some(held)) => {
+                    held.fetched_at = fetched_at;
+                    held.usable_until = usable_until;
+                }
                 (None, None) => {}
             }
+            state.feed_uri = feed_uri;
             state.error = None;
             state.fetching = false;
             state.fetches += 1;
@@ -85,7 +92,7 @@ impl Refresh {
 }
 
 /// A little less than that, by chance, so that many verifiers do not come all at once.
-fn jittered(pause: Duration) -> Duration {
+pub(super) fn jittered(pause: Duration) -> Duration {
     let mut byte = [0];
     // without randomness there is no jitter, and nothing worse
     let chance = SystemRandom::new().fill(&mut byte).map_or(0, |()| u32::from(byte[0]));

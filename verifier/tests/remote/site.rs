@@ -29,10 +29,13 @@ impl Answer {
     }
 }
 
-/// The two documents of an issuer, and the heads of the requests for them.
+/// The documents of an issuer, and the heads of the requests for them.
 struct Pages {
     metadata: Answer,
     jwks: Answer,
+    /// Who asks for what comes next waits until there is one that was not served yet.
+    feed: watch::Sender<(u64, Answer)>,
+    served: u64,
     heads: Vec<String>,
 }
 
@@ -50,7 +53,9 @@ impl Site {
         let origin = format!("http://{}", listener.local_addr().unwrap());
         let metadata = json!({"issuer": origin, "jwks_uri": format!("{origin}/jwks.json")});
         let metadata = Answer::ok("", &metadata.to_string());
-        let pages = Pages { metadata, jwks: Answer::Hang(Vec::new()), heads: Vec::new() };
+        let feed = watch::Sender::new((0, Answer::status("404 Not Found", "", "")));
+        let jwks = Answer::Hang(Vec::new());
+        let pages = Pages { metadata, jwks, feed, served: 0, heads: Vec::new() };
         let pages = Arc::new(Mutex::new(pages));
         let (counter, hits) = watch::channel(0);
         tokio::spawn(serve(listener, Arc::clone(&pages), counter));
@@ -63,6 +68,25 @@ impl Site {
 
     pub(crate) fn set_jwks(&self, answer: Answer) {
         self.pages.lock().unwrap_or_else(PoisonError::into_inner).jwks = answer;
+    }
+
+    /// Names a feed in the metadata, and answers with this one.
+    pub(crate) fn set_feed(&self, answer: Answer) {
+        let origin = &self.origin;
+        let metadata = json!({"issuer": origin, "jwks_uri": format!("{origin}/jwks.json"),
+            "revocation_feed_uri": format!("{origin}/feed")});
+        self.set_metadata(Answer::ok("", &metadata.to_string()));
+        let pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        pages.feed.send_modify(|(number, feed)| {
+            *number += 1;
+            *feed = answer;
+        });
+    }
+
+    /// The heads of the requests for the feed so far.
+    pub(crate) fn feed_requests(&self) -> Vec<String> {
+        let pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        pages.heads.iter().filter(|head| head.starts_with("get /feed")).cloned().collect()
     }
 
     /// The heads of the requests for keys so far.
@@ -95,13 +119,25 @@ async fn answer(mut stream: TcpStream, pages: Arc<Mutex<Pages>>, hits: watch::Se
         head.push(byte);
     }
     let head = String::from_utf8(head).unwrap().to_lowercase();
-    let answer = {
+    let (answer, mut feed, served) = {
         let mut pages = pages.lock().unwrap_or_else(PoisonError::into_inner);
+        pages.heads.push(head.clone());
         let is_metadata = head.starts_with("get /.well-known/oauth-authorization-server ");
-        pages.heads.push(head);
-        if is_metadata { pages.metadata.clone() } else { pages.jwks.clone() }
+        let answer = if is_metadata { pages.metadata.clone() } else { pages.jwks.clone() };
+        (answer, pages.feed.subscribe(), pages.served)
     };
     hits.send_modify(|hits| *hits += 1);
+    let answer = if head.starts_with("get /feed") {
+        let is_new = |(number, _): &(u64, Answer)| *number > served;
+        if head.contains("wait=") && feed.wait_for(is_new).await.is_err() {
+            return;
+        }
+        let (number, answer) = feed.borrow().clone();
+        pages.lock().unwrap_or_else(PoisonError::into_inner).served = number;
+        answer
+    } else {
+        answer
+    };
     match answer {
         Answer::Bytes(bytes) => drop(stream.write_all(&bytes).await),
         Answer::Hang(bytes) => {

@@ -1,0 +1,157 @@
+//! `GET /oauth/revocations`: what was revoked, for verifiers that check tokens by themselves.
+//!
+//! Public and signed. A verifier asks with `?since=` and `?wait=` and is answered when something
+//! changes, or unchanged when its time is over. Who waits is woken over a fifth of a second, so that
+//! ten thousand do not ask anew at the same moment.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::IntoResponse;
+use http::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+
+use crate::http::App;
+use crate::http::listener::Patience;
+use crate::http::oauth::error::OAuthError;
+use crate::http::oauth::form::Form;
+use crate::mint::{HeardFeed, SignedFeed};
+
+/// Who waits at the same time; who comes too late is answered at once, and asks again soon.
+const MAX_WAITERS: usize = 20_000;
+/// The longest wait.
+const MAX_WAIT_SECONDS: u64 = 60;
+/// The time over which those who wait are woken, in milliseconds.
+const WAKING_MS: u64 = 200;
+
+/// Those who wait for the feed to move.
+#[derive(Debug)]
+pub(in crate::http) struct Waiters {
+    places: Semaphore,
+    woken: AtomicU64,
+}
+
+impl Default for Waiters {
+    fn default() -> Self {
+        Self { places: Semaphore::new(MAX_WAITERS), woken: AtomicU64::new(0) }
+    }
+}
+
+/// What a verifier asks.
+struct Asked {
+    heard: HeardFeed,
+    /// Whether it has heard anything, so that "nothing new" is an answer.
+    has_heard: bool,
+    wait: Duration,
+}
+
+pub(in crate::http) async fn show(
+    State(app): State<Arc<App>>,
+    request: Request<Body>,
+) -> Response<Body> {
+    let (mut head, _) = request.into_parts();
+    let asked = match Asked::read(&head) {
+        Ok(asked) => asked,
+        Err(refused) => return refused.into_response(),
+    };
+    if !asked.wait.is_zero() && asked.has_heard {
+        wait(&app, &asked, head.extensions.remove::<Patience>()).await;
+    }
+    answer(&app, &asked)
+}
+
+impl Asked {
+    fn read(head: &Parts) -> Result<Self, OAuthError> {
+        let query = head.uri.query().unwrap_or_default();
+        let mut query = Form::parse(query.as_bytes()).map_err(OAuthError::invalid_request)?;
+        query.refuse_repeated().map_err(OAuthError::invalid_request)?;
+        let mut number = |name, wrong| {
+            let text = query.take(name);
+            let number = text.map(|text| text.parse::<u64>()).transpose();
+            number.map_err(|_| OAuthError::invalid_request(wrong))
+        };
+        let since = number("since", "since is the revision of a feed")?;
+        let wait = number("wait", "wait is a number of seconds")?.unwrap_or(0);
+        let (epoch, revision) = known(&head.headers).unzip();
+        Ok(Self {
+            has_heard: since.is_some() || revision.is_some(),
+            heard: HeardFeed { epoch, revision: since.or(revision).unwrap_or(0) },
+            wait: Duration::from_secs(wait.min(MAX_WAIT_SECONDS)),
+        })
+    }
+}
+
+/// The epoch and revision of an `ETag` that a feed had.
+fn known(headers: &HeaderMap) -> Option<(String, u64)> {
+    let text = headers.get(IF_NONE_MATCH)?.to_str().ok()?.trim();
+    let text = text.strip_prefix("W/").unwrap_or(text);
+    let (epoch, revision) = text.strip_prefix('"')?.strip_suffix('"')?.rsplit_once('.')?;
+    Some((epoch.to_owned(), revision.parse().ok()?))
+}
+
+/// Until there is something new, the time is over, or the node stops.
+async fn wait(app: &App, asked: &Asked, patience: Option<Patience>) {
+    let Ok(_place) = app.waiters.places.try_acquire() else { return };
+    patience.iter().for_each(Patience::wait);
+    let mut revisions = app.mint.feed().watch();
+    let news = async {
+        while !app.mint.feed().is_ahead_of(&asked.heard) {
+            if revisions.changed().await.is_err() {
+                return;
+            }
+        }
+        let turn = app.waiters.woken.fetch_add(1, Ordering::Relaxed) % WAKING_MS;
+        sleep(Duration::from_millis(turn)).await;
+    };
+    let stops = async {
+        match patience {
+            Some(mut patience) => patience.stopped().await,
+            None => std::future::pending().await,
+        }
+    };
+    let _ = timeout(asked.wait, async {
+        tokio::select! {
+            () = news => {}
+            () = stops => {}
+        }
+    })
+    .await;
+}
+
+fn answer(app: &App, asked: &Asked) -> Response<Body> {
+    let now = app.clock.now();
+    let Some(age) = app.mint.index().age(now) else {
+        return OAuthError::unavailable().into_response();
+    };
+    let feed = app.mint.feed();
+    let mut response = if asked.has_heard && !feed.is_ahead_of(&asked.heard) {
+        let mut response = Response::new(Body::empty());
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        tag(response.headers_mut(), &feed.etag());
+        response
+    } else {
+        let Some(SignedFeed { text, etag }) = app.mint.signed_feed(&asked.heard, now) else {
+            return OAuthError::unavailable().into_response();
+        };
+        let mut response = Response::new(Body::from(text));
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/jwt"));
+        tag(headers, &etag);
+        response
+    };
+    let headers = response.headers_mut();
+    // who has a copy asks whether it still holds, and a cache between holds nobody up
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(AGE, age.as_secs().into());
+    response
+}
+
+fn tag(headers: &mut HeaderMap, etag: &str) {
+    headers.extend(HeaderValue::from_str(etag).map(|etag| (ETAG, etag)));
+}

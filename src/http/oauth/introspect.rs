@@ -1,0 +1,138 @@
+//! `POST /oauth/introspect` (RFC 7662) and `POST /oauth/revoke` (RFC 7009), for callers that
+//! authenticate like clients of the token endpoint, or with a token for the management API.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::IntoResponse;
+use http::{Method, Request, Response, StatusCode};
+use serde_json::json;
+use tenmint_verifier::{Action, Resource};
+
+use crate::error::Error;
+use crate::http::actor::origin_of;
+use crate::http::oauth::client_auth::{self, Way};
+use crate::http::oauth::error::OAuthError;
+use crate::http::oauth::form::Form;
+use crate::http::oauth::token::{caller_of, read_form};
+use crate::http::{App, json_answer};
+use crate::mint::introspect::{Introspected, IntrospectionRequest, looks_like_a_token};
+use crate::mint::{ClientCredential, Presented};
+use crate::model::access::{Actor, Credential};
+use crate::model::secret::PlainSecret;
+use crate::service::quotas::with_lease;
+
+/// Tells what a token or an API key is worth.
+pub(in crate::http) async fn introspect(
+    State(app): State<Arc<App>>,
+    request: Request<Body>,
+) -> Response<Body> {
+    match introspected(&app, request).await {
+        Ok(Introspected::Active(members)) => {
+            json_answer(StatusCode::OK, json!(members).to_string())
+        }
+        Ok(Introspected::Inactive) => json_answer(StatusCode::OK, r#"{"active":false}"#),
+        Err(refused) => refused.into_response(),
+    }
+}
+
+/// Revokes a token. What is no token of the caller's organization is answered like one that was
+/// revoked: RFC 7009, section 2.2.
+pub(in crate::http) async fn revoke(
+    State(app): State<Arc<App>>,
+    request: Request<Body>,
+) -> Response<Body> {
+    match revoked(&app, request).await {
+        Ok(()) => json_answer(StatusCode::OK, "{}"),
+        Err(refused) => refused.into_response(),
+    }
+}
+
+async fn introspected(app: &App, request: Request<Body>) -> Result<Introspected, OAuthError> {
+    let Asked { mut form, actor, way } = Asked::read(app, request).await?;
+    let text = token_of(&mut form)?;
+    let client_ip = form.take("client_ip").map(|text| text.parse::<IpAddr>()).transpose();
+    let client_ip =
+        client_ip.map_err(|_| OAuthError::invalid_request("client_ip is no address"))?;
+    if !may_introspect(&actor.credential) {
+        return Err(OAuthError::insufficient_scope("introspect:org/tokens/*"));
+    }
+    let audience = form.take("audience");
+    let request = IntrospectionRequest { text, audience, client_ip };
+    let asker = &actor.credential;
+    with_lease(app.mint.quotas(), || app.mint.introspect(&request, asker, app.clock.now()))
+        .await
+        .map_err(|refused| OAuthError::of(refused, way, None))
+}
+
+async fn revoked(app: &App, request: Request<Body>) -> Result<(), OAuthError> {
+    let Asked { mut form, actor, .. } = Asked::read(app, request).await?;
+    let text = token_of(&mut form)?;
+    let text = std::str::from_utf8(text.as_bytes()).unwrap_or_default();
+    if !looks_like_a_token(text) {
+        // whoever thinks that a leaked key is dead now must learn that it is not
+        return Err(OAuthError::unsupported_token_type());
+    }
+    let Some(claims) = app.mint.claims_of(text, app.clock.now()) else { return Ok(()) };
+    app.service.revoke_token(&actor, &claims).await.map_err(|cause| match cause {
+        Error::Forbidden(_) => OAuthError::not_of_this_client(),
+        cause => {
+            let source = std::error::Error::source(&cause).map(ToString::to_string);
+            tracing::error!(%cause, source, "a token cannot be revoked");
+            OAuthError::unavailable()
+        }
+    })
+}
+
+/// What both routes take.
+struct Asked {
+    form: Form,
+    actor: Actor,
+    way: Way,
+}
+
+impl Asked {
+    async fn read(app: &App, request: Request<Body>) -> Result<Self, OAuthError> {
+        if request.method() != Method::POST {
+            return Err(OAuthError::method_not_allowed());
+        }
+        let (head, body) = request.into_parts();
+        let mut form = read_form(app, &head.headers, body).await?;
+        form.refuse_repeated().map_err(OAuthError::invalid_request)?;
+        let (client, way) = client_auth::take(&head.headers, &mut form)?;
+        let caller = caller_of(&head.headers, app.caller_of(&head));
+        let presented = presented(client, way);
+        let credential = app
+            .mint
+            .identify_for_tokens(&presented, caller, app.clock.now())
+            .map_err(|refused| OAuthError::of(refused, way, None))?;
+        Ok(Self { form, actor: Actor { credential, origin: origin_of(app, &head) }, way })
+    }
+}
+
+/// By Bearer, an API key or a token.
+fn presented(client: ClientCredential, way: Way) -> Presented {
+    let bearer = client.texts.first().filter(|_| way == Way::Bearer);
+    match bearer.and_then(|text| std::str::from_utf8(text.as_bytes()).ok()) {
+        Some(text) if looks_like_a_token(text) => Presented::Token(text.to_owned()),
+        _ => Presented::ApiKey(client),
+    }
+}
+
+fn token_of(form: &mut Form) -> Result<PlainSecret, OAuthError> {
+    let text = form.take("token");
+    text.map(PlainSecret::new).ok_or(OAuthError::invalid_request("token is missing"))
+}
+
+/// Whether the caller holds `introspect` on the tokens of its organization.
+fn may_introspect(credential: &Credential) -> bool {
+    let held = credential.scopes.as_ref();
+    let (Ok(action), Ok(tokens)) =
+        ("introspect".parse::<Action>(), Resource::new(["org", "tokens", "any"]))
+    else {
+        return false;
+    };
+    held.is_some_and(|scopes| scopes.matches(&action, &tokens))
+}

@@ -1,0 +1,167 @@
+//! What a token or an API key is worth at this moment (RFC 7662), told to whoever may ask.
+
+use std::net::IpAddr;
+
+use serde_json::{Map, Value};
+use tenmint_verifier::Claims;
+
+use crate::mint::quotas::Permit;
+use crate::mint::{Caller, ClientCredential, Mint, Presented, Refused, TokenRequest};
+use crate::model::access::Credential;
+use crate::model::secret::PlainSecret;
+use crate::model::time::Timestamp;
+
+/// What is asked about.
+#[derive(Debug)]
+pub struct IntrospectionRequest {
+    /// An access token or an API key.
+    pub text: PlainSecret,
+    /// For an API key: the API that it was sent to, by URI or slug.
+    pub audience: Option<String>,
+    /// From where it was sent there.
+    pub client_ip: Option<IpAddr>,
+}
+
+/// What is told of it.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Introspected {
+    /// It is worth nothing, or not the caller's to know: both read the same.
+    Inactive,
+    /// What it says, or would say as a token.
+    Active(Map<String, Value>),
+}
+
+impl Mint {
+    /// Who asks about tokens, or revokes one: an API key of any audience, or a token for the
+    /// management API.
+    ///
+    /// # Errors
+    /// [`Refused`] where the credential is worth nothing.
+    pub fn identify_for_tokens(
+        &self,
+        presented: &Presented,
+        from: Caller<'_>,
+        now: Timestamp,
+    ) -> Result<Credential, Refused> {
+        match presented {
+            Presented::Token(_) => self.identify(presented, from, now),
+            Presented::ApiKey(client) => {
+                if !self.index.is_fresh(now, self.serve_for) {
+                    return Err(Refused::Unavailable);
+                }
+                self.index.authenticate(client, &self.pepper)?.admit(from, now)?.holder()
+            }
+        }
+    }
+
+    /// What a token or an API key is worth to the API that it was sent to.
+    ///
+    /// # Errors
+    /// [`Refused::NeedsLease`] and [`Refused::QuotaSpent`] for an API key with a quota, which counts
+    /// this as a request; [`Refused::NoTarget`] for an API key without an audience;
+    /// [`Refused::InvalidTarget`] for one that the caller does not serve.
+    pub fn introspect(
+        &self,
+        request: &IntrospectionRequest,
+        asker: &Credential,
+        now: Timestamp,
+    ) -> Result<Introspected, Refused> {
+        let text = std::str::from_utf8(request.text.as_bytes()).unwrap_or_default();
+        // an API key that was imported may look like a token
+        if let Some(claims) = self.claims_of(text, now) {
+            return Ok(self.introspect_token(&claims, request, asker));
+        }
+        if looks_like_a_token(text) && request.audience.is_none() {
+            return Ok(Introspected::Inactive);
+        }
+        self.introspect_api_key(text, request, asker, now)
+    }
+
+    /// The claims of a token of this service that holds at this moment, whoever it is for.
+    pub fn claims_of(&self, text: &str, now: Timestamp) -> Option<Claims> {
+        let verifier = self.verifier.read().clone();
+        let token = verifier.verify_for_any_audience(text).ok()?;
+        let claims = token.claims();
+        if self.feed.voids(claims) {
+            return None;
+        }
+        self.index.find_client(&claims.client_id).ok()?.check_status(now).ok()?;
+        Some(claims.clone())
+    }
+
+    fn introspect_token(
+        &self,
+        claims: &Claims,
+        request: &IntrospectionRequest,
+        asker: &Credential,
+    ) -> Introspected {
+        let is_own = claims.org == asker.org.to_string();
+        let is_told = is_own || claims.aud.iter().any(|uri| self.index.serves_all(asker, uri));
+        let is_for = |name: &String| {
+            self.index
+                .served_by(asker, name)
+                .is_some_and(|uri| claims.aud.iter().any(|aud| **aud == *uri))
+        };
+        let is_allowed = match (&claims.net, request.client_ip) {
+            (Some(net), Some(from)) => net.allows(from),
+            _ => true,
+        };
+        if !is_told || !is_allowed || !request.audience.as_ref().is_none_or(is_for) {
+            return Introspected::Inactive;
+        }
+        match serde_json::to_value(claims) {
+            Ok(Value::Object(claims)) => Introspected::Active(active(claims)),
+            _ => Introspected::Inactive,
+        }
+    }
+
+    fn introspect_api_key(
+        &self,
+        text: &str,
+        request: &IntrospectionRequest,
+        asker: &Credential,
+        now: Timestamp,
+    ) -> Result<Introspected, Refused> {
+        let audience = request.audience.as_deref().ok_or(Refused::NoTarget)?;
+        let audience = self.index.served_by(asker, audience).ok_or(Refused::InvalidTarget)?;
+        let client =
+            ClientCredential { client_id: None, texts: vec![PlainSecret::new(text.to_owned())] };
+        let caller = Caller { address: request.client_ip, user_agent: None };
+        let Ok(key) = self.index.authenticate(&client, &self.pepper) else {
+            return Ok(Introspected::Inactive);
+        };
+        let Ok(admitted) = key.admit(caller, now) else { return Ok(Introspected::Inactive) };
+        let permit = admitted.permit(&self.quotas)?;
+        let as_token = TokenRequest {
+            client: ClientCredential::default(),
+            audience: Some(audience.to_string()),
+            ..TokenRequest::default()
+        };
+        // an audience that does not take the keys of this organization is none of its business
+        let Ok(grant) = admitted.grant(&as_token, self.installation.token_lifetime, now) else {
+            return Ok(Introspected::Inactive);
+        };
+        permit.map(Permit::used);
+        let claims = grant.with_claims(self.issuer(), "", |claims| serde_json::to_value(claims));
+        Ok(match claims {
+            Ok(Value::Object(mut claims)) => {
+                // no token was issued, so it has no id
+                claims.remove("jti");
+                Introspected::Active(active(claims))
+            }
+            _ => Introspected::Inactive,
+        })
+    }
+}
+
+/// Whether a text is three parts of a JWS, whatever is in them.
+pub fn looks_like_a_token(text: &str) -> bool {
+    text.bytes().filter(|byte| *byte == b'.').count() == 2
+}
+
+/// The claims as an answer of RFC 7662, section 2.2.
+fn active(mut claims: Map<String, Value>) -> Map<String, Value> {
+    claims.insert("active".to_owned(), true.into());
+    claims.insert("token_type".to_owned(), "Bearer".into());
+    claims
+}

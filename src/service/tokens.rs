@@ -1,0 +1,44 @@
+//! Single tokens: revoked by whoever they were issued to, or by who administers the tokens of the
+//! organization (RFC 7009).
+
+use serde_json::json;
+use tenmint_verifier::{Action, Claims};
+
+use crate::error::{Error, Result};
+use crate::model::access::Actor;
+use crate::model::id::{ApiKeyId, OrgId};
+use crate::model::revocation::{RevokedSubject, RevokedTokens};
+use crate::service::Service;
+use crate::service::access::guarded;
+use crate::service::call::{Call, Done};
+
+impl Service {
+    /// Revokes a token that holds at this moment. One of another organization is passed over, as if
+    /// it were none.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] for a token of another key, without `admin:org/tokens/*`.
+    pub async fn revoke_token(&self, actor: &Actor, claims: &Claims) -> Result<()> {
+        let broken =
+            |what: &str| Error::Broken(format!("a token of ours with a `{what}` of no use"));
+        let org: OrgId = claims.org.parse().map_err(|_| broken("org"))?;
+        let api_key: ApiKeyId = claims.client_id.parse().map_err(|_| broken("client_id"))?;
+        if org != actor.credential.org {
+            return Ok(());
+        }
+        let thing = guarded(org, ["org", "tokens", &claims.jti])?;
+        if api_key != actor.credential.api_key && !actor.may(&Action::Admin, &thing) {
+            let message = "the token was issued to another API key, and this needs the scope \
+                           `admin:org/tokens/*`";
+            return Err(Error::Forbidden(message.to_owned()));
+        }
+        let mut write = self.store.begin().await?;
+        let subject = RevokedSubject::Token(claims.jti.clone(), api_key);
+        self.revoke_tokens(&mut write, (subject, RevokedTokens::All), org).await?;
+        let call = Call { actor: actor.clone(), org, dry_run: false, idempotency: None };
+        let after = json!({"api_key": claims.client_id, "space": claims.space});
+        // the nodes hear of it by the feed, and follow it when they see the revision move
+        let done = Done::new("token.revoke", org, &claims.jti, after);
+        self.finish(write, &call, done).await.map(drop)
+    }
+}
