@@ -96,7 +96,7 @@ const SETTINGS: [Setting; 9] = [
     Setting {
         key: "max_connections",
         variable: "-",
-        default: "10000, or what the limit of open files allows",
+        default: "25000, or what the limit of open files allows",
         about: "connections at once; further ones wait",
     },
     Setting {

@@ -58,7 +58,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            max_connections: 10_000,
+            max_connections: 25_000,
             head: Duration::from_secs(10),
             body: Duration::from_secs(10),
             request: Duration::from_secs(30),
@@ -74,17 +74,10 @@ const OTHER_DESCRIPTORS: u32 = 64;
 impl Limits {
     /// No more connections than the system gives descriptors for: past that, accepting fails and
     /// so does the database.
-    fn within_descriptors(mut self) -> Self {
-        let Some(descriptors) = soft_descriptor_limit() else { return self };
+    pub(super) fn within_descriptors(self) -> Self {
+        let descriptors = soft_descriptor_limit().unwrap_or(u32::MAX);
         let most = descriptors.saturating_sub(OTHER_DESCRIPTORS).max(1);
-        if self.max_connections > most {
-            tracing::warn!(
-                max_connections = most,
-                "the limit of open files allows no more connections: raise it with `ulimit -n`"
-            );
-            self.max_connections = most;
-        }
-        self
+        Self { max_connections: self.max_connections.min(most), ..self }
     }
 }
 
@@ -102,7 +95,13 @@ pub async fn serve(
     limits: Limits,
     stop: impl Future<Output = ()>,
 ) {
-    let limits = limits.within_descriptors();
+    let (asked, limits) = (limits.max_connections, limits.within_descriptors());
+    if limits.max_connections < asked {
+        tracing::warn!(
+            max_connections = limits.max_connections,
+            "the limit of open files allows no more connections: raise it with `ulimit -n`"
+        );
+    }
     let places = Arc::new(Semaphore::new(limits.max_connections as usize));
     let (stopping, stopped) = watch::channel(false);
     let mut stop = pin!(stop);

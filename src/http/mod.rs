@@ -76,7 +76,7 @@ pub fn routes(node: &Node, config: HttpConfig) -> Router {
         mint,
         trusted_proxies,
         body_deadline: limits.body,
-        waiters: Waiters::default(),
+        waiters: Waiters::of(limits),
     });
     let discovery = Router::new()
         .route("/.well-known/oauth-authorization-server", get(oauth::metadata::show))

@@ -18,13 +18,11 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use crate::http::App;
-use crate::http::listener::Patience;
+use crate::http::listener::{Limits, Patience};
 use crate::http::oauth::error::OAuthError;
 use crate::http::oauth::form::Form;
 use crate::mint::{HeardFeed, SignedFeed};
 
-/// Who waits at the same time; who comes too late is answered at once, and asks again soon.
-const MAX_WAITERS: usize = 20_000;
 /// The longest wait.
 const MAX_WAIT_SECONDS: u64 = 60;
 /// The time over which those who wait are woken, in milliseconds.
@@ -37,9 +35,12 @@ pub(in crate::http) struct Waiters {
     woken: AtomicU64,
 }
 
-impl Default for Waiters {
-    fn default() -> Self {
-        Self { places: Semaphore::new(MAX_WAITERS), woken: AtomicU64::new(0) }
+impl Waiters {
+    /// Three of four connections may wait, so that there is always a place for who wants a token. Who
+    /// comes too late is answered at once, and asks again soon.
+    pub(in crate::http) fn of(limits: Limits) -> Self {
+        let places = limits.within_descriptors().max_connections as usize * 3 / 4;
+        Self { places: Semaphore::new(places.max(1)), woken: AtomicU64::new(0) }
     }
 }
 

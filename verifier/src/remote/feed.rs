@@ -38,6 +38,8 @@ const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LAST_RETRY: Duration = Duration::from_secs(5);
 /// From one request to the next at least.
 const BETWEEN: Duration = Duration::from_millis(100);
+/// The same, where nothing had changed.
+const BETWEEN_UNCHANGED: Duration = Duration::from_secs(1);
 
 /// What the API wants of the feed.
 #[derive(Debug, Clone, Copy, Default)]
@@ -214,7 +216,13 @@ impl Listener {
             sleep_until(self.asked_at + BETWEEN).await;
             self.asked_at = Instant::now();
             match self.hear(&uri).await {
-                Ok(()) => failures = 0,
+                Ok(is_new) => {
+                    failures = 0;
+                    if !is_new {
+                        // an issuer with too many who wait answers at once: seldom enough then
+                        sleep_until(self.asked_at + BETWEEN_UNCHANGED).await;
+                    }
+                }
                 Err(unheard) => {
                     // what was missed may be anything: the next answer has to say all
                     self.etag = None;
@@ -246,8 +254,8 @@ impl Listener {
         }
     }
 
-    /// Asks once, and takes what is said.
-    async fn hear(&mut self, uri: &str) -> Result<(), Unheard> {
+    /// Asks once, and takes what is said. Says whether that was anything.
+    async fn hear(&mut self, uri: &str) -> Result<bool, Unheard> {
         let held = Arc::clone(&self.heard.borrow().revocations);
         let uri = match &self.etag {
             Some(_) => format!("{uri}?since={}&wait={}", held.revision(), WAIT.as_secs()),
@@ -271,7 +279,7 @@ impl Listener {
             state.error = None;
             state.is_missing = false;
         });
-        Ok(())
+        Ok(answer.text.is_some())
     }
 
     /// The feed in a text. A key that is not held is fetched first.
