@@ -159,6 +159,8 @@ impl Mint {
             .audience(management.as_str())
             // the clocks of nodes follow one database
             .leeway(MANAGEMENT_LEEWAY)
+            // a call of the management API costs far more than a signature
+            .cache(0)
             .clock(move || clock.now().as_seconds())
             .with_keys(JwkSet::default())?;
         let lifetime = Duration::from_secs(installation.token_lifetime.as_seconds());

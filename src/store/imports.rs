@@ -36,31 +36,64 @@ pub async fn find_by_digests(
     connection: &mut Connection,
     digests: &[SecretDigest],
 ) -> Result<HashMap<SecretDigest, KnownApiKey>> {
-    // every digest has 43 characters, so a text of digests is cut by length
+    let owned = list_owned(connection, digests).await?;
+    if owned.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let mut found = HashMap::with_capacity(owned.len());
+    // every id has twenty characters, so a text of ids is cut by length
+    let rows = sqlx::query(
+        "WITH RECURSIVE place(at) AS (
+             SELECT 1 UNION ALL SELECT at + 20 FROM place WHERE at + 20 < LENGTH($1)
+         )
+         SELECT id, organization_id, owner_id, name, description, scopes, audiences,
+         expires_at, revoked_at, created_at, key_type, space_id, prefix, allowed,
+         blocked, quota_limit, quota_window, quota_counter, lifetime, replaces_id, created_by,
+         deleted_at, rotated_at, old_secret_expires_at,
+         (SELECT id FROM staged_imports WHERE staged_imports.id = import_id) AS staged_by
+         FROM place JOIN api_keys ON id = SUBSTR($1, at, 20)",
+    )
+    .bind(owned.iter().map(|(_, id)| id.as_str()).collect::<String>())
+    .fetch_all(connection)
+    .await?;
+    for row in &rows {
+        let row = Row::of("api_keys", row);
+        let known =
+            KnownApiKey { api_key: api_key_of(&row)?, staged_by: row.parsed_or_none("staged_by")? };
+        found.insert(known.api_key.id.to_string(), known);
+    }
+    let known = owned.iter().filter_map(|(digest, id)| Some((*digest, found.get(id)?.clone())));
+    Ok(known.collect())
+}
+
+/// Which of these digests belong to a key, and the id of that. One look into the index for each: a join
+/// would read all secrets where PostgreSQL knows little of the table yet.
+async fn list_owned(
+    connection: &mut Connection,
+    digests: &[SecretDigest],
+) -> Result<Vec<(SecretDigest, String)>> {
+    // every digest has 43 characters
     let rows = sqlx::query(
         "WITH RECURSIVE place(at) AS (
              SELECT 1 UNION ALL SELECT at + 43 FROM place WHERE at + 43 < LENGTH($1)
          )
-         SELECT api_keys.id, organization_id, owner_id, name, description, scopes, audiences,
-         api_keys.expires_at, revoked_at, api_keys.created_at, key_type, space_id, prefix, allowed,
-         blocked, quota_limit, quota_window, quota_counter, lifetime, replaces_id, created_by,
-         deleted_at, rotated_at, old_secret_expires_at, digest,
-         (SELECT id FROM staged_imports WHERE id = import_id) AS staged_by
-         FROM place JOIN api_key_secrets ON digest = SUBSTR($1, at, 43)
-         JOIN api_keys ON api_keys.id = api_key_id",
+         SELECT digest, api_key_id FROM (
+             SELECT SUBSTR($1, at, 43) AS digest, (
+                 SELECT api_key_id FROM api_key_secrets WHERE digest = SUBSTR($1, at, 43)
+             ) AS api_key_id FROM place
+         ) AS looked_up WHERE api_key_id IS NOT NULL",
     )
     .bind(digests.iter().map(print_digest).collect::<String>())
     .fetch_all(connection)
     .await?;
-    let mut known = HashMap::with_capacity(rows.len());
-    for row in &rows {
-        let row = Row::of("api_keys", row);
-        let digest = parse_digest(&row.text("digest")?);
-        let digest = digest.ok_or_else(|| row.bad("digest", "not 32 bytes of base64url"))?;
-        let staged_by = row.parsed_or_none("staged_by")?;
-        known.insert(digest, KnownApiKey { api_key: api_key_of(&row)?, staged_by });
-    }
-    Ok(known)
+    rows.iter()
+        .map(|row| {
+            let row = Row::of("api_key_secrets", row);
+            let digest = parse_digest(&row.text("digest")?);
+            let digest = digest.ok_or_else(|| row.bad("digest", "not 32 bytes of base64url"))?;
+            Ok((digest, row.text("api_key_id")?))
+        })
+        .collect()
 }
 
 /// Notes an import that begins to stage.

@@ -8,13 +8,15 @@ mod common;
 #[path = "../tests/common/jwt.rs"]
 mod jwt;
 
+use std::time::Duration;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use common::{AUDIENCE, Forge, ISSUER, claims, header, verifier_of, with};
+use common::{AUDIENCE, Forge, ISSUER, builder, claims, header, verifier_of, with};
 use divan::{Bencher, black_box};
 use jsonwebtoken::{DecodingKey, Validation, decode};
 use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
-use tenmint_verifier::{Claims, JwkSet, Resource, ResourceFilter, Scope, ScopeSet};
+use tenmint_verifier::{Claims, JwkSet, Resource, ResourceFilter, Scope, ScopeSet, Verifier};
 
 fn main() {
     divan::main();
@@ -50,10 +52,27 @@ fn token() -> (String, Forge) {
     (forge.sign(header(), claims()), forge)
 }
 
+/// A verifier that remembers nothing.
+fn forgetful(forge: &Forge) -> Verifier {
+    let keys = JwkSet::parse(forge.jwks().to_string().as_bytes()).unwrap();
+    builder().cache(0).with_keys(keys).unwrap()
+}
+
 #[divan::bench]
-fn token_verify_held(bencher: Bencher<'_, '_>) {
+fn token_first_sight(bencher: Bencher<'_, '_>) {
     let (token, forge) = token();
-    let verifier = forge.verifier();
+    let verifier = forgetful(&forge);
+    bencher.bench_local(|| verifier.verify_held(black_box(&token)).unwrap());
+}
+
+#[divan::bench]
+fn token_seen_before(bencher: Bencher<'_, '_>) {
+    let (token, forge) = token();
+    let verifier = Verifier::builder(ISSUER)
+        .audience(AUDIENCE)
+        .leeway(Duration::from_hours(24 * 365 * 100))
+        .with_keys(JwkSet::parse(forge.jwks().to_string().as_bytes()).unwrap())
+        .unwrap();
     bencher.bench_local(|| verifier.verify_held(black_box(&token)).unwrap());
 }
 
@@ -85,7 +104,7 @@ fn token_with_a_hundred_ranges(bencher: Bencher<'_, '_>) {
     let ranges: Vec<String> = (0..100).map(|number| format!("2001:db8:{number:x}::/48")).collect();
     let claims = with(claims(), "net", serde_json::json!({"allow": ranges}));
     let token = forge.sign(header(), claims);
-    let verifier = forge.verifier();
+    let verifier = forgetful(&forge);
     bencher.bench_local(|| verifier.verify_held(black_box(&token)).unwrap());
 }
 

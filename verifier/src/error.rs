@@ -142,6 +142,8 @@ pub enum InvalidToken {
     Revoked,
     /// The key that signed it was withdrawn.
     WithdrawnKey,
+    /// It may not be used from the address of the caller.
+    WrongAddress,
 }
 
 impl fmt::Display for InvalidToken {
@@ -161,6 +163,7 @@ impl fmt::Display for InvalidToken {
             Self::NotYetValid => "the token is not valid yet",
             Self::Revoked => "the token was revoked",
             Self::WithdrawnKey => "the key that signed the token was withdrawn",
+            Self::WrongAddress => "the token may not be used from this address",
         })
     }
 }

@@ -24,6 +24,7 @@
 
 #[cfg(feature = "axum")]
 pub mod axum;
+mod cache;
 mod claims;
 mod error;
 mod filter;

@@ -162,9 +162,15 @@ impl RevocationFeed {
     /// ```
     pub const TYPE: &'static str = "tm-revocations+jwt";
 
-    /// The feed in a text, if it is one.
-    #[cfg_attr(not(feature = "remote"), expect(dead_code, reason = "who fetches reads"))]
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    /// The feed in the claims of a JWT whose signature was checked; nothing where they are none.
+    ///
+    /// ```
+    /// let text = r#"{"iss": "https://auth.example.com", "iat": 1, "epoch": "1", "rev": 7,
+    ///     "since": 0, "void": [["NIpEcKIuBOwdZY1M4Ouv7w", null, 1800000000]]}"#;
+    /// let feed = tenmint_verifier::RevocationFeed::parse(text).unwrap();
+    /// assert_eq!((feed.rev, feed.void.len()), (7, 1));
+    /// ```
+    pub fn parse(text: &str) -> Option<Self> {
         let raw: RawFeed<'_> = json::parse(text).ok()?;
         Some(Self {
             iss: raw.iss?.0.into_owned(),
@@ -350,7 +356,7 @@ impl Revocations {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     fn feed(epoch: &str, (since, rev): (u64, u64), void: &[Revocation]) -> RevocationFeed {
@@ -369,7 +375,7 @@ mod tests {
         Revocation { subject: RevokedSubject::of(id), below, until: 100 }
     }
 
-    fn claims(rev: u64, space: Option<&str>) -> Claims {
+    pub(crate) fn claims(rev: u64, space: Option<&str>) -> Claims {
         let scope = "chat".parse().unwrap();
         let text = |text: &str| text.to_owned();
         Claims {

@@ -11,6 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::de::MapAccess;
 
+use crate::cache::{Snapshot, Verified};
 use crate::claims::{Claims, RawClaims};
 use crate::error::{BuildError, InvalidToken};
 use crate::json::{self, Members, Text};
@@ -32,6 +33,12 @@ pub(crate) struct Held<'k> {
     pub(crate) keys: &'k JwkSet,
     /// Nothing where no feed was heard.
     pub(crate) revocations: Option<&'k Revocations>,
+}
+
+impl<'k> From<Snapshot<'k>> for Held<'k> {
+    fn from(now: Snapshot<'k>) -> Self {
+        Self { keys: now.keys, revocations: now.revocations.map(|held| &**held) }
+    }
 }
 
 /// What a token must be.
@@ -65,21 +72,30 @@ impl Rules {
     }
 
     /// The claims of a valid token.
-    pub(crate) fn verify(&self, token: &str, keys: Held<'_>) -> Result<Claims, InvalidToken> {
+    pub(crate) fn verify(&self, token: &str, held: Held<'_>) -> Result<Verified, InvalidToken> {
         // media types are compared without case: RFC 2045, section 5.1
         let is_token = |typ: &str| {
             let is = |name: &str| typ.eq_ignore_ascii_case(name);
             is("at+jwt") || is("application/at+jwt") || self.accepts_typ_jwt && is("JWT")
         };
-        let text = self.open(token, MAX_TOKEN_BYTES, is_token, keys)?;
+        let Opened { text, kid } = self.open(token, MAX_TOKEN_BYTES, is_token, held)?;
         let raw = RawClaims::parse(&text)?;
         let not_before = raw.nbf;
         let claims = raw.require()?;
         self.check_claims(&claims, not_before)?;
-        if keys.revocations.is_some_and(|revocations| revocations.voids(&claims)) {
+        if held.revocations.is_some_and(|revocations| revocations.voids(&claims)) {
             return Err(InvalidToken::Revoked);
         }
-        Ok(claims)
+        Ok(Verified { claims: Arc::new(claims), kid: kid.into() })
+    }
+
+    /// What has to hold of a token that was verified before, at this moment.
+    pub(crate) fn check_again(&self, claims: &Claims) -> Result<(), InvalidToken> {
+        if self.has_expired(claims, self.clock.now()) { Err(InvalidToken::Expired) } else { Ok(()) }
+    }
+
+    fn has_expired(&self, claims: &Claims, now: u64) -> bool {
+        now >= claims.exp.saturating_add(self.leeway)
     }
 
     /// What a feed of the issuer says. Its age is no matter here: an old one changes nothing.
@@ -87,9 +103,10 @@ impl Rules {
     pub(crate) fn read_feed(
         &self,
         text: &str,
-        keys: Held<'_>,
+        held: Held<'_>,
     ) -> Result<RevocationFeed, InvalidToken> {
-        let text = self.open(text, MAX_FEED_BYTES, |typ| typ == RevocationFeed::TYPE, keys)?;
+        let is_feed = |typ: &str| typ == RevocationFeed::TYPE;
+        let Opened { text, .. } = self.open(text, MAX_FEED_BYTES, is_feed, held)?;
         let feed = RevocationFeed::parse(&text).ok_or(InvalidToken::BadClaims)?;
         if feed.iss == self.issuer { Ok(feed) } else { Err(InvalidToken::WrongIssuer) }
     }
@@ -100,8 +117,8 @@ impl Rules {
         text: &str,
         most_bytes: usize,
         is_type: impl Fn(&str) -> bool,
-        keys: Held<'_>,
-    ) -> Result<String, InvalidToken> {
+        held: Held<'_>,
+    ) -> Result<Opened, InvalidToken> {
         if text.len() > most_bytes {
             return Err(InvalidToken::TooLarge);
         }
@@ -110,11 +127,12 @@ impl Rules {
         if !is_type(&header.typ.0) {
             return Err(InvalidToken::WrongType);
         }
-        let key = self.select_key(&header, keys)?;
+        let key = self.select_key(&header, held)?;
         if !key.verifies(parts.signed.as_bytes(), &parts.signature) {
             return Err(InvalidToken::BadSignature);
         }
-        Ok(parts.claims)
+        let kid = header.kid.0.into_owned();
+        Ok(Opened { text: parts.claims, kid })
     }
 
     /// The key that `kid` names, if its own algorithm is allowed and is the one that `alg` says.
@@ -148,7 +166,7 @@ impl Rules {
         if !self.audiences.is_empty() && !claims.aud.iter().any(is_ours) {
             return Err(InvalidToken::WrongAudience);
         }
-        if now >= claims.exp.saturating_add(self.leeway) {
+        if self.has_expired(claims, now) {
             return Err(InvalidToken::Expired);
         }
         let starts = claims.iat.max(not_before.unwrap_or(0));
@@ -157,6 +175,12 @@ impl Rules {
         }
         Ok(())
     }
+}
+
+/// What was signed, and by which key.
+struct Opened {
+    text: String,
+    kid: String,
 }
 
 /// The three parts of a JWS in compact form (RFC 7515, section 7.1), decoded.

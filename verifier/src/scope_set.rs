@@ -69,7 +69,10 @@ impl ScopeSet {
 
     /// The scopes of this action. Most scopes of a set are of another one, so bytes are compared
     /// before a view is made.
-    fn allowing<'s>(&'s self, action: &'s str) -> impl Iterator<Item = ScopeView<'s>> + Clone {
+    pub(crate) fn allowing<'s>(
+        &'s self,
+        action: &'s str,
+    ) -> impl Iterator<Item = ScopeView<'s>> + Clone {
         let named = move |span: &&Span| {
             let name = self.text.as_bytes().get(span.start as usize..span.action_end as usize);
             name == Some(action.as_bytes()) || name == Some(b"*")

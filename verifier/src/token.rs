@@ -1,9 +1,10 @@
 //! A verified token, and the question an API asks it: may it do this?
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::claims::Claims;
-use crate::error::VerifyError;
+use crate::error::{InvalidToken, VerifyError};
 use crate::filter::ResourceFilter;
 use crate::resource::Resource;
 use crate::scope::{Action, Scope};
@@ -33,8 +34,8 @@ pub struct Token {
 }
 
 impl Token {
-    pub(crate) fn new(claims: Claims) -> Self {
-        Self { claims: Arc::new(claims) }
+    pub(crate) fn new(claims: Arc<Claims>) -> Self {
+        Self { claims }
     }
 
     /// The claims.
@@ -100,5 +101,104 @@ impl Token {
         // a resource that is too long to be written as a filter is named by its kind alone
         let filter = resource.to_filter().unwrap_or_else(|_| ResourceFilter::all());
         Err(VerifyError::InsufficientScope(Scope::new(action, &filter)))
+    }
+
+    /// What of a list the token may see: the filters to push into the query, none of which covers
+    /// another. Nothing where it may see none of it, as in another organization.
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")] {
+    /// # use tenmint_verifier::{Action, testing::TestIssuer};
+    /// # let issuer = TestIssuer::new("https://api.example.com");
+    /// let scope = "read:projects/alpha read:projects/b/* write:projects/*";
+    /// let text = issuer.token("org_0000000000000000", scope).sign();
+    /// let token = issuer.verifier().verify_held(&text).unwrap();
+    ///
+    /// let projects = "projects/?".parse().unwrap();
+    /// let seen = token.visible_under("org_0000000000000000", &Action::Read, &projects);
+    /// assert_eq!(seen, ["projects/alpha".parse().unwrap()]);
+    /// # }
+    /// ```
+    pub fn visible_under(
+        &self,
+        org: &str,
+        action: &Action,
+        list: &ResourceFilter,
+    ) -> Vec<ResourceFilter> {
+        if self.claims.org != org {
+            return Vec::new();
+        }
+        let held = self.claims.scope.allowing(action.as_str());
+        let seen =
+            held.filter_map(|scope| scope.filter().parse::<ResourceFilter>().ok()?.intersect(list));
+        let mut kept: Vec<ResourceFilter> = Vec::new();
+        for filter in seen {
+            if kept.iter().any(|wide| wide.covers(&filter)) {
+                continue;
+            }
+            kept.retain(|narrow| !filter.covers(narrow));
+            kept.push(filter);
+        }
+        kept
+    }
+
+    /// Holds the caller to the addresses that the token may be used from, if it names some. The
+    /// address is that of the client, which behind a proxy is not that of the socket.
+    ///
+    /// # Errors
+    /// [`InvalidToken::WrongAddress`].
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")] {
+    /// # use tenmint_verifier::testing::TestIssuer;
+    /// # let issuer = TestIssuer::new("https://api.example.com");
+    /// let text = issuer.token("org_0000000000000000", "chat").net(&["10.0.0.0/8"], &[]).sign();
+    /// let token = issuer.verifier().verify_held(&text).unwrap();
+    /// assert!(token.require_address("10.1.2.3".parse().unwrap()).is_ok());
+    /// assert!(token.require_address("192.0.2.1".parse().unwrap()).is_err());
+    /// # }
+    /// ```
+    pub fn require_address(&self, caller: IpAddr) -> Result<(), VerifyError> {
+        match &self.claims.net {
+            Some(net) if !net.allows(caller) => Err(InvalidToken::WrongAddress.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::revocations::tests::claims;
+
+    fn seen(scope: &str, list: &str) -> Vec<String> {
+        let token =
+            Token::new(Arc::new(Claims { scope: scope.parse().unwrap(), ..claims(1, None) }));
+        let seen = token.visible_under("org_o", &Action::Read, &list.parse().unwrap());
+        seen.iter().map(|filter| filter.as_str().to_owned()).collect()
+    }
+
+    #[test]
+    fn a_list_is_narrowed_to_what_the_token_may_see_of_it() {
+        assert_eq!(seen("read:*", "projects/?"), ["projects/?"]);
+        assert_eq!(seen("*:projects/a/*", "projects/*"), ["projects/a/*"]);
+        assert_eq!(
+            seen("read:projects/a read:projects/b", "projects/?"),
+            ["projects/a", "projects/b"]
+        );
+        assert_eq!(seen("read:projects/a read:projects/*", "projects/?"), ["projects/?"]);
+        assert_eq!(seen("read:*/logs", "projects/*"), ["projects/logs"]);
+        assert!(seen("write:projects/*", "projects/?").is_empty());
+        assert!(seen("read:projects/a/b", "projects/?").is_empty());
+        let token = Token::new(Arc::new(claims(1, None)));
+        assert!(
+            token
+                .visible_under("org_x", &"chat".parse().unwrap(), &ResourceFilter::all())
+                .is_empty()
+        );
+        assert_eq!(
+            token.visible_under("org_o", &"chat".parse().unwrap(), &ResourceFilter::all()).len(),
+            1
+        );
     }
 }

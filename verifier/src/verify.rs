@@ -3,9 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-#[cfg(feature = "remote")]
-use crate::error::InvalidToken;
-use crate::error::{BuildError, VerifyError};
+use crate::cache::{CACHED_TOKENS, Known, Snapshot, TokenCache, Verified};
+use crate::error::{BuildError, InvalidToken, VerifyError};
 use crate::jwks::{Algorithm, JwkSet};
 #[cfg(feature = "remote")]
 use crate::remote::{FeedPolicy, Remote, SERVE_STALE};
@@ -36,12 +35,30 @@ pub struct Verifier {
 struct Inner {
     rules: Rules,
     keys: Keys,
+    cache: TokenCache,
+    /// Tokens that it holds at most.
+    cached: usize,
+}
+
+impl Inner {
+    fn new(rules: Rules, keys: Keys, cached: usize) -> Self {
+        Self { rules, keys, cache: TokenCache::new(cached), cached }
+    }
+}
+
+/// What the feed says of a token that was verified before it moved.
+fn check_revocations(verified: &Verified, now: Snapshot<'_>) -> Result<(), InvalidToken> {
+    match now.revocations {
+        Some(held) if held.is_withdrawn(&verified.kid) => Err(InvalidToken::WithdrawnKey),
+        Some(held) if held.voids(&verified.claims) => Err(InvalidToken::Revoked),
+        _ => Ok(()),
+    }
 }
 
 /// Where the keys come from.
 #[derive(Debug)]
 enum Keys {
-    Given(JwkSet),
+    Given(Arc<JwkSet>),
     #[cfg(feature = "remote")]
     Remote(Remote),
 }
@@ -63,6 +80,7 @@ impl Verifier {
                 accepts_typ_jwt: false,
                 clock: Clock::system(),
             },
+            cached: CACHED_TOKENS,
             #[cfg(feature = "remote")]
             serve_stale: SERVE_STALE,
             #[cfg(feature = "remote")]
@@ -84,19 +102,40 @@ impl Verifier {
     /// assert_eq!(error.to_string(), "the token is malformed");
     /// ```
     pub fn verify_held(&self, token: &str) -> Result<Token, VerifyError> {
-        self.verify_with(&self.inner.rules, token)
-    }
-
-    fn verify_with(&self, rules: &Rules, token: &str) -> Result<Token, VerifyError> {
-        let claims = match &self.inner.keys {
-            Keys::Given(keys) => rules.verify(token, Held { keys, revocations: None }),
+        match &self.inner.keys {
+            Keys::Given(keys) => self.verify_once(token, Snapshot { keys, revocations: None }),
             #[cfg(feature = "remote")]
             Keys::Remote(remote) => {
-                let keys = remote.keys()?;
-                let revocations = remote.revocations()?;
-                rules.verify(token, Held { keys: &keys, revocations: Some(&revocations) })
+                let (keys, revocations) = (remote.keys()?, remote.revocations()?);
+                let now = Snapshot { keys: &keys, revocations: Some(&revocations) };
+                self.verify_once(token, now)
             }
-        }?;
+        }
+    }
+
+    /// Verifies a token, unless it is known to hold. What depends on the moment is checked each time.
+    fn verify_once(&self, token: &str, now: Snapshot<'_>) -> Result<Token, VerifyError> {
+        let Inner { rules, cache, .. } = &*self.inner;
+        let claims = match cache.find(token, now) {
+            Known::Verified(claims) => claims,
+            Known::BeforeRevocations(verified) => {
+                if let Err(refused) = check_revocations(&verified, now) {
+                    cache.forget(token);
+                    return Err(refused.into());
+                }
+                cache.keep(token, verified.clone(), now);
+                verified.claims
+            }
+            Known::Nothing => {
+                let verified = rules.verify(token, now.into())?;
+                cache.keep(token, verified.clone(), now);
+                return Ok(Token::new(verified.claims));
+            }
+        };
+        if let Err(refused) = rules.check_again(&claims) {
+            cache.forget(token);
+            return Err(refused.into());
+        }
         Ok(Token::new(claims))
     }
 
@@ -113,7 +152,17 @@ impl Verifier {
     /// assert!(verifier.verify_for_any_audience("a.b.c").is_err());
     /// ```
     pub fn verify_for_any_audience(&self, token: &str) -> Result<Token, VerifyError> {
-        self.verify_with(&Rules { audiences: Vec::new(), ..self.inner.rules.clone() }, token)
+        // other rules than those that the cache holds tokens by
+        let rules = Rules { audiences: Vec::new(), ..self.inner.rules.clone() };
+        let verified = match &self.inner.keys {
+            Keys::Given(keys) => rules.verify(token, Held { keys, revocations: None }),
+            #[cfg(feature = "remote")]
+            Keys::Remote(remote) => {
+                let (keys, revocations) = (remote.keys()?, remote.revocations()?);
+                rules.verify(token, Held { keys: &keys, revocations: Some(&revocations) })
+            }
+        }?;
+        Ok(Token::new(verified.claims))
     }
 
     /// Verifies a token, and fetches the keys of the issuer anew where the token names one that is
@@ -164,8 +213,8 @@ impl Verifier {
     /// ```
     #[must_use]
     pub fn with_keys(&self, keys: JwkSet) -> Self {
-        let rules = self.inner.rules.clone();
-        Self { inner: Arc::new(Inner { rules, keys: Keys::Given(keys) }) }
+        let (rules, cached) = (self.inner.rules.clone(), self.inner.cached);
+        Self { inner: Arc::new(Inner::new(rules, Keys::Given(Arc::new(keys)), cached)) }
     }
 
     #[cfg(feature = "remote")]
@@ -204,6 +253,7 @@ fn worth_waiting(verified: &Result<Token, VerifyError>, seen: u64) -> bool {
 #[derive(Debug, Clone)]
 pub struct VerifierBuilder {
     rules: Rules,
+    cached: usize,
     #[cfg(feature = "remote")]
     pub(crate) serve_stale: Duration,
     #[cfg(feature = "remote")]
@@ -260,6 +310,20 @@ impl VerifierBuilder {
         self
     }
 
+    /// How many verified tokens to remember, so that a second sight costs no signature: 10,000 unless
+    /// said, about 2 KB each; 0 for none. A remembered token is still refused once it has expired, was
+    /// revoked, or its key is gone.
+    ///
+    /// ```
+    /// # use tenmint_verifier::Verifier;
+    /// let builder = Verifier::builder("https://auth.example.com").cache(1_000);
+    /// ```
+    #[must_use]
+    pub fn cache(mut self, tokens: usize) -> Self {
+        self.cached = tokens;
+        self
+    }
+
     /// Reads the time, in seconds since 1970, from this function: for tests, and for who has a
     /// better clock than that of the machine. It is asked once a token and must not wait.
     ///
@@ -292,7 +356,8 @@ impl VerifierBuilder {
     /// ```
     pub fn with_keys(self, keys: JwkSet) -> Result<Verifier, BuildError> {
         self.rules.check()?;
-        Ok(Verifier { inner: Arc::new(Inner { rules: self.rules, keys: Keys::Given(keys) }) })
+        let keys = Keys::Given(Arc::new(keys));
+        Ok(Verifier { inner: Arc::new(Inner::new(self.rules, keys, self.cached)) })
     }
 
     #[cfg(feature = "remote")]
@@ -307,6 +372,6 @@ impl VerifierBuilder {
 
     #[cfg(feature = "remote")]
     pub(crate) fn with_remote(self, remote: Remote) -> Verifier {
-        Verifier { inner: Arc::new(Inner { rules: self.rules, keys: Keys::Remote(remote) }) }
+        Verifier { inner: Arc::new(Inner::new(self.rules, Keys::Remote(remote), self.cached)) }
     }
 }

@@ -15,7 +15,7 @@ use ring::signature::{
     KeyPair,
 };
 use serde_json::{Map, Value, json};
-use tenmint_verifier::{InvalidToken, JwkSet, Token, Verifier, VerifyError};
+use tenmint_verifier::{InvalidToken, JwkSet, Token, Verifier, VerifierBuilder, VerifyError};
 
 pub(crate) const ISSUER: &str = "https://auth.example.com";
 pub(crate) const AUDIENCE: &str = "https://api.example.com";
@@ -100,11 +100,11 @@ impl Forge {
 
 /// A verifier with the keys of this set.
 pub(crate) fn verifier_of(jwks: &Value) -> Verifier {
-    Verifier::builder(ISSUER)
-        .audience(AUDIENCE)
-        .clock(|| NOW)
-        .with_keys(JwkSet::parse(jwks.to_string().as_bytes()).unwrap())
-        .unwrap()
+    builder().with_keys(JwkSet::parse(jwks.to_string().as_bytes()).unwrap()).unwrap()
+}
+
+pub(crate) fn builder() -> VerifierBuilder {
+    Verifier::builder(ISSUER).audience(AUDIENCE).clock(|| NOW)
 }
 
 pub(crate) fn header() -> Value {
