@@ -111,21 +111,24 @@ impl<'r> Row<'r> {
 /// character.
 pub(crate) const FIELD: &str = "\u{1f}";
 pub(crate) const LINE: &str = "\u{1e}";
+/// The same, to split at: a character is found faster than a text.
+const FIELD_CHAR: char = '\u{1f}';
+const LINE_CHAR: char = '\u{1e}';
 
 /// One line of a packed page, read field by field.
 pub(crate) struct Packed<'l> {
     table: &'static str,
     line: &'l str,
-    fields: std::str::Split<'l, &'static str>,
+    fields: std::str::Split<'l, char>,
 }
 
 impl<'l> Packed<'l> {
     /// The lines of a page, which is `None` where no row was found.
     pub(crate) fn lines(table: &'static str, page: Option<&'l str>) -> impl Iterator<Item = Self> {
-        page.into_iter().flat_map(|page| page.split(LINE)).map(move |line| Self {
+        page.into_iter().flat_map(|page| page.split(LINE_CHAR)).map(move |line| Self {
             table,
             line,
-            fields: line.split(FIELD),
+            fields: line.split(FIELD_CHAR),
         })
     }
 
@@ -168,6 +171,6 @@ impl<'l> Packed<'l> {
     }
 
     pub(crate) fn bad(&self, cause: impl Display) -> Error {
-        Error::bad_row(self.table, self.line.split(FIELD).next().unwrap_or_default(), cause)
+        Error::bad_row(self.table, self.line.split(FIELD_CHAR).next().unwrap_or_default(), cause)
     }
 }

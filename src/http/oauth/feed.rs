@@ -61,8 +61,11 @@ pub(in crate::http) async fn show(
         Ok(asked) => asked,
         Err(refused) => return refused.into_response(),
     };
+    let patience = head.extensions.remove::<Patience>();
+    // a head holds on to the buffer that it was read into, and there are ten thousand who wait
+    drop(head);
     if !asked.wait.is_zero() && asked.has_heard {
-        wait(&app, &asked, head.extensions.remove::<Patience>()).await;
+        wait(&app, &asked, patience).await;
     }
     answer(&app, &asked)
 }
