@@ -267,6 +267,23 @@ on_both_engines! {
         assert!(held.voids_of(&server.org.id.to_string(), rev - 1) && !held.voids_of(&org.to_string(), rev - 1));
     }
 
+    async fn who_is_far_behind_hears_all_so_that_a_node_signs_few_texts(server: Server) {
+        let key = server.api_key("chat").await;
+        for number in 0..66 {
+            void(&server, vec![RevokedSubject::Token(format!("TOKEN{number}"), key.id)], server.org.id).await;
+        }
+        let all = said(&server.get(FEED).await);
+        let revisions = async |since: u64| {
+            let feed = said(&server.get(&format!("{FEED}?since={since}")).await);
+            (feed["since"].as_u64().unwrap(), feed["void"].as_array().unwrap().len())
+        };
+        let last = all["rev"].as_u64().unwrap();
+        // one revision each
+        assert_eq!(revisions(last - 1).await, (last - 1, 1));
+        assert_eq!(revisions(last - 64).await, (last - 64, 64));
+        assert_eq!(revisions(last - 65).await, (0, 66));
+    }
+
     async fn an_entry_is_told_as_long_as_a_token_of_before_may_live(server: Server) {
         let key = server.api_key("chat").await;
         server.revoke(&key.id).await;
