@@ -12,7 +12,7 @@ use crate::mint::targets::Targets;
 use crate::mint::{Caller, Refused, TokenRequest};
 use crate::model::access::Credential;
 use crate::model::audience::TokenType;
-use crate::model::id::{ApiKeyId, AudienceId};
+use crate::model::id::{ApiKeyId, AudienceId, OrgId};
 use crate::model::installation::{Issuer, TokenLifetime};
 use crate::model::ip_range::IpRange;
 use crate::model::ip_rules::IpRules;
@@ -95,6 +95,11 @@ impl<'i> AuthenticatedKey<'i> {
 }
 
 impl AdmittedKey<'_> {
+    /// The organization of the key.
+    pub(super) fn org(&self) -> Result<OrgId, Refused> {
+        Ok(self.key.entries()?.org.id)
+    }
+
     /// Quota: after the address, before audience and scope. The permit goes back unless it is used.
     pub(super) fn permit<'q>(&self, quotas: &'q Quotas) -> Result<Option<Permit<'q>>, Refused> {
         let api_key = self.key.entries()?.api_key;

@@ -124,6 +124,7 @@ impl Mint {
     ) -> Result<Introspected, Refused> {
         let audience = request.audience.as_deref().ok_or(Refused::NoTarget)?;
         let audience = self.index.served_by(asker, audience).ok_or(Refused::InvalidTarget)?;
+        let is_for_all = self.index.serves_all(asker, &audience);
         let client =
             ClientCredential { client_id: None, texts: vec![PlainSecret::new(text.to_owned())] };
         let caller = Caller { address: request.client_ip, user_agent: None };
@@ -131,13 +132,16 @@ impl Mint {
             return Ok(Introspected::Inactive);
         };
         let Ok(admitted) = key.admit(caller, now) else { return Ok(Introspected::Inactive) };
+        // not even its quota is a stranger's to know, or to use up
+        if !is_for_all && admitted.org()? != asker.org {
+            return Ok(Introspected::Inactive);
+        }
         let permit = admitted.permit(&self.quotas)?;
         let as_token = TokenRequest {
             client: ClientCredential::default(),
             audience: Some(audience.to_string()),
             ..TokenRequest::default()
         };
-        // an audience that does not take the keys of this organization is none of its business
         let Ok(grant) = admitted.grant(&as_token, self.installation.token_lifetime, now) else {
             return Ok(Introspected::Inactive);
         };

@@ -160,6 +160,9 @@ on_both_engines! {
         let token = server.token(&foreign, "").await.token();
         assert_eq!(of_both(&server, &asker, &foreign, &token, "").await, [json!({"active": false}), json!({"active": false})]);
         assert_eq!(ask(&server, &asker, &format!("token={token}")).await.body, INACTIVE);
+        let spent = key_in(&server, "?organization=other", json!({"name": "q", "scopes": ["chat"], "quota": {"limit": 1}})).await;
+        server.token(&spent, "").await;
+        assert_eq!(ask(&server, &asker, &format!("token={}&audience=default", spent.text)).await.body, INACTIVE, "nor of its quota");
         good(&server, "POST", "/v1/audiences", json!({"uri": "https://saas.example", "slug": "saas", "shared": true})).await;
         let token = server.token(&foreign, "resource=https://saas.example").await.token();
         let of_token = ask(&server, &asker, &format!("token={token}")).await.json();
