@@ -238,11 +238,10 @@ fn grant_scope(entries: Entries<'_>, asked: Option<&str>) -> Result<ScopeSet, Re
     };
     let asked: ScopeSet = asked.parse().map_err(|_| Refused::MalformedScope)?;
     let own = entries.api_key.scopes.as_ref().map(|text| parse_stored(text)).transpose()?;
-    let owners = if has_no_more_than(entries) { None } else { owner_scope(entries)? };
-    if own.is_none() && owners.is_none() {
-        return Err(Refused::NoScope);
-    }
-    for held in [own, owners].into_iter().flatten() {
+    // an owner that holds nothing is no owner without limits
+    let is_within_owner = has_no_more_than(entries);
+    let owners = (!is_within_owner).then(|| owner_scope(entries)?.ok_or(Refused::NoScope));
+    for held in [own, owners.transpose()?].into_iter().flatten() {
         if let Some(place) = held.first_uncovered(&asked) {
             return Err(Refused::ScopeBeyondKey(place));
         }

@@ -66,6 +66,20 @@ on_both_engines! {
         assert_eq!(elsewhere, "400 invalid_request", "at its own level alone");
     }
 
+    async fn a_key_whose_owner_holds_nothing_gets_no_token_whatever_it_asks_for(server: Server) {
+        let bot = bot(&server).await;
+        let role = format!("/v1/owners/{bot}/role");
+        good(&server, "PUT", &role, json!({"role": "read-only"})).await;
+        let key = key(&server, json!({"bot": bot, "scopes": ["read:org/*"]})).await;
+        for asked in ["", "scope=read:org/*", "scope=read:org/keys/a"] {
+            assert_eq!(server.token(&key, asked).await.status, 200, "{asked}");
+        }
+        good(&server, "DELETE", &role, Value::Null).await;
+        for asked in ["", "scope=read:org/*", "scope=read:org/keys/a"] {
+            assert_eq!(server.token(&key, asked).await.outcome(), "400 invalid_scope", "{asked}");
+        }
+    }
+
     async fn nobody_defines_edits_or_binds_a_role_beyond_what_it_holds(server: Server) {
         let admin = key(&server, json!({"scopes": ["read:org/*", "admin:org/roles/*", "admin:org/members/*", "chat"]})).await;
         let narrow = json!({"name": "chatter", "level": "organization", "scopes": ["chat:models/x"]});

@@ -308,13 +308,14 @@ impl<'s> Case<'s> {
         self.model.now = self.server.clock.now().as_millis();
     }
 
-    /// Tries every text on both nodes: without asking for anything, and with what was asked.
+    /// Tries every text on both nodes: without asking for anything, asking for all that the key was
+    /// given, and with what was asked.
     async fn check(&self, asked: &[Asked], what: &str) {
         self.follower.follower.catch_up().await.unwrap();
-        let plain = [Asked::default()];
         for key in &self.model.keys {
+            let own = Asked { scopes: key.scopes.clone(), target: None };
             for text in &key.texts {
-                for asked in plain.iter().chain(asked) {
+                for asked in [&Asked::default(), &own].into_iter().chain(asked) {
                     let expected = self.model.outcome(key, text, asked);
                     for mint in [&self.server.mint, &self.follower.mint] {
                         let found = self.try_text(mint, key, text, asked);

@@ -104,7 +104,7 @@ pub fn step() -> impl Strategy<Value = Step> {
     let edit = (option::of(option::weighted(0.8, scopes())), option::of(audiences()), hours())
         .prop_map(|(scopes, audiences, hours)| Edit { scopes, audiences, hours });
     prop_oneof![
-        5 => (org(), new(), option::of(space()), option::of(role()))
+        5 => (org(), new(), option::weighted(0.3, space()), option::weighted(0.3, role()))
             .prop_map(|(org, new, space, role)| Step::CreateWithBot { org, new, space, role }),
         4 => (some(), new()).prop_map(|(owner, new)| Step::CreateOf { owner, new }),
         5 => (some(), edit).prop_map(|(key, edit)| Step::Edit { key, edit }),
@@ -122,9 +122,10 @@ pub fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(org, space, suspend)| Step::SuspendSpace { org, space, suspend }),
         2 => (org(), space()).prop_map(|(org, space)| Step::DeleteSpace { org, space }),
         1 => (org(), yes()).prop_map(|(org, suspend)| Step::SuspendOrg { org, suspend }),
-        6 => (some(), option::of(space()), option::weighted(0.8, role()))
+        7 => (some(), option::weighted(0.4, space()), option::weighted(0.6, role()))
             .prop_map(|(owner, space, role)| Step::Bind { owner, space, role }),
-        2 => (some(), scopes()).prop_map(|(owner, grants)| Step::EditGrants { owner, grants }),
+        3 => (some(), vec(select(SCOPES.as_slice()), 0..3))
+            .prop_map(|(owner, grants)| Step::EditGrants { owner, grants }),
         2 => (org(), vec(select(DEFINED.as_slice()), 1..3))
             .prop_map(|(org, scopes)| Step::EditRole { org, scopes }),
         3 => (1..150_u32).prop_map(|minutes| Step::Wind { minutes }),
