@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::hash::BuildHasher;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::claims::Claims;
 use crate::jwks::JwkSet;
@@ -25,6 +25,7 @@ pub(crate) const CACHED_TOKENS: usize = 10_000;
 pub(crate) struct TokenCache {
     hasher: RandomState,
     shards: Box<[Mutex<HashMap<u64, Entry>>]>,
+    tokens: usize,
     /// Entries of a shard at most.
     most: usize,
 }
@@ -40,8 +41,9 @@ pub(crate) struct Verified {
 struct Entry {
     token: Box<str>,
     verified: Verified,
-    keys: Arc<JwkSet>,
-    revocations: Option<Arc<Revocations>>,
+    // weak: a cached token must not keep every feed that was ever heard in memory
+    keys: Weak<JwkSet>,
+    revocations: Option<Weak<Revocations>>,
 }
 
 /// What a token is checked against. Two that are the same are the same allocation.
@@ -64,7 +66,12 @@ pub(crate) enum Known {
 impl TokenCache {
     pub(crate) fn new(tokens: usize) -> Self {
         let shards = (0..SHARDS).map(|_| Mutex::default()).collect();
-        Self { hasher: RandomState::new(), shards, most: tokens.div_ceil(SHARDS) }
+        Self { hasher: RandomState::new(), shards, tokens, most: tokens.div_ceil(SHARDS) }
+    }
+
+    /// An empty one of the same size.
+    pub(crate) fn anew(&self) -> Self {
+        Self::new(self.tokens)
     }
 
     pub(crate) fn find(&self, token: &str, now: Snapshot<'_>) -> Known {
@@ -73,11 +80,11 @@ impl TokenCache {
         let Some(entry) = shard.get(&hash).filter(|entry| *entry.token == *token) else {
             return Known::Nothing;
         };
-        if !Arc::ptr_eq(&entry.keys, now.keys) {
+        if !is_that(&entry.keys, now.keys) {
             return Known::Nothing;
         }
         let is_same = match (&entry.revocations, now.revocations) {
-            (Some(then), Some(now)) => Arc::ptr_eq(then, now),
+            (Some(then), Some(now)) => is_that(then, now),
             (None, None) => true,
             _ => false,
         };
@@ -104,8 +111,8 @@ impl TokenCache {
         let entry = Entry {
             token: token.into(),
             verified,
-            keys: Arc::clone(under.keys),
-            revocations: under.revocations.cloned(),
+            keys: Arc::downgrade(under.keys),
+            revocations: under.revocations.map(Arc::downgrade),
         };
         shard.insert(hash, entry);
     }
@@ -132,10 +139,15 @@ impl TokenCache {
     }
 }
 
+/// Whether both are one allocation. A weak one keeps the place from being given to another.
+fn is_that<T>(then: &Weak<T>, now: &Arc<T>) -> bool {
+    std::ptr::eq(then.as_ptr(), Arc::as_ptr(now))
+}
+
 impl fmt::Debug for TokenCache {
     /// Never the tokens.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "TokenCache({} at most)", self.most * SHARDS)
+        write!(f, "TokenCache({} at most)", self.tokens)
     }
 }
 

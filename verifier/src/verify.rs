@@ -8,7 +8,7 @@ use crate::error::{BuildError, InvalidToken, VerifyError};
 use crate::jwks::{Algorithm, JwkSet};
 #[cfg(feature = "remote")]
 use crate::remote::{FeedPolicy, Remote, SERVE_STALE};
-use crate::rules::{Clock, Held, Rules};
+use crate::rules::{Clock, Rules};
 use crate::token::Token;
 
 /// How far the clocks of issuer and API may be apart.
@@ -36,13 +36,22 @@ struct Inner {
     rules: Rules,
     keys: Keys,
     cache: TokenCache,
-    /// Tokens that it holds at most.
-    cached: usize,
 }
 
 impl Inner {
-    fn new(rules: Rules, keys: Keys, cached: usize) -> Self {
-        Self { rules, keys, cache: TokenCache::new(cached), cached }
+    /// What a check finds with all that is known of the issuer at this moment.
+    fn at_this_moment<T>(
+        &self,
+        check: impl FnOnce(Snapshot<'_>) -> Result<T, VerifyError>,
+    ) -> Result<T, VerifyError> {
+        match &self.keys {
+            Keys::Given(keys) => check(Snapshot { keys, revocations: None }),
+            #[cfg(feature = "remote")]
+            Keys::Remote(remote) => {
+                let (keys, revocations) = (remote.keys()?, remote.revocations()?);
+                check(Snapshot { keys: &keys, revocations: Some(&revocations) })
+            }
+        }
     }
 }
 
@@ -102,15 +111,7 @@ impl Verifier {
     /// assert_eq!(error.to_string(), "the token is malformed");
     /// ```
     pub fn verify_held(&self, token: &str) -> Result<Token, VerifyError> {
-        match &self.inner.keys {
-            Keys::Given(keys) => self.verify_once(token, Snapshot { keys, revocations: None }),
-            #[cfg(feature = "remote")]
-            Keys::Remote(remote) => {
-                let (keys, revocations) = (remote.keys()?, remote.revocations()?);
-                let now = Snapshot { keys: &keys, revocations: Some(&revocations) };
-                self.verify_once(token, now)
-            }
-        }
+        self.inner.at_this_moment(|now| self.verify_once(token, now))
     }
 
     /// Verifies a token, unless it is known to hold. What depends on the moment is checked each time.
@@ -154,15 +155,7 @@ impl Verifier {
     pub fn verify_for_any_audience(&self, token: &str) -> Result<Token, VerifyError> {
         // other rules than those that the cache holds tokens by
         let rules = Rules { audiences: Vec::new(), ..self.inner.rules.clone() };
-        let verified = match &self.inner.keys {
-            Keys::Given(keys) => rules.verify(token, Held { keys, revocations: None }),
-            #[cfg(feature = "remote")]
-            Keys::Remote(remote) => {
-                let (keys, revocations) = (remote.keys()?, remote.revocations()?);
-                rules.verify(token, Held { keys: &keys, revocations: Some(&revocations) })
-            }
-        }?;
-        Ok(Token::new(verified.claims))
+        self.inner.at_this_moment(|now| Ok(Token::new(rules.verify(token, now.into())?.claims)))
     }
 
     /// Verifies a token, and fetches the keys of the issuer anew where the token names one that is
@@ -213,8 +206,9 @@ impl Verifier {
     /// ```
     #[must_use]
     pub fn with_keys(&self, keys: JwkSet) -> Self {
-        let (rules, cached) = (self.inner.rules.clone(), self.inner.cached);
-        Self { inner: Arc::new(Inner::new(rules, Keys::Given(Arc::new(keys)), cached)) }
+        let Inner { rules, cache, .. } = &*self.inner;
+        let keys = Keys::Given(Arc::new(keys));
+        Self { inner: Arc::new(Inner { rules: rules.clone(), keys, cache: cache.anew() }) }
     }
 
     #[cfg(feature = "remote")]
@@ -356,8 +350,7 @@ impl VerifierBuilder {
     /// ```
     pub fn with_keys(self, keys: JwkSet) -> Result<Verifier, BuildError> {
         self.rules.check()?;
-        let keys = Keys::Given(Arc::new(keys));
-        Ok(Verifier { inner: Arc::new(Inner::new(self.rules, keys, self.cached)) })
+        Ok(self.with_source(Keys::Given(Arc::new(keys))))
     }
 
     #[cfg(feature = "remote")]
@@ -372,6 +365,11 @@ impl VerifierBuilder {
 
     #[cfg(feature = "remote")]
     pub(crate) fn with_remote(self, remote: Remote) -> Verifier {
-        Verifier { inner: Arc::new(Inner::new(self.rules, Keys::Remote(remote), self.cached)) }
+        self.with_source(Keys::Remote(remote))
+    }
+
+    fn with_source(self, keys: Keys) -> Verifier {
+        let cache = TokenCache::new(self.cached);
+        Verifier { inner: Arc::new(Inner { rules: self.rules, keys, cache }) }
     }
 }
