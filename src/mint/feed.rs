@@ -3,7 +3,7 @@
 //! The service takes in what the database says; the route of the feed waits for it to move and asks
 //! for the signed text, which is made once for all who ask for the same.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,6 @@ use tenmint_verifier::{Claims, RevocationFeed, Revocations, RevokedSubject};
 use tokio::sync::watch;
 
 use crate::mint::signer::CurrentKey;
-use crate::model::id::{ApiKeyId, OrgId};
 use crate::model::installation::Issuer;
 use crate::model::revocation::Revocation;
 use crate::model::time::Timestamp;
@@ -51,9 +50,10 @@ struct State {
 struct Entry {
     revision: u64,
     revocation: tenmint_verifier::Revocation,
-    org: Option<OrgId>,
+    /// The organization it is of.
+    org: Option<RevokedSubject>,
     /// Of a single token.
-    api_key: Option<ApiKeyId>,
+    api_key: Option<RevokedSubject>,
 }
 
 /// A signed feed.
@@ -97,15 +97,9 @@ impl Feed {
 
     /// Takes in what was recorded, in order.
     pub fn apply(&self, recorded: &[Revocation]) {
-        if recorded.is_empty() {
-            return;
+        if !recorded.is_empty() {
+            self.take(&mut self.state.lock(), recorded);
         }
-        let mut state = self.state.lock();
-        for revocation in recorded {
-            state.put(revocation, self.kept);
-        }
-        state.signed.clear();
-        self.moved.send_replace(state.revision);
     }
 
     /// Takes in all that is recorded, in an epoch. What is held is kept: no restore of a database
@@ -118,9 +112,13 @@ impl Feed {
             state.entries.clear();
             state.revisions.clear();
         }
-        for revocation in recorded {
-            state.put(revocation, self.kept);
-        }
+        self.take(&mut state, recorded);
+    }
+
+    fn take(&self, state: &mut State, recorded: &[Revocation]) {
+        let kept = self.kept;
+        let entries = recorded.iter().filter_map(|recorded| Entry::of(recorded, kept));
+        state.put_all(entries.collect());
         state.signed.clear();
         self.moved.send_replace(state.revision);
     }
@@ -198,36 +196,44 @@ impl Feed {
     }
 }
 
-impl State {
-    /// Takes one in, in place of what it says again or covers.
-    fn put(&mut self, recorded: &Revocation, kept: Duration) {
-        let (Ok(revision), below) = (
-            u64::try_from(recorded.revision),
-            recorded.below.map(|below| u64::try_from(below).unwrap_or(0)),
-        ) else {
-            return;
-        };
+impl Entry {
+    /// An entry as it was recorded; nothing where its revision is none.
+    fn of(recorded: &Revocation, kept: Duration) -> Option<Self> {
         let subject = RevokedSubject::of(&recorded.subject);
-        if self.revisions.get(&subject).is_some_and(|known| *known >= revision) {
-            return;
-        }
-        if let Ok(api_key) = recorded.subject.parse::<ApiKeyId>() {
-            self.keep(|entry| entry.api_key != Some(api_key));
-        }
-        if let Ok(org) = recorded.subject.parse::<OrgId>() {
-            self.keep(|entry| entry.org != Some(org));
-        }
-        if self.revisions.contains_key(&subject) {
-            self.keep(|entry| entry.revocation.subject != subject);
-        }
+        let below = recorded.below.map(|below| u64::try_from(below).unwrap_or(0));
         let until = (recorded.recorded_at + kept).as_seconds();
-        let revocation = tenmint_verifier::Revocation { subject, below, until };
-        let entry = Entry { revision, revocation, org: recorded.org, api_key: recorded.api_key };
-        let place = self.entries.partition_point(|entry| entry.revision <= revision);
-        self.entries.insert(place, entry);
-        self.revisions.insert(subject, revision);
-        self.held.void(revocation);
-        self.revision = self.revision.max(revision);
+        Some(Self {
+            revision: u64::try_from(recorded.revision).ok()?,
+            revocation: tenmint_verifier::Revocation { subject, below, until },
+            org: recorded.org.map(|id| RevokedSubject::of(&id.to_string())),
+            api_key: recorded.api_key.map(|id| RevokedSubject::of(&id.to_string())),
+        })
+    }
+
+    /// Whether one of these subjects says all that the entry does.
+    fn is_covered_by(&self, subjects: &HashSet<RevokedSubject>) -> bool {
+        let own = Some(self.revocation.subject);
+        [own, self.api_key, self.org].iter().flatten().any(|one| subjects.contains(one))
+    }
+}
+
+impl State {
+    /// Takes entries in, in place of what they say again or cover. What covers another of them was
+    /// never recorded beside it, so one look at those of before is enough.
+    fn put_all(&mut self, mut new: Vec<Entry>) {
+        new.retain(|entry| {
+            let known = self.revisions.get(&entry.revocation.subject);
+            known.is_none_or(|known| *known < entry.revision)
+        });
+        let subjects = new.iter().map(|entry| entry.revocation.subject).collect();
+        self.keep(|entry| !entry.is_covered_by(&subjects));
+        for entry in &new {
+            self.revisions.insert(entry.revocation.subject, entry.revision);
+            self.held.void(entry.revocation);
+            self.revision = self.revision.max(entry.revision);
+        }
+        self.entries.append(&mut new);
+        self.entries.sort_by_key(|entry| entry.revision);
     }
 
     fn keep(&mut self, is_kept: impl Fn(&Entry) -> bool) {
