@@ -8,7 +8,6 @@ use http::request::Parts;
 use crate::error::{Error, Result};
 use crate::http::oauth::client_auth::read_authorization_of;
 use crate::http::{App, RequestId};
-use crate::mint::introspect::looks_like_a_token;
 use crate::mint::{Caller, Presented, Refused};
 use crate::model::access::{Actor, Origin};
 
@@ -48,14 +47,7 @@ fn presented(head: &Parts) -> Result<Presented> {
     let unreadable = || Error::Unauthenticated("the Authorization header cannot be read");
     let value = value.to_str().map_err(|_| unreadable())?;
     let (client, is_bearer) = read_authorization_of(value).ok_or_else(unreadable)?;
-    let is_token = |text: &str| is_bearer && looks_like_a_token(text);
-    match client.texts.first() {
-        Some(text) if std::str::from_utf8(text.as_bytes()).is_ok_and(is_token) => {
-            let text = String::from_utf8_lossy(text.as_bytes()).into_owned();
-            Ok(Presented::Token(text))
-        }
-        _ => Ok(Presented::ApiKey(client)),
-    }
+    Ok(Presented::of(client, is_bearer))
 }
 
 pub(super) fn origin_of(app: &App, head: &Parts) -> Origin {

@@ -46,9 +46,7 @@ impl Mint {
         match presented {
             Presented::Token(_) => self.identify(presented, from, now),
             Presented::ApiKey(client) => {
-                if !self.index.is_fresh(now, self.serve_for) {
-                    return Err(Refused::Unavailable);
-                }
+                self.check_fresh(now)?;
                 self.index.authenticate(client, &self.pepper)?.admit(from, now)?.holder()
             }
         }
@@ -125,8 +123,7 @@ impl Mint {
         let audience = request.audience.as_deref().ok_or(Refused::NoTarget)?;
         let audience = self.index.served_by(asker, audience).ok_or(Refused::InvalidTarget)?;
         let is_for_all = self.index.serves_all(asker, &audience);
-        let client =
-            ClientCredential { client_id: None, texts: vec![PlainSecret::new(text.to_owned())] };
+        let client = ClientCredential::bare(PlainSecret::new(text.to_owned()));
         let caller = Caller { address: request.client_ip, user_agent: None };
         let Ok(key) = self.index.authenticate(&client, &self.pepper) else {
             return Ok(Introspected::Inactive);
@@ -137,11 +134,8 @@ impl Mint {
             return Ok(Introspected::Inactive);
         }
         let permit = admitted.permit(&self.quotas)?;
-        let as_token = TokenRequest {
-            client: ClientCredential::default(),
-            audience: Some(audience.to_string()),
-            ..TokenRequest::default()
-        };
+        let as_token =
+            TokenRequest { audience: Some(audience.to_string()), ..TokenRequest::default() };
         let Ok(grant) = admitted.grant(&as_token, self.installation.token_lifetime, now) else {
             return Ok(Introspected::Inactive);
         };

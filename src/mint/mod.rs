@@ -64,6 +64,13 @@ pub struct ClientCredential {
     pub texts: Vec<PlainSecret>,
 }
 
+impl ClientCredential {
+    /// A key alone, under no id.
+    pub fn bare(text: PlainSecret) -> Self {
+        Self { client_id: None, texts: vec![text] }
+    }
+}
+
 /// What is presented to the management API: an API key, or a token of this very service.
 #[derive(Debug)]
 pub enum Presented {
@@ -71,6 +78,17 @@ pub enum Presented {
     ApiKey(ClientCredential),
     /// An access token.
     Token(String),
+}
+
+impl Presented {
+    /// What came by Bearer may be a token; by any other way, it is an API key.
+    pub fn of(client: ClientCredential, is_bearer: bool) -> Self {
+        let bearer = client.texts.first().filter(|_| is_bearer);
+        match bearer.and_then(|text| std::str::from_utf8(text.as_bytes()).ok()) {
+            Some(text) if introspect::looks_like_a_token(text) => Self::Token(text.to_owned()),
+            _ => Self::ApiKey(client),
+        }
+    }
 }
 
 /// A token that was issued.
@@ -232,9 +250,7 @@ impl Mint {
         from: Caller<'_>,
         now: Timestamp,
     ) -> Result<Credential, Refused> {
-        if !self.index.is_fresh(now, self.serve_for) {
-            return Err(Refused::Unavailable);
-        }
+        self.check_fresh(now)?;
         match presented {
             Presented::ApiKey(client) => {
                 self.index.authenticate(client, &self.pepper)?.admit(from, now)?.credential(None)
@@ -243,8 +259,7 @@ impl Mint {
                 let verifier = self.verifier.read().clone();
                 let Ok(token) = verifier.verify_held(text) else {
                     // an API key that was imported may look like a token
-                    let texts = vec![PlainSecret::new(text.clone())];
-                    let client = ClientCredential { client_id: None, texts };
+                    let client = ClientCredential::bare(PlainSecret::new(text.clone()));
                     return self.identify(&Presented::ApiKey(client), from, now);
                 };
                 let claims = token.claims();
@@ -255,6 +270,11 @@ impl Mint {
                 key.admit(from, now)?.credential(Some(&claims.scope))
             }
         }
+    }
+
+    fn check_fresh(&self, now: Timestamp) -> Result<(), Refused> {
+        let is_fresh = self.index.is_fresh(now, self.serve_for);
+        if is_fresh { Ok(()) } else { Err(Refused::Unavailable) }
     }
 
     /// What a caller that was identified still holds, in the middle of a call that goes on for
@@ -268,9 +288,7 @@ impl Mint {
         from: Caller<'_>,
         now: Timestamp,
     ) -> Result<Credential, Refused> {
-        if !self.index.is_fresh(now, self.serve_for) {
-            return Err(Refused::Unavailable);
-        }
+        self.check_fresh(now)?;
         let ids = [before.api_key.to_string(), before.owner.to_string(), before.org.to_string()];
         if ids.iter().any(|id| self.feed.voids_of(id, before.revision)) {
             return Err(Refused::Revoked);

@@ -83,7 +83,7 @@ fn read_authorization(value: &str) -> Result<(ClientCredential, Way), OAuthError
             return Err(OAuthError::invalid_client(Way::Bearer));
         }
         let text = PlainSecret::new(rest.to_owned());
-        return Ok((ClientCredential { client_id: None, texts: vec![text] }, Way::Bearer));
+        return Ok((ClientCredential::bare(text), Way::Bearer));
     }
     Err(OAuthError::invalid_client(Way::Basic))
 }

@@ -18,8 +18,8 @@ use crate::http::oauth::error::OAuthError;
 use crate::http::oauth::form::Form;
 use crate::http::oauth::token::{caller_of, read_form};
 use crate::http::{App, json_answer};
+use crate::mint::Presented;
 use crate::mint::introspect::{Introspected, IntrospectionRequest, looks_like_a_token};
-use crate::mint::{ClientCredential, Presented};
 use crate::model::access::{Actor, Credential};
 use crate::model::secret::PlainSecret;
 use crate::service::quotas::with_lease;
@@ -103,21 +103,12 @@ impl Asked {
         form.refuse_repeated().map_err(OAuthError::invalid_request)?;
         let (client, way) = client_auth::take(&head.headers, &mut form)?;
         let caller = caller_of(&head.headers, app.caller_of(&head));
-        let presented = presented(client, way);
+        let presented = Presented::of(client, way == Way::Bearer);
         let credential = app
             .mint
             .identify_for_tokens(&presented, caller, app.clock.now())
             .map_err(|refused| OAuthError::of(refused, way, None))?;
         Ok(Self { form, actor: Actor { credential, origin: origin_of(app, &head) }, way })
-    }
-}
-
-/// By Bearer, an API key or a token.
-fn presented(client: ClientCredential, way: Way) -> Presented {
-    let bearer = client.texts.first().filter(|_| way == Way::Bearer);
-    match bearer.and_then(|text| std::str::from_utf8(text.as_bytes()).ok()) {
-        Some(text) if looks_like_a_token(text) => Presented::Token(text.to_owned()),
-        _ => Presented::ApiKey(client),
     }
 }
 
