@@ -88,7 +88,8 @@ impl Service {
         }
         let was_in_grace = secrets.iter().any(|secret| in_grace(&secret));
         for secret in &secrets {
-            let end = if secret.expires_at.is_some() { AT_ONCE } else { end_of(grace, now) };
+            let graceful = end_of_old(grace, None, now).filter(|_| secret.expires_at.is_none());
+            let end = graceful.unwrap_or(AT_ONCE);
             api_keys::update_secret_end(write, &secret.digest, end).await?;
         }
         Ok(was_in_grace)
@@ -285,10 +286,6 @@ fn may_lengthen(call: &Call, old: &ApiKey) -> Result<bool> {
 
 /// A moment that is over whatever a clock says.
 const AT_ONCE: Timestamp = Timestamp::from_millis(0);
-
-fn end_of(grace: Duration, now: Timestamp) -> Timestamp {
-    if grace.is_zero() { AT_ONCE } else { now + grace }
-}
 
 /// Until when what was replaced is accepted; nothing where it died at once. A grace never prolongs.
 fn end_of_old(grace: Duration, expires_at: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {

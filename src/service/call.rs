@@ -117,14 +117,14 @@ impl<T> Done<T> {
 }
 
 impl Service {
-    /// Voids tokens of a subject, from this change on.
+    /// Voids tokens of a subject, from this change on; of no organization where they are of all.
     pub(crate) async fn revoke_tokens(
         &self,
         write: &mut Write<'_>,
         (subject, tokens): (RevokedSubject, RevokedTokens),
-        org: OrgId,
+        org: impl Into<Option<OrgId>>,
     ) -> Result<()> {
-        revocations::insert(write, (&subject, tokens), Some(org), self.clock.now()).await
+        revocations::insert(write, (&subject, tokens), org.into(), self.clock.now()).await
     }
 
     /// Ends a change: tells the nodes, writes the audit, commits, and brings this node up to it. A

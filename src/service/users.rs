@@ -20,7 +20,7 @@ use crate::service::spaces::shown;
 use crate::service::{Service, page_limit, random};
 use crate::store::changes::Subject;
 use crate::store::page::{Cursor, Page};
-use crate::store::{Connection, Write, api_keys, revocations, roles, users};
+use crate::store::{Connection, Write, api_keys, roles, users};
 
 impl Service {
     /// Makes a person a member. One that the installation does not know yet is made.
@@ -159,8 +159,7 @@ impl Service {
         if suspend {
             check_admins_left(&mut write, &places).await?;
             // of no organization, so that it is never taken for covered by one
-            let (subject, tokens) = tokens_of(*id);
-            revocations::insert(&mut write, (&subject, tokens), None, self.clock.now()).await?;
+            self.revoke_tokens(&mut write, tokens_of(*id), None).await?;
         }
         let action = if suspend { "person.suspend" } else { "person.resume" };
         let mut done =
