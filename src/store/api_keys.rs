@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sqlx::any::AnyRow;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::api_key::{ApiKey, ApiKeySecret};
 use crate::model::id::{ApiKeyId, ImportId, OrgId};
 use crate::model::ip_rules::IpRules;
@@ -16,7 +16,7 @@ use crate::model::secret::SecretDigest;
 use crate::model::time::Timestamp;
 use crate::store::row::Row;
 use crate::store::rows::{self, AnyQuery};
-use crate::store::{Connection, Write, is_taken};
+use crate::store::{Connection, Write, taken};
 
 /// Stores a new API key.
 pub async fn insert(write: &mut Write<'_>, api_key: &ApiKey) -> Result<()> {
@@ -86,11 +86,6 @@ fn joined<T: ToString>(items: &[T]) -> String {
     items.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
 }
 
-/// The error of what must be unique and is there already.
-fn taken(cause: sqlx::Error, code: &'static str, message: &str) -> Error {
-    if is_taken(&cause) { Error::Conflict(code, message.to_owned()) } else { cause.into() }
-}
-
 /// Stores what an edit may change.
 pub async fn update(connection: &mut Connection, api_key: &ApiKey) -> Result<()> {
     let quota = api_key.quota.map(quota_numbers);
@@ -122,7 +117,7 @@ pub async fn update(connection: &mut Connection, api_key: &ApiKey) -> Result<()>
 /// Stores a secret of an API key.
 ///
 /// # Errors
-/// [`Error::Conflict`] `digest_in_use`, without saying where.
+/// [`Conflict`](crate::error::Error::Conflict) `digest_in_use`, without saying where.
 pub async fn insert_secret(
     connection: &mut Connection,
     id: &ApiKeyId,
@@ -135,7 +130,7 @@ pub async fn insert_secret(
 /// Stores a secret of each of some API keys.
 ///
 /// # Errors
-/// [`Error::Conflict`] `digest_in_use`, without saying where.
+/// [`Conflict`](crate::error::Error::Conflict) `digest_in_use`, without saying where.
 pub async fn insert_secrets(
     connection: &mut Connection,
     secrets: &[(ApiKeyId, ApiKeySecret)],

@@ -1,6 +1,6 @@
 //! Audiences.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::audience::Audience;
 use crate::model::id::{AudienceId, OrgId};
 use crate::model::installation::TokenLifetime;
@@ -8,7 +8,7 @@ use crate::model::scope_catalogue::ScopeCatalogue;
 use crate::model::time::Timestamp;
 use crate::store::page::{Cursor, Page};
 use crate::store::row::Row;
-use crate::store::{Connection, Write, is_taken};
+use crate::store::{Connection, Write, taken};
 
 /// Stores a new audience.
 pub async fn insert(write: &mut Write<'_>, audience: &Audience) -> Result<()> {
@@ -32,12 +32,9 @@ pub async fn insert(write: &mut Write<'_>, audience: &Audience) -> Result<()> {
     .bind(audience.shared_at.map(Timestamp::as_millis))
     .execute(&mut **write)
     .await
-    .map_err(|cause| match cause {
-        cause if is_taken(&cause) => Error::Conflict(
-            "audience_taken",
-            format!("the audience `{}` or its slug is taken", audience.uri),
-        ),
-        cause => cause.into(),
+    .map_err(|cause| {
+        let message = format!("the audience `{}` or its slug is taken", audience.uri);
+        taken(cause, "audience_taken", message)
     })?;
     Ok(())
 }

@@ -443,6 +443,11 @@ fn is_taken(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
 }
 
+/// The error of a statement: a conflict, where what must be unique was there already.
+fn taken(cause: sqlx::Error, code: &'static str, message: impl Into<String>) -> Error {
+    if is_taken(&cause) { Error::Conflict(code, message.into()) } else { cause.into() }
+}
+
 /// Creates a directory that its owner alone can enter, unless it is there.
 pub fn create_private_directory(directory: &Path) -> Result<()> {
     let mut builder = std::fs::DirBuilder::new();

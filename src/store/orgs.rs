@@ -1,12 +1,12 @@
 //! Organizations.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::id::{OrgId, Slug};
 use crate::model::org::Org;
 use crate::model::time::Timestamp;
 use crate::store::page::{Cursor, Page};
 use crate::store::row::Row;
-use crate::store::{Connection, Write, is_taken};
+use crate::store::{Connection, Write, taken};
 
 /// Stores a new organization.
 pub async fn insert(write: &mut Write<'_>, org: &Org) -> Result<()> {
@@ -25,12 +25,7 @@ pub async fn insert(write: &mut Write<'_>, org: &Org) -> Result<()> {
     .bind(&org.name)
     .execute(&mut **write)
     .await
-    .map_err(|cause| match cause {
-        cause if is_taken(&cause) => {
-            Error::Conflict("slug_taken", format!("the slug `{}` is taken", org.slug))
-        }
-        cause => cause.into(),
-    })?;
+    .map_err(|cause| taken(cause, "slug_taken", format!("the slug `{}` is taken", org.slug)))?;
     Ok(())
 }
 

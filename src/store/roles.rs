@@ -7,7 +7,7 @@ use crate::model::role::{Role, RoleBinding, RolePlace, RoleRef, RoleScopes};
 use crate::store::page::{Cursor, Page};
 use crate::store::row::Row;
 use crate::store::rows;
-use crate::store::{Connection, Write, is_taken};
+use crate::store::{Connection, Write, taken};
 
 /// Stores a new role.
 pub async fn insert(write: &mut Write<'_>, role: &Role) -> Result<()> {
@@ -42,10 +42,7 @@ pub async fn update(connection: &mut Connection, role: &Role) -> Result<()> {
 }
 
 fn name_taken(cause: sqlx::Error, role: &Role) -> Error {
-    if is_taken(&cause) {
-        return Error::Conflict("name_taken", format!("there is a role `{}` already", role.name));
-    }
-    cause.into()
+    taken(cause, "name_taken", format!("there is a role `{}` already", role.name))
 }
 
 /// Deletes a role that is bound nowhere.

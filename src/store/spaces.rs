@@ -1,12 +1,12 @@
 //! Spaces.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::id::{OrgId, SpaceId};
 use crate::model::space::Space;
 use crate::model::time::Timestamp;
 use crate::store::page::{Cursor, Page};
 use crate::store::row::Row;
-use crate::store::{Connection, Write, is_taken};
+use crate::store::{Connection, Write, taken};
 
 /// Stores a new space.
 pub async fn insert(write: &mut Write<'_>, space: &Space) -> Result<()> {
@@ -23,12 +23,9 @@ pub async fn insert(write: &mut Write<'_>, space: &Space) -> Result<()> {
     .bind(revision)
     .execute(&mut **write)
     .await
-    .map_err(|cause| match cause {
-        cause if is_taken(&cause) => {
-            let message = format!("the slug `{}` is or was another space's", space.slug);
-            Error::Conflict("slug_taken", message)
-        }
-        cause => cause.into(),
+    .map_err(|cause| {
+        let message = format!("the slug `{}` is or was another space's", space.slug);
+        taken(cause, "slug_taken", message)
     })?;
     Ok(())
 }

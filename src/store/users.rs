@@ -1,12 +1,12 @@
 //! Persons, and their memberships of organizations.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::id::{OrgId, UserId};
 use crate::model::time::Timestamp;
 use crate::model::user::{EmailAddress, Member};
 use crate::store::page::{Cursor, Page};
 use crate::store::row::Row;
-use crate::store::{Connection, Write, is_taken};
+use crate::store::{Connection, Write, taken};
 
 /// Stores a person that the installation does not know yet.
 pub async fn insert(
@@ -66,7 +66,7 @@ pub async fn update_suspended(
 /// Stores a membership.
 ///
 /// # Errors
-/// [`Error::Conflict`] `already_member`.
+/// [`Conflict`](crate::error::Error::Conflict) `already_member`.
 pub async fn insert_member(write: &mut Write<'_>, member: &Member) -> Result<()> {
     let revision = write.revision();
     sqlx::query(
@@ -80,12 +80,8 @@ pub async fn insert_member(write: &mut Write<'_>, member: &Member) -> Result<()>
     .bind(revision)
     .execute(&mut **write)
     .await
-    .map_err(|cause| match cause {
-        cause if is_taken(&cause) => {
-            let message = format!("`{}` is a member already", member.email);
-            Error::Conflict("already_member", message)
-        }
-        cause => cause.into(),
+    .map_err(|cause| {
+        taken(cause, "already_member", format!("`{}` is a member already", member.email))
     })?;
     Ok(())
 }

@@ -92,11 +92,12 @@ fn codes() -> BTreeSet<String> {
         for entry in std::fs::read_dir(in_project(folder)).unwrap() {
             let Ok(text) = std::fs::read_to_string(entry.unwrap().path()) else { continue };
             let conflicts = text.split("Conflict(").skip(1);
+            let taken = text.split("taken(cause, ").skip(1);
             let statuses = text.split("StatusCode::").skip(1).map(|rest| {
                 rest.trim_start_matches(|c: char| c.is_ascii_uppercase() || c == '_')
                     .trim_start_matches(',')
             });
-            codes.extend(conflicts.chain(statuses).filter_map(|rest| {
+            codes.extend(conflicts.chain(taken).chain(statuses).filter_map(|rest| {
                 let (code, _) = rest.trim_start().strip_prefix('"')?.split_once('"')?;
                 Some(code.to_owned())
             }));
