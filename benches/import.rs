@@ -6,10 +6,14 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::format_collect,
     clippy::print_stdout,
     reason = "a bench that fails says where, and prints what it measured"
 )]
+
+mod support;
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -17,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use ring::digest::{SHA256, digest};
+use support::PostgresDatabase;
 use tenmint::clock::Clock;
 use tenmint::mint::{Caller, ClientCredential, Presented};
 use tenmint::model::access::{Actor, Origin};
@@ -38,17 +43,9 @@ async fn main() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("tenmint.db");
     measure("SQLite", &format!("sqlite:{}", file.display()), directory.path(), keys).await;
-    if let Ok(cluster) = std::env::var("TENMINT_TEST_POSTGRES") {
-        let name = format!("import_{}", std::process::id());
-        let psql = |sql: &str| {
-            let url = format!("{cluster}/postgres");
-            let done = std::process::Command::new("psql").args([&url, "-qc", sql]).status();
-            assert!(done.unwrap().success());
-        };
-        psql(&format!("CREATE DATABASE {name}"));
+    if let Some(database) = PostgresDatabase::create("import") {
         let other = tempfile::tempdir().unwrap();
-        measure("PostgreSQL", &format!("{cluster}/{name}"), other.path(), keys).await;
-        psql(&format!("DROP DATABASE {name}"));
+        measure("PostgreSQL", &database.url(), other.path(), keys).await;
     }
 }
 

@@ -6,16 +6,20 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::indexing_slicing,
     clippy::print_stdout,
     reason = "a bench that fails says where, and prints what it measured"
 )]
+
+mod support;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use sqlx::AnyConnection;
 use sqlx::{Connection as _, Row as _};
+use support::PostgresDatabase;
 use tenmint::clock::Clock;
 use tenmint::model::access::{Actor, Credential, Origin};
 use tenmint::model::api_key::{ApiKeyStatus, ApiKeyType};
@@ -40,18 +44,9 @@ async fn main() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("tenmint.db");
     measure("SQLite", &format!("sqlite:{}", file.display()), directory.path(), keys).await;
-    if let Ok(cluster) = std::env::var("TENMINT_TEST_POSTGRES") {
-        let name = format!("lists_{}", std::process::id());
-        let create = format!("CREATE DATABASE {name}");
-        let psql = |sql: &str| {
-            let url = format!("{cluster}/postgres");
-            let done = std::process::Command::new("psql").args([&url, "-qc", sql]).status();
-            assert!(done.unwrap().success());
-        };
-        psql(&create);
+    if let Some(database) = PostgresDatabase::create("lists") {
         let other = tempfile::tempdir().unwrap();
-        measure("PostgreSQL", &format!("{cluster}/{name}"), other.path(), keys).await;
-        psql(&format!("DROP DATABASE {name}"));
+        measure("PostgreSQL", &database.url(), other.path(), keys).await;
     }
 }
 

@@ -25,7 +25,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::{Pinned, free_address, wait_for_answer};
+use support::{Pinned, PostgresDatabase, free_address, wait_for_answer};
 use tenmint_verifier::Verifier;
 use tokio::net::{TcpListener, TcpStream as Connection};
 use tokio::time::{MissedTickBehavior, interval};
@@ -42,16 +42,8 @@ fn main() {
     let number = std::env::args().find_map(|argument| argument.parse().ok());
     let revocations: usize = number.unwrap_or(1_000);
     measure("SQLite", None, revocations);
-    if let Ok(cluster) = std::env::var("TENMINT_TEST_POSTGRES") {
-        let name = format!("revocation_{}", std::process::id());
-        let psql = |sql: &str| {
-            let url = format!("{cluster}/postgres");
-            let done = Command::new("psql").args([&url, "-qc", sql]).status();
-            assert!(done.unwrap().success());
-        };
-        psql(&format!("CREATE DATABASE {name}"));
-        measure("PostgreSQL", Some(&format!("{cluster}/{name}")), revocations);
-        psql(&format!("DROP DATABASE {name}"));
+    if let Some(database) = PostgresDatabase::create("revocation") {
+        measure("PostgreSQL", Some(&database.url()), revocations);
     }
 }
 

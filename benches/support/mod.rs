@@ -63,6 +63,41 @@ fn processor_time(process: &str) -> Duration {
     Duration::from_secs_f64(ticks / TICKS)
 }
 
+/// A PostgreSQL database that goes with the bench.
+pub(crate) struct PostgresDatabase {
+    cluster: String,
+    name: String,
+}
+
+impl PostgresDatabase {
+    /// A new one, where `TENMINT_TEST_POSTGRES` names a cluster.
+    pub(crate) fn create(bench: &str) -> Option<Self> {
+        let cluster = std::env::var("TENMINT_TEST_POSTGRES").ok()?;
+        let database = Self { cluster, name: format!("{bench}_{}", std::process::id()) };
+        database.psql(&format!("CREATE DATABASE {}", database.name));
+        Some(database)
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("{}/{}", self.cluster, self.name)
+    }
+
+    fn psql(&self, sql: &str) {
+        let url = format!("{}/postgres", self.cluster);
+        let done = Command::new("psql").args([&url, "-qc", sql]).status();
+        assert!(done.unwrap().success());
+    }
+}
+
+impl Drop for PostgresDatabase {
+    fn drop(&mut self) {
+        // a bench that failed says why, and leaves its database to be looked at
+        if !std::thread::panicking() {
+            self.psql(&format!("DROP DATABASE {}", self.name));
+        }
+    }
+}
+
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]

@@ -37,12 +37,18 @@ async fn call(server: &Server, method: &str, path: &str, body: Value) -> Answer 
 }
 
 /// What a call of the administrator answered, which has to succeed.
-async fn good(server: &Server, method: &str, path: &str, body: Value) -> Value {
+pub(crate) async fn good(server: &Server, method: &str, path: &str, body: Value) -> Value {
     good_of(server, &server.administrator, method, path, body).await
 }
 
 /// What a call answered, which has to succeed.
-async fn good_of(server: &Server, key: &Key, method: &str, path: &str, body: Value) -> Value {
+pub(crate) async fn good_of(
+    server: &Server,
+    key: &Key,
+    method: &str,
+    path: &str,
+    body: Value,
+) -> Value {
     let answer = server.api(key, method, path, body).await;
     assert!(matches!(answer.status, 200 | 201), "{method} {path}: {answer:?}");
     assert_eq!(answer.header("content-type"), Some("application/json"), "{answer:?}");
@@ -51,7 +57,7 @@ async fn good_of(server: &Server, key: &Key, method: &str, path: &str, body: Val
 }
 
 /// An API key that the administrator makes as asked; a name is made up where none is given.
-async fn key(server: &Server, mut ask: Value) -> Key {
+pub(crate) async fn key(server: &Server, mut ask: Value) -> Key {
     if ask["name"].is_null() {
         ask["name"] = json!("test");
     }
@@ -59,7 +65,7 @@ async fn key(server: &Server, mut ask: Value) -> Key {
 }
 
 /// The key of an answer that shows its text.
-fn key_of(made: &Value) -> Key {
+pub(crate) fn key_of(made: &Value) -> Key {
     let text = made["api_key"].as_str().unwrap_or_else(|| panic!("no text: {made}"));
     Key { id: made["id"].as_str().unwrap().parse().unwrap(), text: text.to_owned() }
 }

@@ -11,7 +11,9 @@ use tenmint::store::changes::Subject;
 use tenmint::store::{Store, revocations};
 use tenmint_verifier::{Claims, InvalidToken, Revocation, Revocations, VerifyError};
 
-use crate::server::{AUDIENCE, Answer, Key, START, Server, basic, on_both_engines};
+use crate::api::{good, key, key_of};
+use crate::oauth::post_form;
+use crate::server::{AUDIENCE, Answer, Key, START, Server, on_both_engines};
 
 const FEED: &str = "/oauth/revocations";
 
@@ -35,29 +37,6 @@ async fn heard(server: &Server) -> Revocations {
 async fn token(server: &Server, key: &Key) -> Claims {
     let answer = server.token(key, "").await;
     server.verify(&answer).await.unwrap().claims().clone()
-}
-
-async fn good(server: &Server, method: &str, path: &str, ask: Value) -> Value {
-    let answer = server.api(&server.administrator, method, path, ask).await;
-    assert!(answer.status < 300, "{method} {path}: {answer:?}");
-    answer.json()
-}
-
-async fn key(server: &Server, ask: Value) -> Key {
-    let made = good(server, "POST", "/v1/keys", ask).await;
-    Key {
-        id: made["id"].as_str().unwrap().parse().unwrap(),
-        text: made["api_key"].as_str().unwrap().to_owned(),
-    }
-}
-
-async fn post(server: &Server, path: &str, key: &Key, form: &str) -> Answer {
-    let credential = basic(&key.id.to_string(), &key.text);
-    let headers = [
-        ("Authorization", credential.as_str()),
-        ("Content-Type", "application/x-www-form-urlencoded"),
-    ];
-    server.send("POST", path, &headers, form.as_bytes()).await
 }
 
 /// Makes so many subjects of one kind void, in one change.
@@ -144,7 +123,7 @@ on_both_engines! {
         let of_bot = key(&server, json!({"name": "b"})).await;
         let bot = good(&server, "GET", &format!("/v1/keys/{}", of_bot.id), Value::Null).await["owner"].as_str().unwrap().to_owned();
         let made = good(&server, "POST", "/v1/keys?organization=other", json!({"name": "o"})).await;
-        let foreign = Key { id: made["id"].as_str().unwrap().parse().unwrap(), text: made["api_key"].as_str().unwrap().to_owned() };
+        let foreign = key_of(&made);
         for (key, place) in [
             (&inside, "/v1/spaces/alpha".to_owned()),
             (&of_bot, format!("/v1/bots/{bot}")),
@@ -302,16 +281,16 @@ on_both_engines! {
         let (key, other) = (server.api_key("chat").await, server.api_key("chat").await);
         let token = server.token(&key, "").await;
         let form = format!("token={}", token.token());
-        assert_eq!(post(&server, "/oauth/revoke", &other, &form).await.outcome(), "400 unauthorized_client");
+        assert_eq!(post_form(&server, "/oauth/revoke", &other, &form).await.outcome(), "400 unauthorized_client");
         assert!(!heard(&server).await.voids(server.verify(&token).await.unwrap().claims()));
-        assert_eq!(post(&server, "/oauth/revoke", &key, &form).await.status, 200);
+        assert_eq!(post_form(&server, "/oauth/revoke", &key, &form).await.status, 200);
         assert!(heard(&server).await.voids(server.verify(&token).await.unwrap().claims()));
-        assert_eq!(post(&server, "/oauth/revoke", &key, &form).await.status, 200, "again");
+        assert_eq!(post_form(&server, "/oauth/revoke", &key, &form).await.status, 200, "again");
         let second = server.token(&key, "").await;
         assert!(!heard(&server).await.voids(server.verify(&second).await.unwrap().claims()), "one token and no other");
         let admin = server.administrator.clone();
         let form = format!("token={}&token_type_hint=refresh_token", second.token());
-        assert_eq!(post(&server, "/oauth/revoke", &admin, &form).await.status, 200);
+        assert_eq!(post_form(&server, "/oauth/revoke", &admin, &form).await.status, 200);
         assert!(heard(&server).await.voids(server.verify(&second).await.unwrap().claims()));
         let audit = good(&server, "GET", "/v1/audit?action=token.revoke", Value::Null).await;
         assert_eq!(audit["items"].as_array().unwrap().len(), 2);
@@ -322,14 +301,14 @@ on_both_engines! {
         let (_, foreign) = server.second_org("second").await;
         let theirs = server.token(&foreign, "").await;
         for text in ["a.b.c", &format!("{}x", theirs.token()), &theirs.token()] {
-            assert_eq!(post(&server, "/oauth/revoke", &key, &format!("token={text}")).await.status, 200);
+            assert_eq!(post_form(&server, "/oauth/revoke", &key, &format!("token={text}")).await.status, 200);
         }
         assert!(heard(&server).await.is_empty(), "and nothing was");
-        assert_eq!(post(&server, "/oauth/revoke", &key, "").await.outcome(), "400 invalid_request");
-        let raw = post(&server, "/oauth/revoke", &key, &format!("token={}", key.text)).await;
+        assert_eq!(post_form(&server, "/oauth/revoke", &key, "").await.outcome(), "400 invalid_request");
+        let raw = post_form(&server, "/oauth/revoke", &key, &format!("token={}", key.text)).await;
         assert_eq!(raw.outcome(), "400 unsupported_token_type");
         assert!(!raw.body.contains(&key.text));
         let nobody = Key { text: "tm_x_wrong".to_owned(), ..key };
-        assert_eq!(post(&server, "/oauth/revoke", &nobody, "token=a.b.c").await.outcome(), "401 invalid_client");
+        assert_eq!(post_form(&server, "/oauth/revoke", &nobody, "token=a.b.c").await.outcome(), "401 invalid_client");
     }
 }

@@ -4,24 +4,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::server::{AUDIENCE, Answer, Key, START, Server, basic, on_both_engines};
-
-async fn good(server: &Server, method: &str, path: &str, ask: Value) -> Value {
-    let answer = server.api(&server.administrator, method, path, ask).await;
-    assert!(answer.status < 300, "{method} {path}: {answer:?}");
-    answer.json()
-}
-
-async fn key(server: &Server, ask: Value) -> Key {
-    key_in(server, "", ask).await
-}
+use crate::api::{good, key, key_of};
+use crate::oauth::post_form;
+use crate::server::{AUDIENCE, Answer, Key, START, Server, on_both_engines};
 
 async fn key_in(server: &Server, query: &str, ask: Value) -> Key {
-    let made = good(server, "POST", &format!("/v1/keys{query}"), ask).await;
-    Key {
-        id: made["id"].as_str().unwrap().parse().unwrap(),
-        text: made["api_key"].as_str().unwrap().to_owned(),
-    }
+    key_of(&good(server, "POST", &format!("/v1/keys{query}"), ask).await)
 }
 
 /// A key of an API, which may ask about tokens and nothing else.
@@ -30,12 +18,7 @@ async fn asker(server: &Server) -> Key {
 }
 
 async fn ask(server: &Server, asker: &Key, form: &str) -> Answer {
-    let credential = basic(&asker.id.to_string(), &asker.text);
-    let headers = [
-        ("Authorization", credential.as_str()),
-        ("Content-Type", "application/x-www-form-urlencoded"),
-    ];
-    let answer = server.send("POST", "/oauth/introspect", &headers, form.as_bytes()).await;
+    let answer = post_form(server, "/oauth/introspect", asker, form).await;
     assert_eq!(answer.header("content-type"), Some("application/json"));
     assert_eq!(answer.header("cache-control"), Some("no-store"));
     answer
