@@ -12,13 +12,12 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{FromRef, Path, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::extract::FromRef;
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use serde_json::{Value, json};
-use tenmint_verifier::{Action, Claims, Resource, SyntaxError, Token, Verifier, VerifyError};
+use tenmint_verifier::axum::{Allowed, ProtectedResource, RequireScope, RequireToken};
+use tenmint_verifier::{Claims, Token, Verifier};
 use tokio::net::TcpListener;
 
 #[derive(Clone)]
@@ -41,82 +40,39 @@ async fn main() -> Result<(), Box<dyn Error>> {
     announce(&format!("listening on http://{}", listener.local_addr()?));
     tokio::spawn(report_keys(verifier.clone()));
     let app = App { verifier, org: env("ORG")?.into() };
-    axum::serve(listener, router(app)).with_graceful_shutdown(interrupted()).await?;
+    axum::serve(listener, router(app)?).with_graceful_shutdown(interrupted()).await?;
     Ok(())
 }
 
-fn router(app: App) -> Router {
-    let project = get(read).put(write).delete(write);
-    Router::new()
-        .route("/projects/{id}", project.clone())
-        .route("/projects/{id}/{*rest}", project)
+fn router(app: App) -> Result<Router, Box<dyn Error>> {
+    let projects = || get(told).put(told).delete(told);
+    // the resource is made of what axum decoded: cut out of the URL, `%2F`, `..` and `//` could mean
+    // one thing to the router and another to the filter of a token
+    let project = RequireScope::by_method("projects/{id}")?;
+    let below = RequireScope::by_method("projects/{id}/{*rest}")?;
+    let guard = RequireToken::new(app.verifier.clone()).organization(app.org.clone());
+    let metadata = ProtectedResource::new(&app.verifier)?.name("Projects").routes();
+    let router = Router::new()
+        .route("/projects/{id}", projects().layer(project))
+        .route("/projects/{id}/{*rest}", projects().layer(below))
+        .layer(guard)
         .route("/whoami", get(whoami))
-        .with_state(app)
+        .merge(metadata)
+        .with_state(app);
+    Ok(router)
 }
 
-async fn read(app: State<App>, token: Token, path: ProjectPath) -> Result<Json<Value>, Refused> {
-    access(&app, &token, &Action::Read, &path)
-}
-
-async fn write(app: State<App>, token: Token, path: ProjectPath) -> Result<Json<Value>, Refused> {
-    access(&app, &token, &Action::Write, &path)
+/// Tells what was allowed; an API would do it.
+async fn told(Extension(allowed): Extension<Allowed>) -> Json<Value> {
+    Json(json!({
+        "org": allowed.organization.id(),
+        "action": allowed.action.as_str(),
+        "resource": allowed.resource.as_str(),
+    }))
 }
 
 async fn whoami(token: Token) -> Json<Claims> {
     Json(token.claims().clone())
-}
-
-/// The parameters of a route, decoded by the router.
-type ProjectPath = Path<Vec<(String, String)>>;
-
-fn access(
-    app: &App,
-    token: &Token,
-    action: &Action,
-    path: &ProjectPath,
-) -> Result<Json<Value>, Refused> {
-    let resource = resource(path)?;
-    token.require(&app.org, action, &resource)?;
-    Ok(Json(json!({"org": *app.org, "action": action.as_str(), "resource": resource.as_str()})))
-}
-
-/// The resource is built from decoded segments. Were it cut out of the URL, then `%2F`, `..` and
-/// `//` could mean one thing to the router and another to the filter of a token.
-fn resource(path: &ProjectPath) -> Result<Resource, SyntaxError> {
-    let segments = path.iter().flat_map(|(name, value)| match name.as_str() {
-        "rest" => value.split('/').collect(),
-        _ => vec![value.as_str()],
-    });
-    Resource::new(std::iter::once("projects").chain(segments))
-}
-
-/// Why a request is refused: by its token, or because its path names nothing.
-enum Refused {
-    Token(VerifyError),
-    Path(SyntaxError),
-}
-
-impl From<VerifyError> for Refused {
-    fn from(error: VerifyError) -> Self {
-        Self::Token(error)
-    }
-}
-
-impl From<SyntaxError> for Refused {
-    fn from(error: SyntaxError) -> Self {
-        Self::Path(error)
-    }
-}
-
-impl IntoResponse for Refused {
-    fn into_response(self) -> Response {
-        match self {
-            Self::Token(error) => error.into_response(),
-            Self::Path(error) => {
-                (StatusCode::BAD_REQUEST, Json(json!({"error": error.to_string()}))).into_response()
-            }
-        }
-    }
 }
 
 /// The one message of this program that an operator needs: why there are no keys.

@@ -1,21 +1,24 @@
-//! For axum and tower: an extractor, a layer, and the answers of RFC 6750.
+//! For axum and tower: an extractor, layers, the answers of RFC 6750 and the metadata of RFC 9728.
 //!
 //! A token is read from exactly one `Authorization` header, never from the query or a form, where
 //! it would end up in logs and histories.
 
 mod answer;
-
-use std::convert::Infallible;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+mod guard;
+mod protected_resource;
+mod require_scope;
+mod require_token;
 
 use axum_core::extract::{FromRef, FromRequestParts};
-use axum_core::response::{IntoResponse, Response};
+use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
-use http::{HeaderMap, Request};
-use tower_layer::Layer;
-use tower_service::Service;
+
+pub use crate::axum::answer::Refusal;
+pub use crate::axum::guard::Guarded;
+pub use crate::axum::protected_resource::ProtectedResource;
+pub use crate::axum::require_scope::{Allowed, RequireScope};
+pub use crate::axum::require_token::{Organization, RequireToken};
 
 use crate::error::VerifyError;
 use crate::token::Token;
@@ -50,110 +53,19 @@ where
     Verifier: FromRef<S>,
     S: Send + Sync,
 {
-    type Rejection = VerifyError;
+    type Rejection = Refusal;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, VerifyError> {
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Refusal> {
         if let Some(token) = parts.extensions.get::<Token>() {
             return Ok(token.clone());
         }
-        Verifier::from_ref(state).verify(bearer_token(&parts.headers)?).await
+        let verifier = Verifier::from_ref(state);
+        let token = match bearer_token(&parts.headers) {
+            Ok(text) => verifier.verify(text).await,
+            Err(refused) => Err(refused),
+        };
+        token.map_err(|error| Refusal::of(error, &verifier))
     }
-}
-
-/// A layer that lets no request pass without a valid token, and leaves the [`Token`] in the
-/// extensions of the request. What the token allows is for the handler to ask.
-///
-/// ```
-/// # #[cfg(feature = "testing")] {
-/// use axum::{Extension, Router, routing::get};
-/// use tenmint_verifier::{Token, axum::RequireToken, testing::TestIssuer};
-///
-/// async fn whoami(Extension(token): Extension<Token>) -> String {
-///     token.claims().sub.clone()
-/// }
-///
-/// let verifier = TestIssuer::new("https://api.example.com").verifier();
-/// let router: Router =
-///     Router::new().route("/whoami", get(whoami)).layer(RequireToken::new(verifier));
-/// # }
-/// ```
-#[derive(Debug, Clone)]
-pub struct RequireToken {
-    verifier: Verifier,
-}
-
-impl RequireToken {
-    /// A layer that asks this verifier.
-    ///
-    /// ```
-    /// # #[cfg(feature = "testing")] {
-    /// # use tenmint_verifier::{axum::RequireToken, testing::TestIssuer};
-    /// let verifier = TestIssuer::new("https://api.example.com").verifier();
-    /// let layer = RequireToken::new(verifier);
-    /// # }
-    /// ```
-    pub fn new(verifier: Verifier) -> Self {
-        Self { verifier }
-    }
-}
-
-impl<S> Layer<S> for RequireToken {
-    type Service = TokenRequired<S>;
-
-    fn layer(&self, inner: S) -> TokenRequired<S> {
-        TokenRequired { inner, verifier: self.verifier.clone() }
-    }
-}
-
-/// The service that [`RequireToken`] makes of another.
-///
-/// ```
-/// # #[cfg(feature = "testing")] {
-/// # use tenmint_verifier::{axum::{RequireToken, TokenRequired}, testing::TestIssuer};
-/// # use tower_layer::Layer;
-/// # let verifier = TestIssuer::new("https://api.example.com").verifier();
-/// let service: TokenRequired<axum::Router> =
-///     RequireToken::new(verifier).layer(axum::Router::new());
-/// # }
-/// ```
-#[derive(Debug, Clone)]
-pub struct TokenRequired<S> {
-    inner: S,
-    verifier: Verifier,
-}
-
-impl<S, B> Service<Request<B>> for TokenRequired<S>
-where
-    S: Service<Request<B>, Error = Infallible> + Clone + Send + 'static,
-    S::Response: IntoResponse,
-    S::Future: Send,
-    B: Send + 'static,
-{
-    type Response = Response;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(cx)
-    }
-
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        // the clone is not ready, the service that was polled is: it goes with the request
-        let clone = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, clone);
-        let verifier = self.verifier.clone();
-        Box::pin(async move {
-            match verified(&verifier, request.headers()).await {
-                Ok(token) => request.extensions_mut().insert(token),
-                Err(refused) => return Ok(refused.into_response()),
-            };
-            inner.call(request).await.map(IntoResponse::into_response)
-        })
-    }
-}
-
-async fn verified(verifier: &Verifier, headers: &HeaderMap) -> Result<Token, VerifyError> {
-    verifier.verify(bearer_token(headers)?).await
 }
 
 /// The one token of a request (RFC 6750, section 2.1).

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::quota::Quota;
 use crate::scope::Scope;
 
 /// A text that is no canonical scope, filter, resource or address range. Its message names the fix.
@@ -80,8 +81,20 @@ pub enum VerifyError {
     InvalidRequest,
     /// The token does not hold: 401 `invalid_token`.
     InvalidToken(InvalidToken),
+    /// The path of the request names no resource: 400 `invalid_request`, with what is wrong.
+    InvalidResource(SyntaxError),
     /// The token holds and does not reach this far: 403 `insufficient_scope`, naming this scope.
     InsufficientScope(Scope),
+    /// The key of the token has used up its quota: 429, with the seconds until a call can pass.
+    QuotaSpent {
+        /// The quota.
+        quota: Quota,
+        /// At least 1.
+        retry_after: u64,
+    },
+    /// The API guards a route without saying whose it is, or with a parameter that the route does not
+    /// have: 500, until its author has put that right.
+    Misconfigured(&'static str),
     /// No keys to check with, because the issuer is out of reach: 503, never 401.
     KeysUnavailable,
     /// What was revoked was not heard for longer than the API allows: 503, never 401.
@@ -94,6 +107,12 @@ impl fmt::Display for VerifyError {
             Self::NoToken => f.write_str("no token came with the request"),
             Self::InvalidRequest => f.write_str("send one token, in one Authorization header"),
             Self::InvalidToken(reason) => reason.fmt(f),
+            Self::InvalidResource(error) => error.fmt(f),
+            Self::QuotaSpent { quota, .. } => {
+                let (limit, window) = (quota.limit(), quota.window());
+                write!(f, "the key is held to {limit} requests within {window} s")
+            }
+            Self::Misconfigured(what) => write!(f, "the API is not set up to decide this: {what}"),
             Self::InsufficientScope(scope) => write!(f, "the request needs the scope `{scope}`"),
             Self::KeysUnavailable => f.write_str("the keys of the issuer are out of reach"),
             Self::RevocationsUnavailable => {
@@ -104,6 +123,28 @@ impl fmt::Display for VerifyError {
 }
 
 impl std::error::Error for VerifyError {}
+
+impl VerifyError {
+    /// A word for each kind of refusal, for metrics and logs: it does not change.
+    ///
+    /// ```
+    /// use tenmint_verifier::{InvalidToken, VerifyError};
+    /// assert_eq!(VerifyError::InvalidToken(InvalidToken::Expired).kind(), "expired");
+    /// ```
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NoToken => "no_token",
+            Self::InvalidRequest => "invalid_request",
+            Self::InvalidToken(reason) => reason.kind(),
+            Self::InvalidResource(_) => "invalid_resource",
+            Self::InsufficientScope(_) => "insufficient_scope",
+            Self::QuotaSpent { .. } => "quota_spent",
+            Self::Misconfigured(_) => "misconfigured",
+            Self::KeysUnavailable => "keys_unavailable",
+            Self::RevocationsUnavailable => "revocations_unavailable",
+        }
+    }
+}
 
 /// Why a token does not hold: for the log of the API and the `error_description`.
 ///
@@ -169,6 +210,33 @@ impl fmt::Display for InvalidToken {
 }
 
 impl std::error::Error for InvalidToken {}
+
+impl InvalidToken {
+    /// A word for each reason, for metrics and logs: it does not change.
+    ///
+    /// ```
+    /// assert_eq!(tenmint_verifier::InvalidToken::BadSignature.kind(), "bad_signature");
+    /// ```
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::TooLarge => "too_large",
+            Self::Malformed => "malformed",
+            Self::HeaderRefused => "header_refused",
+            Self::WrongType => "wrong_type",
+            Self::UnknownKey => "unknown_key",
+            Self::WrongAlgorithm => "wrong_algorithm",
+            Self::BadSignature => "bad_signature",
+            Self::BadClaims => "bad_claims",
+            Self::WrongIssuer => "wrong_issuer",
+            Self::WrongAudience => "wrong_audience",
+            Self::Expired => "expired",
+            Self::NotYetValid => "not_yet_valid",
+            Self::Revoked => "revoked",
+            Self::WithdrawnKey => "withdrawn_key",
+            Self::WrongAddress => "wrong_address",
+        }
+    }
+}
 
 impl From<InvalidToken> for VerifyError {
     fn from(reason: InvalidToken) -> Self {

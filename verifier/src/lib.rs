@@ -31,7 +31,9 @@ mod filter;
 mod json;
 mod jwks;
 mod net;
+mod observe;
 mod quota;
+mod quota_count;
 #[cfg(feature = "remote")]
 mod remote;
 mod resource;
@@ -40,6 +42,7 @@ mod rules;
 mod scope;
 mod scope_set;
 mod syntax;
+mod template;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod token;
@@ -57,6 +60,7 @@ pub use resource::Resource;
 pub use revocations::{FeedGap, Revocation, RevocationFeed, Revocations, RevokedSubject};
 pub use scope::{Action, ActionName, Scope, ScopeView};
 pub use scope_set::ScopeSet;
+pub use template::ResourceTemplate;
 pub use token::Token;
 pub use verify::{Verifier, VerifierBuilder};
 

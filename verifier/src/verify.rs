@@ -1,11 +1,18 @@
 //! The verifier that an API holds: rules, and where its keys come from.
 
 use std::sync::Arc;
+#[cfg(feature = "axum")]
+use std::sync::OnceLock;
 use std::time::Duration;
+
+#[cfg(all(feature = "remote", feature = "tracing"))]
+use tracing::Instrument;
 
 use crate::cache::{CACHED_TOKENS, Known, Snapshot, TokenCache, Verified};
 use crate::error::{BuildError, InvalidToken, VerifyError};
 use crate::jwks::{Algorithm, JwkSet};
+use crate::observe;
+use crate::quota_count::QuotaCounters;
 #[cfg(feature = "remote")]
 use crate::remote::{FeedPolicy, Remote, SERVE_STALE};
 use crate::rules::{Clock, Rules};
@@ -36,6 +43,10 @@ struct Inner {
     rules: Rules,
     keys: Keys,
     cache: TokenCache,
+    quotas: Arc<QuotaCounters>,
+    /// Where the API tells what it takes, once it does.
+    #[cfg(feature = "axum")]
+    metadata_uri: OnceLock<Arc<str>>,
 }
 
 impl Inner {
@@ -111,6 +122,12 @@ impl Verifier {
     /// assert_eq!(error.to_string(), "the token is malformed");
     /// ```
     pub fn verify_held(&self, token: &str) -> Result<Token, VerifyError> {
+        let verdict = self.judge(token);
+        observe::verified(&verdict);
+        verdict
+    }
+
+    fn judge(&self, token: &str) -> Result<Token, VerifyError> {
         self.inner.at_this_moment(|now| self.verify_once(token, now))
     }
 
@@ -183,13 +200,45 @@ impl Verifier {
         if let Some(remote) = self.remote_issuer() {
             // noted before the look at the keys, so that no fetch can end between the two unseen
             let seen = remote.fetches();
-            let verified = self.verify_held(token);
-            if worth_waiting(&verified, seen) && remote.fetched_since(seen).await {
-                return self.verify_held(token);
+            let verdict = self.judge(token);
+            if !worth_waiting(&verdict, seen) {
+                observe::verified(&verdict);
+                return verdict;
             }
-            return verified;
+            let waited = remote.fetched_since(seen);
+            #[cfg(feature = "tracing")]
+            let waited = waited.instrument(tracing::debug_span!("wait_for_issuer_keys"));
+            if !waited.await {
+                observe::verified(&verdict);
+                return verdict;
+            }
         }
         self.verify_held(token)
+    }
+
+    /// Counts a call of the key of a token, if the key has a quota: at most so many calls reach this
+    /// process within any window. Every process counts by itself, and the issuer counts tokens by
+    /// itself too, so that an API on three nodes lets through three times the quota at most.
+    ///
+    /// Memory is bounded by the keys that called within their window, about 1 KiB each.
+    ///
+    /// # Errors
+    /// [`VerifyError::QuotaSpent`]. A call that is refused is not counted.
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")] {
+    /// # use tenmint_verifier::testing::TestIssuer;
+    /// # let issuer = TestIssuer::new("https://api.example.com");
+    /// let verifier = issuer.verifier();
+    /// let text = issuer.token("org_0000000000000000", "chat").quota(2, 60).sign();
+    /// let token = verifier.verify_held(&text).unwrap();
+    /// assert!(verifier.count(&token).is_ok() && verifier.count(&token).is_ok());
+    /// assert!(verifier.count(&token).is_err());
+    /// # }
+    /// ```
+    pub fn count(&self, token: &Token) -> Result<(), VerifyError> {
+        let claims = token.claims();
+        claims.quota.map_or(Ok(()), |quota| self.inner.quotas.count(&claims.client_id, quota))
     }
 
     /// A verifier of the same rules with these keys instead, for who is told when keys change. It
@@ -206,9 +255,33 @@ impl Verifier {
     /// ```
     #[must_use]
     pub fn with_keys(&self, keys: JwkSet) -> Self {
-        let Inner { rules, cache, .. } = &*self.inner;
-        let keys = Keys::Given(Arc::new(keys));
-        Self { inner: Arc::new(Inner { rules: rules.clone(), keys, cache: cache.anew() }) }
+        let Inner { rules, cache, quotas, .. } = &*self.inner;
+        let inner = Inner {
+            rules: rules.clone(),
+            keys: Keys::Given(Arc::new(keys)),
+            cache: cache.anew(),
+            quotas: quotas.clone(),
+            #[cfg(feature = "axum")]
+            metadata_uri: self.inner.metadata_uri.clone(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    #[cfg(feature = "axum")]
+    pub(crate) fn rules(&self) -> &Rules {
+        &self.inner.rules
+    }
+
+    /// Where the API tells what it takes; nothing while it does not.
+    #[cfg(feature = "axum")]
+    pub(crate) fn metadata_uri(&self) -> Option<&Arc<str>> {
+        self.inner.metadata_uri.get()
+    }
+
+    /// Names this place in every challenge from now on. The first one stays.
+    #[cfg(feature = "axum")]
+    pub(crate) fn tell_metadata_uri(&self, uri: Arc<str>) {
+        let _told_before = self.inner.metadata_uri.set(uri);
     }
 
     #[cfg(feature = "remote")]
@@ -370,6 +443,14 @@ impl VerifierBuilder {
 
     fn with_source(self, keys: Keys) -> Verifier {
         let cache = TokenCache::new(self.cached);
-        Verifier { inner: Arc::new(Inner { rules: self.rules, keys, cache }) }
+        let inner = Inner {
+            rules: self.rules,
+            keys,
+            cache,
+            quotas: Arc::default(),
+            #[cfg(feature = "axum")]
+            metadata_uri: OnceLock::new(),
+        };
+        Verifier { inner: Arc::new(inner) }
     }
 }

@@ -21,6 +21,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::error::{BuildError, InvalidToken, VerifyError};
+use crate::observe::{self, Asked};
 use crate::remote::RemoteKeys;
 use crate::remote::fetch::{chain, connector};
 use crate::remote::refresh::jittered;
@@ -215,7 +216,9 @@ impl Listener {
             // an issuer that answers at once, whatever it is asked, is not asked for ever
             sleep_until(self.asked_at + BETWEEN).await;
             self.asked_at = Instant::now();
-            match self.hear(&uri).await {
+            let heard = self.hear(&uri).await;
+            observe::asked(Asked::Revocations, heard.as_ref().err());
+            match heard {
                 Ok(is_new) => {
                     failures = 0;
                     if !is_new {

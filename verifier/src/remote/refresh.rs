@@ -7,6 +7,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
+use crate::observe::{self, Asked};
 use crate::remote::fetch::{Fetched, IssuerClient};
 use crate::remote::{Ask, HeldKeys, State};
 
@@ -34,7 +35,9 @@ impl Refresh {
     pub(super) async fn run(mut self, mut asked: watch::Receiver<Option<Ask>>) {
         let mut failures = 0;
         loop {
-            let pause = match self.client.fetch().await {
+            let answer = self.client.fetch().await;
+            observe::asked(Asked::Keys, answer.as_ref().err());
+            let pause = match answer {
                 Ok(fetched) => {
                     failures = 0;
                     self.keep(fetched)

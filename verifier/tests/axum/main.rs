@@ -5,6 +5,9 @@
     reason = "a test that cannot go on says so"
 )]
 
+mod protected_resource;
+mod require_scope;
+
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use axum::body::{Body, to_bytes};

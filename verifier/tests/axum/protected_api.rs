@@ -21,7 +21,7 @@ async fn ask(method: Method, uri: &str, scope: &str) -> (u16, String) {
     let token = issuer.token(ORG, scope).sign();
     let request = Request::builder().method(method).uri(uri);
     let request = request.header("authorization", format!("Bearer {token}"));
-    let answer = router(app).call(request.body(Body::empty()).unwrap()).await.unwrap();
+    let answer = router(app).unwrap().call(request.body(Body::empty()).unwrap()).await.unwrap();
     let status = answer.status().as_u16();
     let body = to_bytes(answer.into_body(), 4096).await.unwrap();
     (status, String::from_utf8(body.to_vec()).unwrap())
