@@ -9,6 +9,7 @@ use crate::model::secret::SecretDigest;
 use crate::model::time::Timestamp;
 use crate::store::api_keys::{api_key_of, parse_digest, print_digest};
 use crate::store::row::Row;
+use crate::store::rows::fetch_for_all;
 use crate::store::{Connection, Write};
 
 /// An import whose rows nobody sees yet.
@@ -41,20 +42,17 @@ pub async fn find_by_digests(
         return Ok(HashMap::new());
     }
     let mut found = HashMap::with_capacity(owned.len());
-    // every id has twenty characters, so a text of ids is cut by length
-    let rows = sqlx::query(
-        "WITH RECURSIVE place(at) AS (
-             SELECT 1 UNION ALL SELECT at + 20 FROM place WHERE at + 20 < LENGTH($1)
-         )
-         SELECT id, organization_id, owner_id, name, description, scopes, audiences,
+    let rows = fetch_for_all(
+        connection,
+        "SELECT id, organization_id, owner_id, name, description, scopes, audiences,
          expires_at, revoked_at, created_at, key_type, space_id, prefix, allowed,
          blocked, quota_limit, quota_window, quota_counter, lifetime, replaces_id, created_by,
          deleted_at, rotated_at, old_secret_expires_at,
          (SELECT id FROM staged_imports WHERE staged_imports.id = import_id) AS staged_by
-         FROM place JOIN api_keys ON id = SUBSTR($1, at, 20)",
+         FROM (VALUES ($1)) AS wanted JOIN api_keys ON id = column1",
+        &owned,
+        |query, (_, id)| query.bind(id.clone()),
     )
-    .bind(owned.iter().map(|(_, id)| id.as_str()).collect::<String>())
-    .fetch_all(connection)
     .await?;
     for row in &rows {
         let row = Row::of("api_keys", row);
@@ -72,27 +70,24 @@ async fn list_owned(
     connection: &mut Connection,
     digests: &[SecretDigest],
 ) -> Result<Vec<(SecretDigest, String)>> {
-    // every digest has 43 characters
-    let rows = sqlx::query(
-        "WITH RECURSIVE place(at) AS (
-             SELECT 1 UNION ALL SELECT at + 43 FROM place WHERE at + 43 < LENGTH($1)
-         )
-         SELECT digest, api_key_id FROM (
-             SELECT SUBSTR($1, at, 43) AS digest, (
-                 SELECT api_key_id FROM api_key_secrets WHERE digest = SUBSTR($1, at, 43)
-             ) AS api_key_id FROM place
-         ) AS looked_up WHERE api_key_id IS NOT NULL",
+    let rows = fetch_for_all(
+        connection,
+        "SELECT column1 AS digest, (
+             SELECT api_key_id FROM api_key_secrets WHERE digest = column1
+         ) AS api_key_id FROM (VALUES ($1)) AS looked_up",
+        digests,
+        |query, digest| query.bind(print_digest(digest)),
     )
-    .bind(digests.iter().map(print_digest).collect::<String>())
-    .fetch_all(connection)
     .await?;
     rows.iter()
         .map(|row| {
             let row = Row::of("api_key_secrets", row);
+            let Some(api_key_id) = row.text_or_none("api_key_id")? else { return Ok(None) };
             let digest = parse_digest(&row.text("digest")?);
             let digest = digest.ok_or_else(|| row.bad("digest", "not 32 bytes of base64url"))?;
-            Ok((digest, row.text("api_key_id")?))
+            Ok(Some((digest, api_key_id)))
         })
+        .filter_map(Result::transpose)
         .collect()
 }
 

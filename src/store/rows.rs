@@ -1,7 +1,7 @@
 //! Many rows by one statement: the statement of one row is written once, and its group of values
 //! repeated.
 
-use sqlx::any::AnyArguments;
+use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
 use sqlx::{Any, AssertSqlSafe, SqlSafeStr, SqlStr};
 
@@ -24,6 +24,23 @@ pub(crate) async fn insert_all<T>(
         rows = rest;
     }
     Ok(())
+}
+
+/// The rows that a query of one `VALUES ($1)` gives for all of these.
+pub(crate) async fn fetch_for_all<T>(
+    connection: &mut Connection,
+    select: &'static str,
+    mut wanted: &[T],
+    bind: impl for<'q> Fn(AnyQuery<'q>, &T) -> AnyQuery<'q>,
+) -> sqlx::Result<Vec<AnyRow>> {
+    let sizes = block_sizes(connection);
+    let mut found = Vec::new();
+    while let Some((block, rest)) = next_block(sizes, wanted) {
+        let query = sqlx::query(for_rows(select, block.len()));
+        found.extend(block.iter().fold(query, &bind).fetch_all(&mut *connection).await?);
+        wanted = rest;
+    }
+    Ok(found)
 }
 
 /// The largest block that the rows fill.

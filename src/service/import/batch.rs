@@ -18,8 +18,8 @@ use crate::service::random;
 use crate::store::changes::{Imported, Subject};
 use crate::store::{Connection, Write, api_keys, audit, bots, changes, imports, roles};
 
-/// Rows that a transaction stores at most: it holds up every other change.
-const MAX_ROWS: usize = 480;
+/// Rows that a transaction stores at most: it holds up every other change for some 50 ms.
+const MAX_ROWS: usize = 1_000;
 /// Lines of a batch at most, where most of them store nothing.
 const MAX_LINES: usize = 500;
 

@@ -138,7 +138,7 @@ on_both_engines! {
     async fn one_import_of_an_organization_goes_at_a_time(server: Server) {
         let (_, stranger) = server.second_org("second").await;
         let mut running = Running::begin(&server.service, server.call(), ATOMIC);
-        running.send(&file_of("first", 100)).await;
+        running.send(&file_of("first", 250)).await;
         running.lines(90).await;
         let refused = import(&server.service, &server.call(), CSV, file_of("other", 1)).await;
         assert_eq!(code_of(refused), "import_running");
@@ -148,13 +148,13 @@ on_both_engines! {
         // what is staged elsewhere is in use, whoever asks
         let report = import(&server.service, &theirs, CSV, file_of("first", 1)).await.unwrap();
         assert_eq!(report.told(), ["2 refused digest_in_use: digest"]);
-        assert_eq!(running.end().await.unwrap().summary.created, 100);
+        assert_eq!(running.end().await.unwrap().summary.created, 250);
     }
 
     async fn an_import_that_was_taken_for_dead_stores_nothing_more(server: Server) {
         let before = rows(&server).await;
         let mut running = Running::begin(&server.service, server.call(), ATOMIC);
-        running.send(&file_of("late", 100)).await;
+        running.send(&file_of("late", 250)).await;
         running.lines(90).await;
         let store = Store::open(&server.database).await.unwrap();
         let ever = Timestamp::from_millis(i64::MAX);
@@ -183,7 +183,7 @@ on_both_engines! {
 
     async fn the_audit_says_what_was_staged_and_whether_it_went_live(server: Server) {
         let good = imported(&server, ATOMIC, &file_of("good", 1)).await;
-        let bad = imported(&server, ATOMIC, &format!("{}bad,x,chat", file_of("bad", 100))).await;
+        let bad = imported(&server, ATOMIC, &format!("{}bad,x,chat", file_of("bad", 250))).await;
         let Call { actor, org, .. } = server.call();
         for (report, outcome) in [(&good, "done"), (&bad, "lines_refused")] {
             let of = |object: String| AuditFilter {

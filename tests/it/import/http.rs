@@ -133,11 +133,11 @@ on_both_engines! {
 
     async fn a_client_that_goes_away_leaves_nothing_of_an_all_or_nothing_import(server: Server) {
         let mut exchange = Exchange::begin(&server, "?atomic=true").await;
-        exchange.send(&file_of("away", 150)).await;
+        exchange.send(&file_of("away", 250)).await;
         assert!(exchange.read_until("\"accepted\"").await);
         drop(exchange);
         // as soon as the server has seen it, the same file can come again
-        let file = file_of("away", 150);
+        let file = file_of("away", 250);
         let mut report = Vec::new();
         for _ in 0..200 {
             let answer = post(&server, "?atomic=true", "text/csv", &file).await;
@@ -148,7 +148,7 @@ on_both_engines! {
             assert_eq!(code(&answer), (409, "import_running".to_owned()));
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        assert_eq!(report.last().unwrap()["created"], 150);
+        assert_eq!(report.last().unwrap()["created"], 250);
     }
 }
 
@@ -160,7 +160,7 @@ async fn a_client_that_sends_nothing_more_is_told_so() {
     let server = setup.start().await.unwrap();
     let mut exchange = Exchange::begin(&server, "").await;
     // more than one batch, so that the report has begun
-    exchange.send(&file_of("slow", 100)).await;
+    exchange.send(&file_of("slow", 250)).await;
     assert!(exchange.read_until("\"failed\"").await, "{}", exchange.answer);
     assert!(exchange.answer.contains("nothing came for too long"), "{}", exchange.answer);
 }
