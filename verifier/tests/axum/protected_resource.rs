@@ -57,9 +57,8 @@ async fn a_challenge_names_the_metadata_once_they_are_there() {
         let layered = Router::new()
             .route("/layered", get(|| async {}))
             .layer(RequireToken::new(verifier.clone()));
-        let extracting = Router::new()
-            .route("/extracting", get(|_: Token| async {}))
-            .with_state(verifier);
+        let extracting =
+            Router::new().route("/extracting", get(|_: Token| async {})).with_state(verifier);
         let mut router = layered.merge(extracting);
         if is_told {
             router = router.merge(metadata.routes());
@@ -95,6 +94,9 @@ async fn the_place_follows_from_the_audience() {
     }
     for audience in ["urn:api", "api", "https://", "https://a/?x", "https://a/#x", "https://a/{x}"]
     {
-        assert!(ProtectedResource::new(&TestIssuer::new(audience).verifier()).is_err(), "{audience}");
+        assert!(
+            ProtectedResource::new(&TestIssuer::new(audience).verifier()).is_err(),
+            "{audience}"
+        );
     }
 }
