@@ -10,6 +10,7 @@ use crate::cli::api::{Api, Request};
 use crate::cli::failure::{Exit, Failure, Result};
 use crate::cli::output::{Column, Output, Rows, has_person, lost_secret, written};
 use crate::cli::server::ServerArgs;
+use crate::model::secret::masked;
 
 /// Things on a page that the server gives at once.
 const PAGE: u64 = 200;
@@ -105,7 +106,8 @@ impl<'o> Session<'o> {
     }
 
     pub(super) fn say_request(&self, request: &Request) {
-        self.say(|| format!("> {} {}", request.method, self.api.url_of(request)));
+        // who pastes a key in the place of an id has it in the path
+        self.say(|| format!("> {} {}", request.method, masked(&self.api.url_of(request))));
     }
 
     pub(super) fn say_answer(&self, status: http::StatusCode, headers: &http::HeaderMap) {

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::error::{Error, InvalidField};
 use crate::http::json_answer;
+use crate::model::secret::masked;
 
 /// Seconds after which a caller may try again when the trouble is ours.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("2");
@@ -52,7 +53,7 @@ impl IntoResponse for Error {
             let cause = std::error::Error::source(&self).map(ToString::to_string);
             tracing::error!(error = %self, cause, "a management call failed");
         }
-        let detail = detail_of(&self);
+        let detail = masked(&detail_of(&self)).into_owned();
         let fields = match &self {
             Self::Invalid(fields) => fields.as_slice(),
             _ => &[],
@@ -66,7 +67,7 @@ impl IntoResponse for Error {
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
         }
-        let said = if fields.is_empty() { detail } else { self.to_string() };
+        let said = if fields.is_empty() { detail } else { masked(&self.to_string()).into_owned() };
         response.extensions_mut().insert(Said { code, detail: said });
         response
     }
@@ -91,7 +92,7 @@ fn problem_with(
         "detail": detail,
     });
     if let (Some(members), false) = (body.as_object_mut(), fields.is_empty()) {
-        let entry = |wrong: &InvalidField| json!({"field": wrong.field, "message": wrong.message});
+        let entry = |wrong: &InvalidField| json!({"field": masked(&wrong.field), "message": masked(&wrong.message)});
         members.insert("errors".to_owned(), fields.iter().map(entry).collect());
     }
     let mut response = json_answer(status, body.to_string());

@@ -11,6 +11,7 @@ use crate::error::{Error, InvalidField};
 use crate::model::api_key::ApiKeyType;
 use crate::model::ask::asks;
 use crate::model::id::{ApiKeyId, ImportId};
+use crate::model::secret::masked;
 
 asks! {
     /// One line of an import, nothing parsed yet.
@@ -231,6 +232,11 @@ impl Refusal {
             }
             ours => return Err(ours),
         };
+        let mask = |wrong: InvalidField| InvalidField {
+            field: masked(&wrong.field).into_owned().into(),
+            message: masked(&wrong.message).into_owned(),
+        };
+        let errors = errors.into_iter().map(mask).collect();
         Ok(Self { code, errors, id: None })
     }
 }

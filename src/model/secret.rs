@@ -1,5 +1,6 @@
 //! Secrets: shown once, digested before they are looked up, stored never.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
@@ -34,6 +35,49 @@ impl fmt::Debug for PlainSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("PlainSecret(..)")
     }
+}
+
+/// A text for messages and for the audit, with all that looks like a secret cut short: callers paste
+/// API keys where an id belongs, and what they sent is told again.
+///
+/// That is whatever is too long for an id and looks random. A long word in lower case is none.
+pub fn masked(text: &str) -> Cow<'_, str> {
+    if text.len() < LEAST_SECRET {
+        return Cow::Borrowed(text);
+    }
+    let (mut shown, mut rest) = (String::new(), text);
+    while let Some(start) = rest.find(is_of_secret) {
+        let (before, run) = rest.split_at(start);
+        let (run, behind) = run.split_at(run.find(|c| !is_of_secret(c)).unwrap_or(run.len()));
+        shown.push_str(before);
+        match run.get(..SHOWN_OF_SECRET) {
+            Some(start) if looks_secret(run) => {
+                shown.push_str(start);
+                shown.push_str("...");
+            }
+            _ => shown.push_str(run),
+        }
+        rest = behind;
+    }
+    shown.push_str(rest);
+    Cow::Owned(shown)
+}
+
+/// Characters that follow each other in a secret at least; an id has four fewer.
+const LEAST_SECRET: usize = 20;
+/// Characters of a secret that are told, so that its owner knows which it was.
+const SHOWN_OF_SECRET: usize = 6;
+
+fn is_of_secret(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '+' | '=')
+}
+
+fn looks_secret(run: &str) -> bool {
+    let looks_random = |text: &str| text.bytes().any(|byte| !byte.is_ascii_lowercase());
+    let longest = run.split(|c: char| !c.is_ascii_alphanumeric()).max_by_key(|part| part.len());
+    let has_long_part =
+        longest.is_some_and(|part| part.len() >= LEAST_SECRET && looks_random(part));
+    has_long_part || run.len() >= 2 * LEAST_SECRET && run.bytes().any(|b| b.is_ascii_uppercase())
 }
 
 /// The key of the digests of an installation: 32 random bytes, wrapped by the master key at rest.
@@ -266,6 +310,33 @@ mod tests {
         }
         let nothing = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(nothing.parse::<Sha256>(), Err(InvalidSha256::OfNothing));
+    }
+
+    #[test]
+    fn what_looks_like_a_secret_is_cut_short_and_nothing_else() {
+        let key = "tm_default_FpF1pN1WLqeA2bXYXZAP3NeDPjFpF1pN1WLqeA2bXYXZAP3NeDPjabcdef0";
+        let jwt = "eyJhbGciOiJFUzI1NiIs-InR5cCI6_ImF0K2p3dCJ9";
+        for (text, shown) in [
+            (format!("no API key `{key}`"), "no API key `tm_def...`"),
+            (format!("`{}`", &key[..64]), "`tm_def...`"),
+            (format!("{key},{key}"), "tm_def...,tm_def..."),
+            (format!("read:{key}/*"), "read:tm_def.../*"),
+            (format!("token {jwt}.{jwt}"), "token eyJhbG....eyJhbG..."),
+            ("98f0e9c6d2b1a7f3e5d4c3b2a1908f7e".to_owned(), "98f0e9..."),
+        ] {
+            assert_eq!(masked(&text), shown);
+        }
+        for text in [
+            "there is no API key `key_FpF1pN1WLqeA2bXY`",
+            "a-slug-of-many-words-that-goes-on-for-63-characters-but-is-no-secret",
+            "read:projects/alpha/* write:spaces/an-awfully-long-name/*",
+            "supercalifragilisticexpialidocious",
+            "https://api.example.com/v1/orgs/org_FpF1pN1WLqeA2bXY",
+            "ada.lovelace@analytical-engines.example.com",
+            "\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}\u{e9}",
+        ] {
+            assert_eq!(masked(text), text);
+        }
     }
 
     #[test]

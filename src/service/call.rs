@@ -10,7 +10,7 @@ use crate::model::api_key::{ApiKey, CreatedApiKey};
 use crate::model::audit::AuditEntry;
 use crate::model::id::{AuditId, OrgId};
 use crate::model::revocation::{RevokedSubject, RevokedTokens};
-use crate::model::secret::PlainSecret;
+use crate::model::secret::{PlainSecret, masked};
 use crate::model::time::Timestamp;
 use crate::service::{Service, random};
 use crate::store::changes::Subject;
@@ -192,8 +192,8 @@ impl Service {
         (action, object): (&'static str, &str),
         (code, said): (&str, &str),
     ) -> Result<()> {
-        let states = (None, Some(Value::from(said)));
-        let object = object.chars().take(64).collect::<String>();
+        let states = (None, Some(Value::from(masked(said))));
+        let object = masked(object).chars().take(64).collect::<String>();
         let mut entry = entry(actor, self.clock.now(), (action, &object), Some(org), states)?;
         code.clone_into(&mut entry.outcome);
         let mut append = self.store.append().await?;

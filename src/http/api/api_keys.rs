@@ -20,6 +20,7 @@ use crate::model::usage::LastUse;
 use crate::service::Cursor;
 use crate::service::api_keys::ListApiKeys;
 use crate::service::call::Changed;
+use crate::service::spaces;
 
 /// An API key as it is told.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -144,7 +145,7 @@ pub(super) fn operations() -> Vec<Operation> {
 
 /// An id that is none is a key that is not there.
 pub(super) fn id_of(text: &str) -> Result<ApiKeyId> {
-    let what = || format!("API key `{}`", text.chars().take(64).collect::<String>());
+    let what = || format!("API key `{}`", spaces::shown(text));
     text.parse().map_err(|_| Error::NotFound(what()))
 }
 

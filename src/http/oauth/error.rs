@@ -15,6 +15,7 @@ use crate::http::oauth::client_auth::Way;
 use crate::http::oauth::rate_limit;
 use crate::mint::Refused;
 use crate::mint::quotas::RateLimit;
+use crate::model::secret::masked;
 
 /// Seconds after which a client may try again when the trouble is ours.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("2");
@@ -194,7 +195,7 @@ fn scope_trouble(refused: Refused, scope: &str) -> String {
 
 impl IntoResponse for OAuthError {
     fn into_response(self) -> Response<Body> {
-        let description = printable(&self.description);
+        let description = printable(&masked(&self.description));
         let body = json!({"error": self.code, "error_description": description});
         let mut response = json_answer(self.status, body.to_string());
         let headers = response.headers_mut();

@@ -93,6 +93,11 @@ fn filled(path: &str, name: &str) -> String {
     format!("{before}{name}{after}")
 }
 
+/// What its owner calls a thing is shown as it is.
+fn is_free_text(field: &str) -> bool {
+    ["name", "description"].contains(&field)
+}
+
 /// What no field takes without a look at it.
 fn values() -> Vec<Value> {
     vec![
@@ -167,6 +172,36 @@ on_both_engines! {
                 }
             }
         }
+    }
+
+    async fn an_api_key_in_the_wrong_place_is_told_to_nobody(server: Server) {
+        let text = key(&server, json!({"name": "pasted"})).await.text;
+        // half of it is as good as nothing, and a part that is shown anyway is no harm
+        let secret: Vec<&str> = (1..5).map(|at| &text[text.len() - 10 * at..][..10]).collect();
+        let tells = |told: &str| secret.iter().any(|part| told.contains(part));
+        let check_told = |answer: &Answer, what: &str| {
+            check(answer, what);
+            assert!(answer.status < 400 || !tells(&answer.body), "{what}: {}", answer.body);
+        };
+        for operation in operations(&server).await {
+            let method = operation.method.as_str();
+            let path = filled(&operation.path, &text);
+            let body = if method == "GET" { Value::Null } else { json!({"role": "member"}) };
+            check_told(&call(&server, method, &path, body).await, &path);
+            for name in &operation.parameters {
+                let place = format!("{}?{name}={text}", filled(&operation.path, "nobody"));
+                check_told(&call(&server, method, &place, Value::Null).await, &place);
+            }
+            for field in operation.fields.iter().filter(|field| !is_free_text(field)) {
+                for value in [json!(text), json!([text]), json!([format!("read:{text}")])] {
+                    let body = json!({"name": "x", "slug": "x", field.as_str(): value, "dry_run": true});
+                    let path = filled(&operation.path, "nobody");
+                    check_told(&call(&server, method, &path, body).await, &format!("{method} {path} {field}"));
+                }
+            }
+        }
+        let audit = call(&server, "GET", "/v1/audit?limit=200", Value::Null).await.body;
+        assert!(audit.contains("not_found") && !tells(&audit), "{audit}");
     }
 
     async fn what_is_no_json_object_is_refused(server: Server) {
