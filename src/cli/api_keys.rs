@@ -326,6 +326,9 @@ pub(super) async fn run(command: KeysCommand, session: &Session<'_>) -> Result<E
         KeysCommand::List(args) => list(args, session).await,
         KeysCommand::Show(key) => session.show(Request::get(&["keys", &key.id]), &COLUMNS).await,
         KeysCommand::Create(args) => create(args, session).await,
+        KeysCommand::CreateService(NewKeyArgs { key_type: Some(KeyType::User), .. }) => Err(
+            Failure::usage("`create-service` makes service keys: a user key is made by `create`"),
+        ),
         KeysCommand::CreateService(args) => {
             create(NewKeyArgs { key_type: Some(KeyType::Service), ..args }, session).await
         }

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 
 use crate::cli::config::Config;
-use crate::cli::output::{Output, lost_secret};
+use crate::cli::output::{Output, SecretSink, lost_secret, no_place};
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::model::secret::PlainSecret;
@@ -46,12 +46,13 @@ pub(super) async fn run(config: &Config, args: InitArgs, output: &Output) -> Res
         ..CreateInstallation::default()
     };
     let clock = Clock::system();
+    let sink = output.open_secret().map_err(|cause| no_place(&cause))?;
     let created = create_installation(&config.database, &config.keys_dir, &clock, &ask).await?;
-    show(created, output)?;
+    show(created, output, sink)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn show(created: CreatedInstallation, output: &Output) -> Result<()> {
+fn show(created: CreatedInstallation, output: &Output, sink: SecretSink) -> Result<()> {
     let CreatedInstallation { installation, org, audience, api_key } = created;
     let id = api_key.api_key.id;
     let text = api_key.text.map(PlainSecret::reveal).unwrap_or_default();
@@ -67,5 +68,5 @@ fn show(created: CreatedInstallation, output: &Output) -> Result<()> {
         "issuer        {}\norganization  {} ({})\naudience      {}\napi key id    {id}\napi key       {text}\n",
         installation.issuer, org.id, org.slug, audience.uri
     );
-    output.secret(&json, &people, &text).map_err(|cause| lost_secret(&id, &cause))
+    output.secret(sink, &json, (&people, &text)).map_err(|cause| lost_secret(&id, &cause))
 }

@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cli::api::{Api, Request};
 use crate::cli::failure::{Exit, Failure, Result};
@@ -231,6 +231,7 @@ impl<'o> Session<'o> {
         if args.dry_run {
             return self.create(request, columns, args).await;
         }
+        let sink = written(self.output.open_secret())?;
         let api_key = self.send(&request.once(args.idempotency_key)).await?;
         self.warn(&api_key);
         let text = |name| api_key.get(name).and_then(Value::as_str).unwrap_or_default();
@@ -243,7 +244,8 @@ impl<'o> Session<'o> {
             .hint(&format!("`tenmint keys rotate {id}` gives it a new one")));
         }
         let fields = self.output.fields(&api_key, columns);
-        self.output.secret(&api_key, &fields, secret).map_err(|cause| lost_secret(&id, &cause))?;
+        let shown = self.output.secret(sink, &api_key, (&fields, secret));
+        shown.map_err(|cause| lost_secret(&id, &cause))?;
         Ok(ExitCode::SUCCESS)
     }
 
@@ -284,6 +286,17 @@ impl<'o> Session<'o> {
         }
         let mut rows = self.output.rows(&CHANGES)?;
         written(rows.add(changes))?;
+        // what comes along is told in the same columns
+        let also = answer.get("also").and_then(Value::as_array).into_iter().flatten();
+        let also: Vec<Value> = also
+            .map(|change| {
+                let of = |member: &str| change.get(member).cloned().unwrap_or_default();
+                let told = |member: &str| of(member).as_str().unwrap_or_default().to_owned();
+                let field = format!("{} {}", told("action"), told("object"));
+                json!({"field": field, "before": of("before"), "after": of("after")})
+            })
+            .collect();
+        written(rows.add(&also))?;
         written(rows.finish(None))
     }
 }

@@ -61,7 +61,8 @@ fn show(token: &BasicTokenResponse, output: &Output) -> std::io::Result<()> {
         "expires_in": token.expires_in().map(|lifetime| lifetime.as_secs()),
         "scope": scopes.collect::<Vec<_>>().join(" "),
     });
-    output.secret(&json, token.access_token().secret(), token.access_token().secret())
+    let text = token.access_token().secret();
+    output.secret(output.open_secret()?, &json, (text, text))
 }
 
 type Refusal = RequestTokenError<NoAnswer, StandardErrorResponse<BasicErrorResponseType>>;

@@ -153,17 +153,27 @@ impl Output {
         written(write())
     }
 
+    /// The place for a secret, made before the secret is: what cannot be written must not be asked
+    /// for.
+    pub(super) fn open_secret(&self) -> std::io::Result<SecretSink> {
+        Sink::open(self.form.file.as_deref(), true).map(SecretSink)
+    }
+
     /// A result with a secret that is shown this once.
     ///
     /// # Errors
-    /// It could not be written, and is lost: the caller says what to revoke.
-    pub(super) fn secret(&self, json: &Value, text: &str, secret: &str) -> std::io::Result<()> {
+    /// It could not be written, and is lost: the caller says how to get another.
+    pub(super) fn secret(
+        &self,
+        SecretSink(mut sink): SecretSink,
+        json: &Value,
+        (text, secret): (&str, &str),
+    ) -> std::io::Result<()> {
         let shown = match self.form.format {
             Format::Json => json::pretty(json),
             Format::Secret => secret.to_owned(),
             _ => text.to_owned(),
         };
-        let mut sink = Sink::open(self.form.file.as_deref(), true)?;
         writeln!(sink, "{}", shown.trim_end_matches('\n'))?;
         sink.finish()?;
         if std::io::stderr().is_terminal() {
@@ -202,6 +212,9 @@ impl Output {
     }
 }
 
+/// Where a secret will be written, and others cannot read.
+pub(super) struct SecretSink(Sink);
+
 /// Whether there is a person to ask.
 pub(super) fn has_person() -> bool {
     std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
@@ -216,11 +229,16 @@ pub(super) fn written<T>(result: std::io::Result<T>) -> Result<T> {
     })
 }
 
-/// A key whose text nobody has seen is of no use, and better revoked.
+/// Said before anything was done.
+pub(super) fn no_place(cause: &std::io::Error) -> Error {
+    Error::Setup(format!("the result could not be written, and nothing was done: {cause}"))
+}
+
+/// A key whose text nobody has seen is of no use.
 pub(super) fn lost_secret(id: &dyn std::fmt::Display, cause: &std::io::Error) -> Error {
     Error::Setup(format!(
         "the API key `{id}` has a new text that could not be shown: {cause}\n\
-         hint: `tenmint keys revoke {id}`, and create another"
+         hint: `tenmint keys rotate {id}` gives it another one, `tenmint keys revoke {id}` ends it"
     ))
 }
 

@@ -53,6 +53,9 @@ impl Unfinished {
 
         let mut here = path.as_os_str().to_owned();
         here.push(format!(".{}.new", std::process::id()));
+        if path.is_dir() {
+            return Err(std::io::ErrorKind::IsADirectory.into());
+        }
         let mode = if private { 0o600 } else { 0o666 };
         let file = File::options().write(true).create_new(true).mode(mode).open(&here)?;
         Ok(Self { writer: BufWriter::new(file), here: here.into(), path: path.to_owned() })

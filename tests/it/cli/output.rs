@@ -99,3 +99,21 @@ fn a_form_that_a_command_does_not_have_is_refused_before_anything_is_done() {
         assert!(stderr(&output).contains(says), "{arguments:?}: {}", stderr(&output));
     }
 }
+
+#[test]
+fn a_secret_that_has_no_place_to_go_is_not_made() {
+    let live = Live::start();
+    let (id, text) = live.api_key(&["-s", "chat"]);
+    std::fs::create_dir(live.home.path().join("place.json")).unwrap();
+    for place in ["nowhere/key.json", "place.json"] {
+        for arguments in [
+            &["keys", "rotate", &id, "-f", "-o", place][..],
+            &["keys", "create", "-n", "lost", "-o", place],
+        ] {
+            let (code, said) = live.refusal(arguments);
+            assert_eq!(code, 1, "{said}");
+        }
+    }
+    assert!(live.token(&text, &[]).status.success(), "it was not rotated");
+    assert_eq!(each(&live.json(&["keys", "list", "-n", "lost"]), "id").len(), 0);
+}
