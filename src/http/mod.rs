@@ -19,7 +19,7 @@ use axum::body::Body;
 use axum::routing::{any, get};
 use http::header::{HeaderName, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{Any, CorsLayer};
 
@@ -181,10 +181,13 @@ fn next_request_id() -> String {
     format!("{:08x}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-async fn not_found() -> Response<Body> {
-    // plain JSON: clients that look for metadata under another name read no other type
+async fn not_found(uri: Uri) -> Response<Body> {
     let mut response =
         error::problem(StatusCode::NOT_FOUND, "not_found", "there is nothing at this path");
+    if uri.path().starts_with("/v1/") {
+        return response;
+    }
+    // plain JSON: clients that look for metadata under another name read no other type
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(header::CONTENT_TYPE, json);
     response

@@ -73,8 +73,11 @@ impl<'i> AuthenticatedKey<'i> {
         if api_key.revoked.is_set() {
             return Err(Refused::Revoked);
         }
-        if api_key.expires.has_come(now) || self.secret_ends.has_come(now) {
+        if api_key.expires.has_come(now) {
             return Err(Refused::Expired);
+        }
+        if self.secret_ends.has_come(now) {
+            return Err(Refused::Replaced);
         }
         let space = api_key.space.and_then(|place| self.state.space(place));
         if owner.is_suspended

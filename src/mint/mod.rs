@@ -111,8 +111,10 @@ pub enum Refused {
     UnknownClient,
     /// The secret matched; the key was revoked.
     Revoked,
-    /// The secret matched; the key, or the grace of this secret, is over.
+    /// The secret matched; the key is over.
     Expired,
+    /// The secret matched; the key has another by now, and the grace of this one is over.
+    Replaced,
     /// The secret matched; the owner, the space or the organization is suspended.
     Suspended,
     /// The key may not be used from this address.

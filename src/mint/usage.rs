@@ -271,6 +271,7 @@ impl Refused {
             Self::QuotaSpent(_) => Outcome::QuotaSpent,
             Self::Revoked => Outcome::Revoked,
             Self::Expired => Outcome::Expired,
+            Self::Replaced => Outcome::Replaced,
             Self::Suspended => Outcome::Suspended,
             Self::InvalidTarget => Outcome::InvalidTarget,
             Self::TargetsDiffer => Outcome::TargetsDiffer,

@@ -58,7 +58,10 @@ fn expected(cause: &serde_json::Error) -> String {
     let text = cause.to_string();
     text.split_once("expected ").map_or_else(
         || "this is not what the field takes".to_owned(),
-        |(_, what)| format!("the field takes {what}"),
+        |(_, what)| match what {
+            "u64" | "u32" | "usize" => "the field takes a whole number from 0".to_owned(),
+            _ => format!("the field takes {what}"),
+        },
     )
 }
 

@@ -8,6 +8,22 @@ use crate::model::id::{ApiKeyId, AuditId, OrgId};
 use crate::model::owner::OwnerId;
 use crate::model::time::Timestamp;
 
+/// What a change brings with it: told by a dry run, and written to the audit beside the change itself.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct SideChange {
+    /// What, as `role.bind`.
+    pub action: &'static str,
+    /// To which object.
+    pub object: String,
+    /// The organization that it is of; none where it is of the installation.
+    #[serde(skip)]
+    pub organization: Option<OrgId>,
+    /// The object before; `null` where it is made.
+    pub before: Option<Value>,
+    /// The object after; `null` where it goes.
+    pub after: Option<Value>,
+}
+
 /// One entry. Never holds a secret: what is audited has none.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct AuditEntry {

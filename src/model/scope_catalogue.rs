@@ -58,7 +58,8 @@ impl ScopeCatalogue {
         let filter = if self.knows_filter(scope.filter()) {
             (0, scope.filter().to_owned())
         } else {
-            nearest_of(scope.filter(), self.paths.iter().map(String::as_str))
+            let paths = self.paths.iter().map(|path| like(path, scope.filter()));
+            paths.min().unwrap_or_else(|| (scope.filter().len(), scope.filter().to_owned()))
         };
         let text = if scope.as_str().contains(':') {
             format!("{}:{}", action.1, filter.1)
@@ -117,6 +118,22 @@ fn nearest_of<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> (usize, S
         .unwrap_or_else(|| (text.len(), text.to_owned()))
 }
 
+/// A known path with what a filter says in the place of its parameters, and how far that is from the
+/// filter.
+fn like(path: &str, filter: &str) -> (usize, String) {
+    let (known, said) = (path.split('/'), filter.split('/'));
+    let filled: Vec<&str> = if known.clone().count() == said.clone().count() {
+        known
+            .zip(said)
+            .map(|(known, said)| if known.starts_with('{') { said } else { known })
+            .collect()
+    } else {
+        known.collect()
+    };
+    let filled = filled.join("/");
+    (distance(filter, &filled), filled)
+}
+
 /// How many characters have to be added, taken out or changed (Levenshtein).
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
@@ -166,8 +183,8 @@ mod tests {
         for (unknown, nearest) in [
             ("chaat", "`chat`"),
             ("reed:projects/a", "`read:projects/a`"),
-            ("read:project/a", "`read:projects/{id}`"),
-            ("read:projects/a/logz", "`read:projects/{id}/logs`"),
+            ("read:project/a", "`read:projects/a`"),
+            ("read:projects/a/logz", "`read:projects/a/logs`"),
         ] {
             let cause = checked(unknown).unwrap_err();
             assert!(cause.contains(nearest), "{unknown}: {cause}");

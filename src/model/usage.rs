@@ -20,8 +20,10 @@ pub enum Outcome {
     Issued,
     /// The key was revoked.
     Revoked,
-    /// The key, or the grace of this secret, is over.
+    /// The key is over.
     Expired,
+    /// The key has another secret by now, and the grace of this one is over.
+    Replaced,
     /// The owner or the organization is suspended.
     Suspended,
     /// The address is not one that the key may be used from.
@@ -48,10 +50,11 @@ pub enum Outcome {
 
 impl Outcome {
     /// All there are.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Issued,
         Self::Revoked,
         Self::Expired,
+        Self::Replaced,
         Self::Suspended,
         Self::AddressRefused,
         Self::QuotaSpent,
@@ -71,6 +74,7 @@ impl Outcome {
             Self::Issued => "issued",
             Self::Revoked => "revoked",
             Self::Expired => "expired",
+            Self::Replaced => "replaced",
             Self::Suspended => "suspended",
             Self::AddressRefused => "address_refused",
             Self::QuotaSpent => "quota_spent",

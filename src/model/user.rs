@@ -27,6 +27,21 @@ pub struct Member {
     pub created_at: Timestamp,
     /// When the membership was suspended: the person's API keys here get no token.
     pub suspended_at: Option<Timestamp>,
+    /// When the person was suspended in every organization, by an admin of the installation.
+    pub person_suspended_at: Option<Timestamp>,
+}
+
+/// A person as the installation knows it.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Person {
+    /// The person.
+    pub id: UserId,
+    /// The address that tells persons apart.
+    pub email: EmailAddress,
+    /// When the installation first knew the person.
+    pub created_at: Timestamp,
+    /// When the person was suspended: its API keys get no token in any organization.
+    pub suspended_at: Option<Timestamp>,
 }
 
 asks! {

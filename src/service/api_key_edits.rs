@@ -5,9 +5,11 @@ use tenmint_verifier::ScopeSet;
 
 use crate::error::{Error, Result};
 use crate::model::api_key::{ApiKey, ApiKeyStatus, EditApiKey};
+use crate::model::audit::SideChange;
 use crate::model::bot::Bot;
 use crate::model::id::ApiKeyId;
 use crate::model::owner::{IndexedOwner, OwnerId};
+use crate::model::quota::Quota;
 use crate::model::revocation::{RevokedSubject, RevokedTokens};
 use crate::model::time::Timestamp;
 use crate::service::Service;
@@ -17,7 +19,7 @@ use crate::service::api_keys::{find_key, no_such_key};
 use crate::service::asks::{
     Wrong, parse_description, parse_expiry, parse_name, parse_quota, parse_scopes,
 };
-use crate::service::call::{Call, Changed, Done};
+use crate::service::call::{Call, Changed, Done, state};
 use crate::service::new_api_key::{check_catalogues, given};
 use crate::service::owners::read_owner_in;
 use crate::store::changes::Subject;
@@ -58,8 +60,15 @@ impl Service {
             self.revoke_tokens(&mut write, subject, before.org).await?;
         }
         let done = Done::new("api_key.edit", before.org, id, after)
-            .touches(widened.bot.map(|bot| Subject::Bot(bot.id)))
+            .touches(widened.bot.as_ref().map(|(_, bot)| Subject::Bot(bot.id)))
             .touches([Subject::ApiKey(*id)])
+            .also(widened.bot.as_ref().map(|(before, after)| SideChange {
+                action: "bot.edit",
+                object: after.id.to_string(),
+                organization: Some(after.org),
+                before: Some(state(before)),
+                after: Some(state(after)),
+            }))
             .warns(widened.warnings)
             .was(before);
         self.finish(write, call, done).await
@@ -93,12 +102,12 @@ impl Service {
         }
         let held_after = effective(after.scopes.as_ref(), owners_after.as_ref());
         reach.compare((before, held_before.as_ref()), (after, held_after.as_ref()));
-        if reach.widens {
+        if reach.widens || reach.renames {
             require_to_reach(&call.actor, owner.as_ref())?;
             require_to_hold(&call.actor, given(before, held_before.as_ref()))?;
             require_to_hold(&call.actor, given(after, held_after.as_ref()))?;
         }
-        if let Some(bot) = &reach.bot {
+        if let Some((_, bot)) = &reach.bot {
             bots::update(write, bot).await?;
         }
         Ok(reach)
@@ -110,10 +119,12 @@ impl Service {
 struct Reach {
     /// It may do something it could not do before.
     widens: bool,
+    /// It is called something else, which is no narrowing.
+    renames: bool,
     /// It may no longer do something it could do before: its tokens are void.
     narrows: bool,
-    /// The bot whose grants grew with the scopes of its key.
-    bot: Option<Bot>,
+    /// The bot whose grants grew with the scopes of its key, before and after.
+    bot: Option<(Bot, Bot)>,
     warnings: Vec<String>,
 }
 
@@ -133,7 +144,9 @@ impl Reach {
         };
         self.widens = gains(held_before, held_after)
             || joins(before, after)
-            || !before.ip_rules.covers(&after.ip_rules);
+            || !before.ip_rules.covers(&after.ip_rules)
+            || loosens(before.quota, after.quota);
+        self.renames = before.name != after.name || before.description != after.description;
         let sooner = after.expires_at != before.expires_at;
         let reach_changes = before.scopes != after.scopes || before.ip_rules != after.ip_rules;
         self.narrows = gains(held_after, held_before)
@@ -144,9 +157,21 @@ impl Reach {
         if reach_changes {
             self.warnings.push(CAN_BREAK.to_owned());
         }
-        if let Some(bot) = &self.bot {
+        if let Some((_, bot)) = &self.bot {
             self.warnings.push(format!("the bot `{}` holds the new scopes too", bot.id));
         }
+    }
+}
+
+/// Whether more requests pass some window after than before.
+fn loosens(before: Option<Quota>, after: Option<Quota>) -> bool {
+    match (before, after) {
+        (Some(before), Some(after)) => {
+            let shorter = after.window().as_seconds() < before.window().as_seconds();
+            after.limit() > before.limit() || shorter
+        }
+        (Some(_), None) => true,
+        (None, _) => false,
     }
 }
 
@@ -157,15 +182,15 @@ async fn widened_bot(
     api_key: &ApiKey,
     scopes: &ScopeSet,
     beyond: &str,
-) -> Result<Bot> {
+) -> Result<(Bot, Bot)> {
     let OwnerId::Bot(id) = api_key.owner else {
         return Err(Error::invalid(
             "scopes",
             format!("the owner of the key does not hold `{beyond}`"),
         ));
     };
-    let mut bot = bots::find(write, &id).await?.ok_or_else(|| no_such_key(&api_key.id))?;
-    let grants = match &bot.grants {
+    let before = bots::find(write, &id).await?.ok_or_else(|| no_such_key(&api_key.id))?;
+    let grants = match &before.grants {
         Some(grants) => grants.union(scopes),
         None => scopes.clone(),
     };
@@ -173,8 +198,8 @@ async fn widened_bot(
     let grants = text.parse().map_err(|cause| {
         Error::invalid("scopes", format!("with what its bot holds already: {cause}"))
     })?;
-    bot.grants = Some(grants);
-    Ok(bot)
+    let after = Bot { grants: Some(grants), ..before.clone() };
+    Ok((before, after))
 }
 
 /// The key as it shall be, audiences aside.

@@ -15,7 +15,7 @@ use crate::model::secret::{PlainSecret, api_key_text};
 use crate::model::space::Space;
 use crate::service::access::{guarded_key, require, require_to_list};
 use crate::service::call::{Call, Changed, Done};
-use crate::service::new_api_key::NewApiKey;
+use crate::service::new_api_key::{NewApiKey, OwnBot};
 use crate::service::{Service, random};
 use crate::store::api_key_lists::ApiKeyFilter;
 use crate::store::page::{Cursor, Page};
@@ -62,10 +62,12 @@ impl Service {
         let new = NewApiKey::parse(self, &mut write, call, ask).await?;
         new.check(&call.actor, &mut write, &org).await?;
         let (touched, warnings) = (new.touched(), new.api_key.ip_rules.warnings());
+        let also = new.own_bot.as_ref().map(OwnBot::is_made).unwrap_or_default();
         let text = self.insert_api_key(&mut write, &org, &new).await?;
         let api_key = new.api_key;
         let done = Done::new("api_key.create", org.id, api_key.id, api_key)
             .touches(touched)
+            .also(also)
             .warns(warnings);
         let changed = self.finish(write, call, done).await?;
         Ok(changed.with_text(text))
@@ -80,11 +82,11 @@ impl Service {
         let id = id.parse().map_err(|cause| Error::bad_row("idempotency_keys", id, cause))?;
         let found = api_keys::find(connection, &id).await?;
         let api_key = found.ok_or_else(|| no_such_key(&id))?;
-        let after = CreatedApiKey { api_key, text: None };
-        let warnings = vec![
+        let mut changed = Changed::repeated(CreatedApiKey { api_key, text: None });
+        changed.warnings = vec![
             "this request was answered before: the text of the key is not shown again".to_owned(),
         ];
-        Ok(Changed { before: None, after, warnings, dry_run: false })
+        Ok(changed)
     }
 
     /// The organization of a call, whose API keys are enabled.

@@ -8,10 +8,12 @@ use crate::model::bot::{Bot, CreateBot, EditBot};
 use crate::model::id::{BotId, OrgId};
 use crate::model::owner::OwnerId;
 use crate::model::revocation::{RevokedSubject, RevokedTokens};
+use crate::model::role::RoleBinding;
 use crate::model::space::Space;
 use crate::service::access::{
     first_beyond, part, require, require_to_hold_scopes, require_to_list, require_to_make,
 };
+use crate::service::api_key_life::are_revoked;
 use crate::service::api_keys::slug_of;
 use crate::service::asks::{Wrong, parse_name, parse_scopes};
 use crate::service::call::{Call, Changed, Done};
@@ -22,7 +24,7 @@ use crate::service::spaces::shown;
 use crate::service::{Service, page_limit, random};
 use crate::store::changes::Subject;
 use crate::store::page::{Cursor, Page};
-use crate::store::{Connection, Write, bots, roles, spaces};
+use crate::store::{Connection, Write, api_keys, bots, roles, spaces};
 
 impl Service {
     /// Creates a bot.
@@ -64,8 +66,9 @@ impl Service {
         };
         let (bindings, _) = asked.bind(&mut write, &call.actor, (&bot, space.as_ref())).await?;
         roles::bind_all(&mut write, &bindings).await?;
-        let done =
-            Done::new("bot.create", bot.org, bot.id, bot.clone()).touches([Subject::Bot(bot.id)]);
+        let done = Done::new("bot.create", bot.org, bot.id, bot.clone())
+            .touches([Subject::Bot(bot.id)])
+            .also(bindings.iter().map(RoleBinding::is_bound));
         self.finish(write, call, done).await
     }
 
@@ -146,12 +149,18 @@ impl Service {
     /// Deletes a bot for ever: its API keys stop.
     pub async fn delete_bot(&self, call: &Call, id: &str) -> Result<Changed<Bot>> {
         let (mut write, before) = self.bot_to_change(call, id).await?;
-        let after = Bot { deleted_at: Some(self.clock.now()), ..before.clone() };
-        let places = admin_places(&mut write, OwnerId::Bot(before.id)).await?;
+        let (now, owner) = (self.clock.now(), OwnerId::Bot(before.id));
+        let after = Bot { deleted_at: Some(now), ..before.clone() };
+        let places = admin_places(&mut write, owner).await?;
         bots::update(&mut write, &after).await?;
         check_admins_left(&mut write, &places).await?;
         self.revoke_tokens_of(&mut write, &after, RevokedTokens::All).await?;
-        self.finish_bot(write, call, "bot.delete", (before, after)).await
+        let revoked = api_keys::revoke_all_of(&mut write, &after.org, &owner, now).await?;
+        let done = Done::new("bot.delete", after.org, after.id, after)
+            .was(before)
+            .touches([Subject::from(owner)])
+            .also(are_revoked(&revoked, (&owner, call.org), now));
+        self.finish(write, call, done).await
     }
 
     async fn revoke_tokens_of(

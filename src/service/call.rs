@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::model::access::Actor;
 use crate::model::api_key::{ApiKey, CreatedApiKey};
-use crate::model::audit::AuditEntry;
+use crate::model::audit::{AuditEntry, SideChange};
 use crate::model::id::{AuditId, OrgId};
 use crate::model::revocation::{RevokedSubject, RevokedTokens};
 use crate::model::secret::{PlainSecret, masked};
@@ -53,6 +53,10 @@ pub struct Changed<T> {
     pub after: T,
     /// What the caller should know about it.
     pub warnings: Vec<String>,
+    /// What it brought with it.
+    pub also: Vec<SideChange>,
+    /// Whether the thing is no more, and `after` what it was in the end.
+    pub is_gone: bool,
     /// Whether nothing was stored.
     pub dry_run: bool,
 }
@@ -60,19 +64,22 @@ pub struct Changed<T> {
 impl<T> Changed<T> {
     /// What an earlier answer to the same request made.
     pub(crate) fn repeated(after: T) -> Self {
-        Self { before: None, after, warnings: Vec::new(), dry_run: false }
+        let (warnings, also) = (Vec::new(), Vec::new());
+        Self { before: None, after, warnings, also, is_gone: false, dry_run: false }
     }
 }
 
 impl Changed<ApiKey> {
     /// The same change with the text that it made; a dry run made none.
     pub(crate) fn with_text(self, text: PlainSecret) -> Changed<CreatedApiKey> {
-        let Self { before, after, warnings, dry_run } = self;
+        let Self { before, after, warnings, also, is_gone, dry_run } = self;
         let shown = |api_key, text| CreatedApiKey { api_key, text };
         Changed {
             before: before.map(|api_key| shown(api_key, None)),
             after: shown(after, (!dry_run).then_some(text)),
             warnings,
+            also,
+            is_gone,
             dry_run,
         }
     }
@@ -90,14 +97,28 @@ pub(crate) struct Done<T> {
     pub(crate) after: T,
     pub(crate) touched: Vec<Subject>,
     pub(crate) warnings: Vec<String>,
+    also: Vec<SideChange>,
+    is_gone: bool,
 }
 
 impl<T> Done<T> {
     #[expect(clippy::needless_pass_by_value, reason = "an id is passed as it is")]
     pub(crate) fn new(action: &'static str, org: OrgId, object: impl ToString, after: T) -> Self {
         let (object, org) = (object.to_string(), Some(org));
-        let (touched, warnings) = (Vec::new(), Vec::new());
-        Self { action, org, object, before: None, after, touched, warnings }
+        let (touched, warnings, also) = (Vec::new(), Vec::new(), Vec::new());
+        let (before, is_gone) = (None, false);
+        Self { action, org, object, before, after, touched, warnings, also, is_gone }
+    }
+
+    /// The thing is no more: `after` is what it was.
+    pub(crate) fn ends(mut self) -> Self {
+        self.is_gone = true;
+        self
+    }
+
+    pub(crate) fn also(mut self, changes: impl IntoIterator<Item = SideChange>) -> Self {
+        self.also.extend(changes);
+        self
     }
 
     pub(crate) fn was(mut self, before: T) -> Self {
@@ -139,10 +160,8 @@ impl Service {
         for subject in &done.touched {
             write.touched(*subject, now).await?;
         }
-        let states = (done.before.as_ref().map(state), Some(state(&done.after)));
-        let mut entry = entry(&call.actor, now, (done.action, &done.object), done.org, states)?;
-        entry.id = AuditId::at(now, within_a_moment(write.revision()));
-        audit::insert(&mut write, &entry).await?;
+        let entries = entries(call, &done, (now, write.revision()))?;
+        audit::insert_all(&mut write, &entries).await?;
         if let Some(idempotency) = &call.idempotency {
             let stored =
                 StoredRequest { hash: idempotency.hash.clone(), object: done.object.clone() };
@@ -154,8 +173,8 @@ impl Service {
             write.commit().await?;
             self.catch_up().await;
         }
-        let Done { before, after, warnings, .. } = done;
-        Ok(Changed { before, after, warnings, dry_run: call.dry_run })
+        let Done { before, after, warnings, also, is_gone, .. } = done;
+        Ok(Changed { before, after, warnings, also, is_gone, dry_run: call.dry_run })
     }
 
     /// The object that an earlier request under the same key made.
@@ -202,9 +221,31 @@ impl Service {
     }
 }
 
-/// What orders the changes of one moment: their revisions.
-fn within_a_moment(revision: i64) -> [u8; 6] {
-    let [_, _, low @ ..] = revision.to_be_bytes();
+/// A change in the audit, and behind it what it brought with it.
+fn entries<T: Serialize>(
+    call: &Call,
+    done: &Done<T>,
+    (now, revision): (Timestamp, i64),
+) -> Result<Vec<AuditEntry>> {
+    let states = (done.before.as_ref().map(state), (!done.is_gone).then(|| state(&done.after)));
+    let change = entry(&call.actor, now, (done.action, &done.object), done.org, states);
+    let also = done.also.iter().map(|change| {
+        let states = (change.before.clone(), change.after.clone());
+        let what = (change.action, change.object.as_str());
+        entry(&call.actor, now, what, change.organization, states)
+    });
+    let mut entries = std::iter::once(change).chain(also).collect::<Result<Vec<_>>>()?;
+    for (place, entry) in entries.iter_mut().enumerate() {
+        entry.id = AuditId::at(now, within_a_moment(revision, place));
+    }
+    Ok(entries)
+}
+
+/// What orders the entries of one moment: their revisions, and within one their places.
+fn within_a_moment(revision: i64, place: usize) -> [u8; 6] {
+    // of both the low bytes: the others do not change within a moment
+    let order = (revision << 16) | i64::try_from(place & 0xffff).unwrap_or_default();
+    let [_, _, low @ ..] = order.to_be_bytes();
     low
 }
 

@@ -5,6 +5,7 @@ use tenmint_verifier::{Action, ScopeSet};
 use crate::error::{Error, Result};
 use crate::model::access::Actor;
 use crate::model::api_key::{ApiKey, ApiKeyType, CreateApiKey};
+use crate::model::audit::SideChange;
 use crate::model::bot::Bot;
 use crate::model::id::{ApiKeyId, AudienceId, BotId, OrgId};
 use crate::model::ip_rules::IpRules;
@@ -25,7 +26,7 @@ use crate::service::asks::{
 };
 use crate::service::audiences::catalogues;
 use crate::service::bots::visible_bot;
-use crate::service::call::Call;
+use crate::service::call::{Call, state};
 use crate::service::first_roles::FirstRoles;
 use crate::service::owners::read_owner_in;
 use crate::service::{Service, random};
@@ -52,6 +53,18 @@ impl OwnBot {
     /// All that it holds.
     pub(crate) fn scopes(&self) -> Option<ScopeSet> {
         union(self.bot.grants.as_ref(), self.role_scopes.as_ref())
+    }
+
+    /// What the audit is told of it.
+    pub(crate) fn is_made(&self) -> Vec<SideChange> {
+        let bot = SideChange {
+            action: "bot.create",
+            object: self.bot.id.to_string(),
+            organization: Some(self.bot.org),
+            before: None,
+            after: Some(state(&self.bot)),
+        };
+        std::iter::once(bot).chain(self.roles.iter().map(RoleBinding::is_bound)).collect()
     }
 }
 

@@ -1,10 +1,12 @@
 //! Roles: defined by organizations, bound at places. Checks compare the place and the scopes, never
 //! a name.
 
+use serde_json::Value;
 use tenmint_verifier::{Action, ScopeSet};
 
 use crate::error::{Error, Result};
 use crate::model::access::{Actor, Guarded};
+use crate::model::audit::SideChange;
 use crate::model::id::{OrgId, RoleId, Slug};
 use crate::model::owner::OwnerId;
 use crate::model::role::{
@@ -15,7 +17,7 @@ use crate::service::access::{
     require_to_make,
 };
 use crate::service::asks::{Wrong, parse_name};
-use crate::service::call::{Call, Changed, Done};
+use crate::service::call::{Call, Changed, Done, state};
 use crate::service::spaces::shown;
 use crate::service::{Service, page_limit, random};
 use crate::store::changes::Subject;
@@ -111,7 +113,7 @@ impl Service {
             return Err(Error::Conflict("role_in_use", message));
         }
         roles::delete(&mut write, &role.id).await?;
-        let done = Done::new("role.delete", role.org, role.id, role.clone()).was(role);
+        let done = Done::new("role.delete", role.org, role.id, role.clone()).was(role).ends();
         self.finish(write, call, done).await
     }
 
@@ -177,6 +179,7 @@ impl Service {
             Done::new(action, call.org, place.owner, after).touches([Subject::from(place.owner)]);
         done.before = before;
         done.org = place.place.org();
+        let done = if action == "role.unbind" { done.ends() } else { done };
         self.finish(write, call, done).await
     }
 
@@ -431,9 +434,26 @@ fn guarded_role(role: &Role) -> Result<Guarded> {
 async fn find_role(connection: &mut Connection, org: OrgId, id: &str) -> Result<Role> {
     let found = match id.parse::<RoleId>() {
         Ok(id) => roles::find(connection, &id).await?,
-        Err(_) => None,
+        Err(_) => find_role_named(connection, org, id).await?,
     };
     found.filter(|role| role.org == org).ok_or_else(|| Error::NotFound(what(id)))
+}
+
+/// A role by a name that it has at one level alone.
+async fn find_role_named(
+    connection: &mut Connection,
+    org: OrgId,
+    name: &str,
+) -> Result<Option<Role>> {
+    let mut named = Vec::new();
+    for level in [Level::Organization, Level::Space] {
+        named.extend(roles::find_by_name(connection, &org, level.as_str(), name).await?);
+    }
+    if named.len() > 1 {
+        let message = format!("a role of each level is named `{}`: say its id", shown(name));
+        return Err(Error::Conflict("name_ambiguous", message));
+    }
+    Ok(named.pop())
 }
 
 fn what(id: &str) -> String {
@@ -464,4 +484,25 @@ async fn find_anyone(connection: &mut Connection, owner: &str) -> Result<OwnerId
         OwnerId::User(id) => users::exists(connection, &id).await?,
     };
     if is_here { Ok(owner) } else { Err(unknown()) }
+}
+
+impl RoleBinding {
+    /// What the audit is told where something else brings the role along.
+    pub(crate) fn is_bound(&self) -> SideChange {
+        self.side_change("role.bind", (None, Some(state(self))))
+    }
+
+    /// The same where something else takes it away.
+    pub(crate) fn is_unbound(&self) -> SideChange {
+        self.side_change("role.unbind", (Some(state(self)), None))
+    }
+
+    fn side_change(
+        &self,
+        action: &'static str,
+        (before, after): (Option<Value>, Option<Value>),
+    ) -> SideChange {
+        let (object, organization) = (self.owner.to_string(), self.place.org());
+        SideChange { action, object, organization, before, after }
+    }
 }

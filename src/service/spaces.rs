@@ -8,12 +8,13 @@ use crate::model::id::{OrgId, SpaceId};
 use crate::model::revocation::{RevokedSubject, RevokedTokens};
 use crate::model::space::{CreateSpace, EditSpace, Space};
 use crate::service::access::{part, require, require_to_list, require_to_make};
+use crate::service::api_key_life::are_revoked;
 use crate::service::asks::{Wrong, parse_name};
 use crate::service::call::{Call, Changed, Done};
 use crate::service::{Service, page_limit, random};
 use crate::store::changes::Subject;
 use crate::store::page::{Cursor, Page};
-use crate::store::{Connection, Write, spaces};
+use crate::store::{Connection, Write, api_keys, spaces};
 
 impl Service {
     /// Creates a space.
@@ -125,6 +126,10 @@ impl Service {
         (before, after): (Space, Space),
     ) -> Result<Changed<Space>> {
         spaces::update(&mut write, &after).await?;
+        let revoked = match after.deleted_at {
+            Some(now) => api_keys::revoke_all_in(&mut write, &after.id, now).await?,
+            None => Vec::new(),
+        };
         if before.is_active() && !after.is_active() {
             let tokens =
                 if after.deleted_at.is_some() { RevokedTokens::All } else { RevokedTokens::Before };
@@ -133,7 +138,8 @@ impl Service {
         }
         let done = Done::new(action, after.org, after.id, after.clone())
             .was(before)
-            .touches([Subject::Space(after.id)]);
+            .touches([Subject::Space(after.id)])
+            .also(are_revoked(&revoked, (&after.id, after.org), self.clock.now()));
         self.finish(write, call, done).await
     }
 
@@ -145,7 +151,7 @@ impl Service {
         Ok((write, space))
     }
 
-    /// A space that is there and that the caller may see, by id or slug.
+    /// A space that is there and that the caller may see, by id, slug or name.
     pub(crate) async fn visible_space(
         &self,
         connection: &mut Connection,
@@ -155,7 +161,7 @@ impl Service {
     ) -> Result<Space> {
         let found = match name.parse::<SpaceId>() {
             Ok(id) => spaces::find(connection, &id).await?,
-            Err(_) => spaces::find_by_slug(connection, &org, name).await?,
+            Err(_) => find_named(connection, &org, name).await?,
         };
         let space = found
             .filter(|space| space.org == org && space.deleted_at.is_none())
@@ -180,6 +186,19 @@ impl Service {
         let message = format!("the space `{}` is suspended", space.slug);
         Err(Error::Conflict("space_suspended", message))
     }
+}
+
+/// A space by its slug, or else by a name that no other one has.
+async fn find_named(connection: &mut Connection, org: &OrgId, name: &str) -> Result<Option<Space>> {
+    if let Some(space) = spaces::find_by_slug(connection, org, name).await? {
+        return Ok(Some(space));
+    }
+    let mut named = spaces::find_by_name(connection, org, name).await?;
+    if named.len() > 1 {
+        let message = format!("more than one space is named `{}`: say its slug", shown(name));
+        return Err(Error::Conflict("name_ambiguous", message));
+    }
+    Ok(named.pop())
 }
 
 /// A space as a thing of the organization, and as itself for those who manage it.

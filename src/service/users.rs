@@ -4,14 +4,16 @@ use tenmint_verifier::Action;
 
 use crate::error::{Error, Result};
 use crate::model::access::Actor;
+use crate::model::audit::SideChange;
 use crate::model::id::{OrgId, UserId};
 use crate::model::owner::OwnerId;
 use crate::model::revocation::{RevokedSubject, RevokedTokens};
 use crate::model::role::{RoleBinding, RolePlace, RoleRef};
-use crate::model::user::{CreateUser, EditUser, EmailAddress, Member};
+use crate::model::user::{CreateUser, EditUser, EmailAddress, Member, Person};
 use crate::service::access::{
     part, require, require_on_installation, require_to_list, require_to_make,
 };
+use crate::service::api_key_life::are_revoked;
 use crate::service::asks::{Wrong, parse_name};
 use crate::service::call::{Call, Changed, Done};
 use crate::service::owners::require_to_touch;
@@ -40,9 +42,9 @@ impl Service {
         }
         self.org_of(&mut write, call).await?;
         let known = users::find_by_email(&mut write, &email).await?;
-        let id = match known {
-            Some(id) => id,
-            None => UserId::from_random(random()?),
+        let (id, person_suspended_at) = match &known {
+            Some(person) => (person.id, person.suspended_at),
+            None => (UserId::from_random(random()?), None),
         };
         let thing = part(call.org, None, "members", &id.to_string())?;
         require_to_make(&call.actor, &Action::Admin, &thing)?;
@@ -50,20 +52,35 @@ impl Service {
         if known.is_none() {
             users::insert(&mut write, &id, &email, now).await?;
         }
-        let member = Member { id, org: call.org, email, name, created_at: now, suspended_at: None };
+        let member = Member {
+            id,
+            org: call.org,
+            email,
+            name,
+            created_at: now,
+            suspended_at: None,
+            person_suspended_at,
+        };
         users::insert_member(&mut write, &member).await?;
         let role = ask.role.unwrap_or_else(|| RoleRef::Member.to_string());
         let place = RolePlace::Organization { organization: call.org };
         let bound = role_to_bind(&mut write, &call.actor, ("role", &role), (place, None)).await?;
-        if let Some((role, _)) = bound {
-            let binding = RoleBinding { owner: OwnerId::User(id), place, role };
-            roles::bind(&mut write, &binding).await?;
+        let binding = |(role, _)| RoleBinding { owner: OwnerId::User(id), place, role };
+        let bound = bound.map(binding);
+        if let Some(binding) = &bound {
+            roles::bind(&mut write, binding).await?;
         }
-        let done = Done::new("user.create", call.org, id, member).touches([Subject::User(id)]);
+        let done = Done::new("user.create", call.org, id, member)
+            .touches([Subject::User(id)])
+            .also(bound.iter().map(RoleBinding::is_bound));
         let mut changed = self.finish(write, call, done).await?;
         if call.dry_run {
             // an id that stays the same would tell that another organization knows the person
             changed.after.id = UserId::from_random(random()?);
+            changed.after.person_suspended_at = None;
+            let owner = OwnerId::User(changed.after.id);
+            let binding = bound.map(|binding| RoleBinding { owner, ..binding });
+            changed.also = binding.iter().map(RoleBinding::is_bound).collect();
         }
         Ok(changed)
     }
@@ -133,13 +150,24 @@ impl Service {
     pub async fn delete_user(&self, call: &Call, id: &str) -> Result<Changed<Member>> {
         let (mut write, member) = self.member_to_change(call, id).await?;
         let owner = OwnerId::User(member.id);
+        let (now, org) = (self.clock.now(), member.org);
         let places = self.places_of(&mut write, &member).await?;
-        api_keys::revoke_all_of(&mut write, &member.org, &owner, self.clock.now()).await?;
-        roles::unbind_all(&mut write, &owner, &member.org).await?;
-        users::delete_member(&mut write, &member.org, &member.id).await?;
+        let revoked = api_keys::revoke_all_of(&mut write, &org, &owner, now).await?;
+        let bound = roles::list_bound(&mut write, &owner).await?;
+        let lost = bound.iter().filter(|binding| binding.place.org() == Some(org));
+        let revoked = are_revoked(&revoked, (&owner, org), now);
+        let also: Vec<SideChange> =
+            revoked.into_iter().chain(lost.map(RoleBinding::is_unbound)).collect();
+        roles::unbind_all(&mut write, &owner, &org).await?;
+        users::delete_member(&mut write, &org, &member.id).await?;
         check_admins_left(&mut write, &places).await?;
-        self.revoke_tokens(&mut write, tokens_of(member.id), member.org).await?;
-        self.finish_member(write, call, "user.delete", (member.clone(), member)).await
+        self.revoke_tokens(&mut write, tokens_of(member.id), org).await?;
+        let done = Done::new("user.delete", org, member.id, member.clone())
+            .touches([Subject::User(member.id)])
+            .was(member)
+            .also(also)
+            .ends();
+        self.finish(write, call, done).await
     }
 
     /// Suspends a person in every organization, or lets it go on.
@@ -148,14 +176,16 @@ impl Service {
         call: &Call,
         id: &UserId,
         suspend: bool,
-    ) -> Result<Changed<String>> {
+    ) -> Result<Changed<Person>> {
         require_on_installation(&call.actor, &Action::Admin, "users")?;
         let mut write = self.store.begin().await?;
         let places = admin_places(&mut write, OwnerId::User(*id)).await?;
-        let suspended_at = suspend.then(|| self.clock.now());
-        if !users::update_suspended(&mut write, id, suspended_at).await? {
-            return Err(Error::NotFound(what(&id.to_string())));
-        }
+        let before = users::find(&mut write, id).await?;
+        let before = before.ok_or_else(|| Error::NotFound(what(&id.to_string())))?;
+        let now = self.clock.now();
+        let suspended_at = suspend.then(|| before.suspended_at.unwrap_or(now));
+        let after = Person { suspended_at, ..before.clone() };
+        users::update_suspended(&mut write, id, suspended_at).await?;
         if suspend {
             check_admins_left(&mut write, &places).await?;
             // of no organization, so that it is never taken for covered by one
@@ -163,7 +193,7 @@ impl Service {
         }
         let action = if suspend { "person.suspend" } else { "person.resume" };
         let mut done =
-            Done::new(action, call.org, id, id.to_string()).touches([Subject::User(*id)]);
+            Done::new(action, call.org, id, after).was(before).touches([Subject::User(*id)]);
         done.org = None;
         self.finish(write, call, done).await
     }

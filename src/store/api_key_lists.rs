@@ -67,6 +67,10 @@ pub async fn list(
     limit: i64,
     now: Timestamp,
 ) -> Result<Page<ApiKey>> {
+    let prefix = filter.name.as_deref().map(folded).unwrap_or_default();
+    if after.name.as_ref().is_some_and(|name| !name.starts_with(&prefix)) {
+        return Err(Cursor::invalid());
+    }
     let ids = list_ids(connection, filter, after, (limit + 1, 0), now).await?;
     let is_full = i64::try_from(ids.len()).is_ok_and(|found| found > limit);
     let mut page = Page::of(find_all(connection, &ids, filter.name.is_some()).await?, limit);

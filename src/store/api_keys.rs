@@ -8,12 +8,13 @@ use sqlx::any::AnyRow;
 
 use crate::error::Result;
 use crate::model::api_key::{ApiKey, ApiKeySecret};
-use crate::model::id::{ApiKeyId, ImportId, OrgId};
+use crate::model::id::{ApiKeyId, ImportId, OrgId, SpaceId};
 use crate::model::ip_rules::IpRules;
 use crate::model::owner::OwnerId;
 use crate::model::quota::Quota;
 use crate::model::secret::SecretDigest;
 use crate::model::time::Timestamp;
+use crate::store::changes::Subject;
 use crate::store::row::Row;
 use crate::store::rows::{self, AnyQuery};
 use crate::store::{Connection, Write, taken};
@@ -202,36 +203,52 @@ pub async fn update_deleted(
     Ok(done.rows_affected() == 1)
 }
 
-/// Revokes all API keys of an owner in an organization, and tells the nodes of each.
+/// Revokes all API keys of an owner in an organization, and tells the nodes of each: their ids.
 pub async fn revoke_all_of(
     write: &mut Write<'_>,
     org: &OrgId,
     owner: &OwnerId,
     now: Timestamp,
-) -> Result<()> {
-    let revision = write.revision();
-    sqlx::query(
-        "INSERT INTO changes (revision, noun, subject_id, changed_at)
-         SELECT $1, 'api_key', id, $2 FROM api_keys
-         WHERE organization_id = $3 AND owner_id = $4 AND revoked_at IS NULL
-         ON CONFLICT (revision, noun, subject_id) DO NOTHING",
-    )
-    .bind(revision)
-    .bind(now.as_millis())
-    .bind(org.to_string())
-    .bind(owner.to_string())
-    .execute(&mut **write)
-    .await?;
-    sqlx::query(
+) -> Result<Vec<ApiKeyId>> {
+    let rows = sqlx::query(
         "UPDATE api_keys SET revoked_at = $1
-         WHERE organization_id = $2 AND owner_id = $3 AND revoked_at IS NULL",
+         WHERE organization_id = $2 AND owner_id = $3 AND revoked_at IS NULL RETURNING id",
     )
     .bind(now.as_millis())
     .bind(org.to_string())
     .bind(owner.to_string())
-    .execute(&mut **write)
+    .fetch_all(&mut **write)
     .await?;
-    Ok(())
+    all_revoked(write, &rows, now).await
+}
+
+/// Revokes all API keys of a space, and tells the nodes of each: their ids.
+pub async fn revoke_all_in(
+    write: &mut Write<'_>,
+    space: &SpaceId,
+    now: Timestamp,
+) -> Result<Vec<ApiKeyId>> {
+    let rows = sqlx::query(
+        "UPDATE api_keys SET revoked_at = $1
+         WHERE space_id = $2 AND revoked_at IS NULL RETURNING id",
+    )
+    .bind(now.as_millis())
+    .bind(space.to_string())
+    .fetch_all(&mut **write)
+    .await?;
+    all_revoked(write, &rows, now).await
+}
+
+async fn all_revoked(
+    write: &mut Write<'_>,
+    rows: &[AnyRow],
+    now: Timestamp,
+) -> Result<Vec<ApiKeyId>> {
+    let id_of = |row| Row::of("api_keys", row).parsed("id");
+    let ids = rows.iter().map(id_of).collect::<Result<Vec<ApiKeyId>>>()?;
+    let subjects: Vec<Subject> = ids.iter().map(|id| Subject::ApiKey(*id)).collect();
+    write.touched_all(&subjects, now).await?;
+    Ok(ids)
 }
 
 /// An API key by its id.

@@ -9,6 +9,7 @@ use crate::model::owner::OwnerId;
 use crate::model::time::Timestamp;
 use crate::store::Connection;
 use crate::store::row::Row;
+use crate::store::rows;
 
 /// Rows that one pruning deletes, or a few more where they share a revision.
 const PRUNED_AT_ONCE: i64 = 500;
@@ -159,21 +160,18 @@ pub async fn progress(connection: &mut Connection) -> Result<Progress> {
     Ok(Progress { revision: row.number("revision")?, pruned: row.number("pruned_revision")? })
 }
 
-pub(crate) async fn insert(
+pub(crate) async fn insert_all(
     connection: &mut Connection,
     revision: i64,
-    subject: Subject,
+    subjects: &[Subject],
     now: Timestamp,
 ) -> Result<()> {
-    sqlx::query(
+    let insert =
         "INSERT INTO changes (revision, noun, subject_id, changed_at) VALUES ($1, $2, $3, $4)
-         ON CONFLICT (revision, noun, subject_id) DO NOTHING",
-    )
-    .bind(revision)
-    .bind(subject.noun())
-    .bind(subject.to_string())
-    .bind(now.as_millis())
-    .execute(connection)
+         ON CONFLICT (revision, noun, subject_id) DO NOTHING";
+    rows::insert_all(connection, insert, subjects, |query, subject| {
+        query.bind(revision).bind(subject.noun()).bind(subject.to_string()).bind(now.as_millis())
+    })
     .await?;
     Ok(())
 }

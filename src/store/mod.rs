@@ -296,8 +296,8 @@ impl Engine {
     fn set_up(&self) -> &'static str {
         match self {
             Self::Sqlite { .. } => {
-                // the page cache is the system's: a private one a connection is memory twice
-                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -256; \
+                // pages are cached by the system too: enough here that a batch of an import fits
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -4096; \
                  PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 5000"
             }
             Self::Postgres => {
@@ -337,8 +337,13 @@ impl Write<'_> {
 
     /// Tells the nodes that follow what was touched.
     pub async fn touched(&mut self, subject: Subject, now: Timestamp) -> Result<()> {
+        self.touched_all(&[subject], now).await
+    }
+
+    /// The same of many.
+    pub async fn touched_all(&mut self, subjects: &[Subject], now: Timestamp) -> Result<()> {
         let revision = self.revision;
-        changes::insert(self, revision, subject, now).await
+        changes::insert_all(self, revision, subjects, now).await
     }
 
     /// Makes the change durable, and says its revision.

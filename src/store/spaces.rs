@@ -54,6 +54,24 @@ pub async fn find(connection: &mut Connection, id: &SpaceId) -> Result<Option<Sp
     row.as_ref().map(|row| space_of(&Row::of("spaces", row))).transpose()
 }
 
+/// The living spaces of a name; no more than two, since nobody asks for more.
+pub async fn find_by_name(
+    connection: &mut Connection,
+    org: &OrgId,
+    name: &str,
+) -> Result<Vec<Space>> {
+    let rows = sqlx::query(
+        "SELECT id, organization_id, slug, name, created_at, created_revision, suspended_at,
+         deleted_at FROM spaces
+         WHERE organization_id = $1 AND name = $2 AND deleted_at IS NULL LIMIT 2",
+    )
+    .bind(org.to_string())
+    .bind(name)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(|row| space_of(&Row::of("spaces", row))).collect()
+}
+
 /// A space of an organization by its slug.
 pub async fn find_by_slug(
     connection: &mut Connection,

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::model::id::{OrgId, UserId};
 use crate::model::time::Timestamp;
-use crate::model::user::{EmailAddress, Member};
+use crate::model::user::{EmailAddress, Member, Person};
 use crate::store::page::{Cursor, Page};
 use crate::store::row::Row;
 use crate::store::{Connection, Write, taken};
@@ -32,12 +32,12 @@ pub async fn insert(
 pub async fn find_by_email(
     connection: &mut Connection,
     email: &EmailAddress,
-) -> Result<Option<UserId>> {
-    let row = sqlx::query("SELECT id FROM users WHERE email = $1")
+) -> Result<Option<Person>> {
+    let row = sqlx::query("SELECT id, email, created_at, suspended_at FROM users WHERE email = $1")
         .bind(email.as_str())
         .fetch_optional(connection)
         .await?;
-    row.as_ref().map(|row| Row::of("users", row).parsed("id")).transpose()
+    row.as_ref().map(|row| person_of(&Row::of("users", row))).transpose()
 }
 
 /// Whether the installation knows a person.
@@ -49,18 +49,27 @@ pub async fn exists(connection: &mut Connection, id: &UserId) -> Result<bool> {
     Ok(row.is_some())
 }
 
-/// Suspends a person in the whole installation, or lets it go on. Says whether there is one.
+/// A person as the installation knows it.
+pub async fn find(connection: &mut Connection, id: &UserId) -> Result<Option<Person>> {
+    let row = sqlx::query("SELECT id, email, created_at, suspended_at FROM users WHERE id = $1")
+        .bind(id.to_string())
+        .fetch_optional(connection)
+        .await?;
+    row.as_ref().map(|row| person_of(&Row::of("users", row))).transpose()
+}
+
+/// Suspends a person in the whole installation, or lets it go on.
 pub async fn update_suspended(
     connection: &mut Connection,
     id: &UserId,
     suspended_at: Option<Timestamp>,
-) -> Result<bool> {
-    let done = sqlx::query("UPDATE users SET suspended_at = $1 WHERE id = $2")
+) -> Result<()> {
+    sqlx::query("UPDATE users SET suspended_at = $1 WHERE id = $2")
         .bind(suspended_at.map(Timestamp::as_millis))
         .bind(id.to_string())
         .execute(connection)
         .await?;
-    Ok(done.rows_affected() == 1)
+    Ok(())
 }
 
 /// Stores a membership.
@@ -119,7 +128,8 @@ pub async fn find_member(
 ) -> Result<Option<Member>> {
     let row = sqlx::query(
         "SELECT users.id AS user_id, organization_id, email, name, memberships.created_at,
-         memberships.created_revision, memberships.suspended_at
+         memberships.created_revision, memberships.suspended_at,
+         users.suspended_at AS person_suspended_at
          FROM memberships JOIN users ON users.id = memberships.user_id
          WHERE memberships.user_id = $1 AND organization_id = $2",
     )
@@ -139,7 +149,8 @@ pub async fn list_members(
 ) -> Result<Page<Member>> {
     let rows = sqlx::query(
         "SELECT users.id AS user_id, organization_id, email, name, memberships.created_at,
-         memberships.created_revision, memberships.suspended_at
+         memberships.created_revision, memberships.suspended_at,
+         users.suspended_at AS person_suspended_at
          FROM memberships JOIN users ON users.id = memberships.user_id
          WHERE organization_id = $1 AND (memberships.created_revision, memberships.user_id) < ($2, $3)
          ORDER BY memberships.created_revision DESC, memberships.user_id DESC LIMIT $4",
@@ -153,6 +164,15 @@ pub async fn list_members(
     Page::read(&rows, ("memberships", "user_id"), limit, member_of)
 }
 
+fn person_of(row: &Row<'_>) -> Result<Person> {
+    Ok(Person {
+        id: row.parsed("id")?,
+        email: row.parsed("email")?,
+        created_at: row.moment("created_at")?,
+        suspended_at: row.moment_or_none("suspended_at")?,
+    })
+}
+
 fn member_of(row: &Row<'_>) -> Result<Member> {
     Ok(Member {
         id: row.parsed("user_id")?,
@@ -161,5 +181,6 @@ fn member_of(row: &Row<'_>) -> Result<Member> {
         name: row.text("name")?,
         created_at: row.moment("created_at")?,
         suspended_at: row.moment_or_none("suspended_at")?,
+        person_suspended_at: row.moment_or_none("person_suspended_at")?,
     })
 }

@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
 use crate::http::json_answer;
+use crate::model::audit::SideChange;
 use crate::service::Page;
 use crate::service::call::Changed;
 
@@ -110,9 +111,11 @@ pub(super) struct DryRun<T> {
     is_dry: bool,
     /// Each field that would change.
     changes: Vec<FieldChange>,
+    /// What would change besides: roles and bots that come along, keys that are revoked.
+    also: Vec<SideChange>,
     /// What the caller should know.
     warnings: Vec<String>,
-    /// The thing as it would be.
+    /// The thing as it would be; of one that goes, as it is.
     after: T,
 }
 
@@ -133,7 +136,7 @@ pub(super) fn written<T, B: Serialize>(
     status: StatusCode,
     mut into: impl FnMut(T) -> B,
 ) -> Answer {
-    let Changed { before, after, warnings, dry_run } = changed;
+    let Changed { before, after, warnings, also, is_gone, dry_run } = changed;
     if !dry_run {
         let stored = Stored { thing: into(after), warnings };
         return Answer { status, body: text_of(&stored) };
@@ -141,19 +144,33 @@ pub(super) fn written<T, B: Serialize>(
     let before = before.map(&mut into);
     let after = into(after);
     let before = before.as_ref().map(value_of).unwrap_or_default();
-    let would =
-        DryRun { is_dry: true, changes: differing(before, value_of(&after)), warnings, after };
+    let would = DryRun {
+        is_dry: true,
+        changes: if is_gone { ending(before) } else { differing(before, value_of(&after)) },
+        also,
+        warnings,
+        after,
+    };
     Answer { status: StatusCode::OK, body: text_of(&would) }
+}
+
+fn fields_of(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    }
+}
+
+/// The fields of a thing that goes.
+fn ending(before: Value) -> Vec<FieldChange> {
+    let gone = |(field, before)| FieldChange { field, before, after: Value::Null };
+    fields_of(before).into_iter().filter(|(_, before)| !before.is_null()).map(gone).collect()
 }
 
 /// The fields that differ.
 fn differing(before: Value, after: Value) -> Vec<FieldChange> {
-    let object = |value: Value| match value {
-        Value::Object(object) => object,
-        _ => Map::new(),
-    };
-    let mut fields_before = object(before);
-    object(after)
+    let mut fields_before = fields_of(before);
+    fields_of(after)
         .into_iter()
         .map(|(field, after)| {
             let before = fields_before.remove(&field).unwrap_or_default();

@@ -17,10 +17,10 @@ use crate::model::ask::asks;
 use crate::model::id::ApiKeyId;
 use crate::model::time::Timestamp;
 use crate::model::usage::LastUse;
-use crate::service::Cursor;
 use crate::service::api_keys::ListApiKeys;
 use crate::service::call::Changed;
 use crate::service::spaces;
+use crate::service::{Cursor, Service};
 
 /// An API key as it is told.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -150,14 +150,16 @@ pub(super) fn id_of(text: &str) -> Result<ApiKeyId> {
 }
 
 async fn create(write: Write<CreateApiKey>) -> Result<Answer> {
-    let (service, now) = (write.service().clone(), write.service().clock().now());
+    let service = write.service().clone();
     let changed = service.create_api_key(&write.call, write.ask).await?;
-    Ok(created(changed, now, StatusCode::CREATED))
+    Ok(created(&service, changed, StatusCode::CREATED).await)
 }
 
-fn created(changed: Changed<CreatedApiKey>, now: Timestamp, status: StatusCode) -> Answer {
+async fn created(service: &Service, changed: Changed<CreatedApiKey>, status: StatusCode) -> Answer {
+    let id = changed.after.api_key.id;
+    let (now, last_use) = (service.clock().now(), last_use_of(service, &id).await);
     written(changed, status, |created: CreatedApiKey| CreatedBody {
-        body: ApiKeyBody::new(created.api_key, now),
+        body: ApiKeyBody { last_use: last_use.clone(), ..ApiKeyBody::new(created.api_key, now) },
         text: created.text.map(crate::model::secret::PlainSecret::reveal),
     })
 }
@@ -197,33 +199,43 @@ async fn show(Path(id): Path<String>, read: Read<Nothing>) -> Result<Answer> {
 async fn edit(Path(id): Path<String>, write: Write<EditApiKey>) -> Result<Answer> {
     let service = write.service().clone();
     let changed = service.edit_api_key(&write.call, &id_of(&id)?, write.ask).await?;
-    Ok(changed_key(changed, service.clock().now()))
+    Ok(changed_key(&service, changed).await)
 }
 
-fn changed_key(changed: Changed<ApiKey>, now: Timestamp) -> Answer {
-    written(changed, StatusCode::OK, |api_key| ApiKeyBody::new(api_key, now))
+/// The answer to a change of a key that was there.
+async fn changed_key(service: &Service, changed: Changed<ApiKey>) -> Answer {
+    let (now, last_use) = (service.clock().now(), last_use_of(service, &changed.after.id).await);
+    written(changed, StatusCode::OK, |api_key| {
+        let last_use = last_use.clone();
+        ApiKeyBody { last_use, ..ApiKeyBody::new(api_key, now) }
+    })
+}
+
+/// The change is made already: that its last use cannot be read does not undo it.
+async fn last_use_of(service: &Service, id: &ApiKeyId) -> Option<LastUse> {
+    service.list_last_uses(std::slice::from_ref(id)).await.ok()?.remove(id)
 }
 
 async fn rotate(Path(id): Path<String>, write: Write<RotateApiKey>) -> Result<Answer> {
     let service = write.service().clone();
     let changed = service.rotate_api_key(&write.call, &id_of(&id)?, write.ask).await?;
-    Ok(created(changed, service.clock().now(), StatusCode::OK))
+    Ok(created(&service, changed, StatusCode::OK).await)
 }
 
 async fn refresh(Path(id): Path<String>, write: Write<RefreshApiKey>) -> Result<Answer> {
     let service = write.service().clone();
     let changed = service.refresh_api_key(&write.call, &id_of(&id)?, write.ask).await?;
-    Ok(created(changed, service.clock().now(), StatusCode::CREATED))
+    Ok(created(&service, changed, StatusCode::CREATED).await)
 }
 
 async fn revoke(Path(id): Path<String>, write: Write<Nothing>) -> Result<Answer> {
     let service = write.service();
     let changed = service.revoke_api_key(&write.call, &id_of(&id)?).await?;
-    Ok(changed_key(changed, service.clock().now()))
+    Ok(changed_key(service, changed).await)
 }
 
 async fn remove(Path(id): Path<String>, write: Write<Nothing>) -> Result<Answer> {
     let service = write.service();
     let changed = service.delete_api_key(&write.call, &id_of(&id)?).await?;
-    Ok(changed_key(changed, service.clock().now()))
+    Ok(changed_key(service, changed).await)
 }

@@ -12,6 +12,7 @@ use crate::http::api::request::{Nothing, Read, Write};
 use crate::model::id::UserId;
 use crate::model::installation::{ApiKeyPrefix, Installation, Issuer, TokenLifetime};
 use crate::model::role::{BindRole, Level, RoleBinding};
+use crate::model::user::Person;
 
 /// What the installation was set up with.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -35,13 +36,6 @@ impl From<&Installation> for InstallationBody {
             token_lifetime: installation.token_lifetime,
         }
     }
-}
-
-/// A person in the whole installation.
-#[derive(Debug, Serialize, JsonSchema)]
-struct PersonBody {
-    /// Its id.
-    id: String,
 }
 
 pub(super) fn operations() -> Vec<Operation> {
@@ -71,12 +65,12 @@ pub(super) fn operations() -> Vec<Operation> {
             .says("Suspend a person in every organization")
             .needs(USERS)
             .changes("person.suspend")
-            .gives::<Written<PersonBody>>(),
+            .gives::<Written<Person>>(),
         post("/v1/installation/users/{id}/resume", "resume_person", resume)
             .says("Let a suspended person go on")
             .needs(USERS)
             .changes("person.resume")
-            .gives::<Written<PersonBody>>(),
+            .gives::<Written<Person>>(),
     ];
     operations.into_iter().map(|operation| operation.on_plane(Plane::Installation)).collect()
 }
@@ -116,5 +110,5 @@ async fn suspend_person(id: &str, write: &Write<Nothing>, suspend: bool) -> Resu
     let unknown = |_| Error::NotFound("such user".to_owned());
     let id: UserId = id.parse().map_err(unknown)?;
     let changed = write.service().suspend_person(&write.call, &id, suspend).await?;
-    Ok(written(changed, StatusCode::OK, |id| PersonBody { id }))
+    Ok(written(changed, StatusCode::OK, |person| person))
 }

@@ -133,6 +133,9 @@ impl OAuthError {
             Refused::UnknownClient => Self::invalid_client(way),
             Refused::Revoked => Self::client_refused(way, "the API key was revoked"),
             Refused::Expired => Self::client_refused(way, "the API key has expired"),
+            Refused::Replaced => {
+                Self::client_refused(way, "the API key was rotated: it has another text now")
+            }
             Refused::Suspended => Self::client_refused(
                 way,
                 "the owner of the API key or its organization is suspended",

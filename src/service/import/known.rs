@@ -188,7 +188,7 @@ async fn find_owner(asking: &mut Asking<'_>, name: &str) -> Result<KnownOwner> {
         (Ok(person), _) => person,
         (Err(_), Ok(email)) => {
             let found = users::find_by_email(asking.connection, &email).await?;
-            OwnerId::User(found.ok_or_else(unknown)?)
+            OwnerId::User(found.ok_or_else(unknown)?.id)
         }
         (Err(_), Err(_)) => {
             let cause = "an owner is the id of a bot or person, or a person's address of e-mail";

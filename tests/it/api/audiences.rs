@@ -74,7 +74,7 @@ on_both_engines! {
         for known in ["chat", "read:projects/alpha", "*:projects/*", "admin:org/keys/x", "*:*"] {
             assert_eq!(told(&made(known, json!(["first"])).await), "201", "{known}");
         }
-        for (unknown, nearest) in [("chaat", "`chat`"), ("read:project/a", "`read:projects/{id}`"), ("reed:projects/a", "`read:projects/a`")] {
+        for (unknown, nearest) in [("chaat", "`chat`"), ("read:project/a", "`read:projects/a`"), ("reed:projects/a", "`read:projects/a`")] {
             let answer = made(unknown, json!(["first"])).await;
             assert_eq!(fields(&answer), ["scopes"], "{answer:?}");
             assert!(message(&answer).contains(nearest), "{unknown}: {}", message(&answer));

@@ -50,6 +50,29 @@ on_both_engines! {
         assert_eq!(created["before"], Value::Null);
     }
 
+    async fn what_comes_along_with_a_change_is_told_too(server: Server) {
+        let ask = json!({"name": "k", "scopes": ["chat"], "org_role": "admin", "account_role": "admin"});
+        let would = good(&server, "POST", "/v1/keys?dry_run=true", ask.clone()).await;
+        let also: Vec<String> = would["also"].as_array().unwrap().iter().map(|change| text(change, "action")).collect();
+        assert_eq!(also, ["bot.create", "role.bind", "role.bind"]);
+        let made = good(&server, "POST", "/v1/keys", ask).await;
+        let bot = text(&made, "owner");
+        let entries = audited(&server, &format!("object={bot}")).await;
+        let told: Vec<(String, &Value)> = entries.iter().map(|entry| (text(entry, "action"), &entry["after"])).collect();
+        assert_eq!(told[1].0, "bot.create");
+        assert_eq!(told[1].1["grants"], json!(["chat"]));
+        assert_eq!((told[0].0.as_str(), &told[0].1["role"], &told[0].1["level"]), ("role.bind", &json!("admin"), &json!("organization")));
+        assert_eq!(told.len(), 2, "what is of the account is told to its admins");
+        let list = good(&server, "GET", "/v1/installation/audit", Value::Null).await;
+        let bound = list["items"].as_array().unwrap().iter().find(|entry| entry["object"] == *bot).unwrap();
+        assert_eq!((text(bound, "action").as_str(), &bound["after"]["level"]), ("role.bind", &json!("account")));
+        let narrow = key(&server, json!({"scopes": ["chat"]})).await;
+        let made = good(&server, "PATCH", &at(&narrow), json!({"scopes": ["chat", "read:x"]})).await;
+        let bot = text(&made, "owner");
+        let entries = audited(&server, &format!("object={bot}")).await;
+        assert_eq!((text(&entries[0], "action").as_str(), &entries[0]["after"]["grants"]), ("bot.edit", &json!(["chat", "read:x"])));
+    }
+
     async fn every_noun_tells_its_changes(server: Server) {
         let space = text(&good(&server, "POST", "/v1/spaces", json!({"slug": "alpha"})).await, "id");
         let user = text(&good(&server, "POST", "/v1/users", json!({"email": "ada@example.com"})).await, "id");
@@ -71,15 +94,17 @@ on_both_engines! {
         }
         for (object, expected) in [
             (space.as_str(), vec!["space.edit", "space.create"]),
-            (user.as_str(), vec!["user.suspend", "user.create"]),
+            (user.as_str(), vec!["user.suspend", "role.bind", "user.create"]),
             (role.as_str(), vec!["role.edit", "role.create"]),
             (audience.as_str(), vec!["audience.edit", "audience.create"]),
-            (bot.as_str(), vec!["role.bind", "role.unbind", "role.bind", "bot.edit", "bot.create"]),
+            (bot.as_str(), vec!["role.bind", "role.unbind", "role.bind", "bot.edit", "role.bind", "bot.create"]),
         ] {
             let entries = audited(&server, &format!("object={object}")).await;
             let actions: Vec<String> = entries.iter().map(|entry| text(entry, "action")).collect();
             assert_eq!(actions, expected);
-            assert!(entries.iter().all(|entry| entry["outcome"] == "done" && entry["after"].is_object()));
+            assert!(entries.iter().all(|entry| entry["outcome"] == "done"));
+            let gone = |entry: &Value| entry["action"] == "role.unbind";
+            assert!(entries.iter().all(|entry| entry["after"].is_object() != gone(entry)));
         }
     }
 
@@ -118,7 +143,13 @@ on_both_engines! {
         good(&server, "PUT", &format!("/v1/spaces/alpha/members/{bot}"), json!({"role": "admin"})).await;
         good(&server, "POST", &format!("{}/rotate", at(&made)), json!({})).await;
         outcome_of(&server, &insider, "PATCH", &at(&made), json!({"name": "x"})).await;
-        let inside = ["api_key.edit forbidden", "api_key.rotate done", "role.bind done", "bot.create done", "api_key.create done", "api_key.create done"];
+        let inside = [
+            "api_key.edit forbidden", "api_key.rotate done", "role.bind done",
+            // each bot comes with two roles
+            "role.bind done", "role.bind done", "bot.create done",
+            "role.bind done", "role.bind done", "bot.create done", "api_key.create done",
+            "role.bind done", "role.bind done", "bot.create done", "api_key.create done",
+        ];
         let of = async |key: &Key| -> Vec<String> {
             let list = server.api(key, "GET", "/v1/audit?limit=200", Value::Null).await.json();
             let told = list["items"].as_array().unwrap().iter();
@@ -128,10 +159,12 @@ on_both_engines! {
         assert_eq!(of(&insider).await, all);
         // the refusal came in the moment of the changes
         let told: Vec<String> = all.iter().filter(|line| line.ends_with("forbidden")).chain(all.iter().filter(|line| line.ends_with("done"))).cloned().collect();
-        assert_eq!(told[..6], inside);
-        assert_eq!(of(&reader).await, told[6..]);
+        assert_eq!(told[..inside.len()], inside);
+        // and what those bots may do in the organization
+        let outside = [&vec!["role.bind done".to_owned(); 3], &told[inside.len()..]].concat();
+        assert_eq!(of(&reader).await, outside);
         good(&server, "DELETE", &at(&made), Value::Null).await;
-        assert_eq!(of(&reader).await.len(), told.len() - 6, "nor what comes after");
+        assert_eq!(of(&reader).await.len(), outside.len(), "nor what comes after");
     }
 
     async fn no_entry_holds_a_secret(server: Server) {
@@ -160,16 +193,16 @@ on_both_engines! {
         }
         outcome_of(&server, &admin, "POST", "/v1/bots", json!({})).await;
         for (query, expected) in [
-            (format!("actor={owner}"), 4),
-            (format!("actor={owner}&outcome=done"), 3),
+            (format!("actor={owner}"), 7),
+            (format!("actor={owner}&outcome=done"), 6),
             (format!("actor={owner}&outcome=invalid_request"), 1),
-            ("action=bot.".to_owned(), 4),
-            ("action=bot.create&outcome=done".to_owned(), 3),
+            ("action=bot.".to_owned(), 5),
+            ("action=bot.create&outcome=done".to_owned(), 4),
             ("action=ot.create".to_owned(), 0),
-            ("since=2027-01-15T09:00:00Z".to_owned(), 4),
-            ("since=2027-01-15T09:00:00.001Z".to_owned(), 3),
-            ("since=2027-01-15T09:00:00Z&until=2027-01-15T09:00:02Z".to_owned(), 2),
-            ("until=2027-01-15T09:00:00Z".to_owned(), 1),
+            ("since=2027-01-15T09:00:00Z".to_owned(), 7),
+            ("since=2027-01-15T09:00:00.001Z".to_owned(), 5),
+            ("since=2027-01-15T09:00:00Z&until=2027-01-15T09:00:02Z".to_owned(), 4),
+            ("until=2027-01-15T09:00:00Z".to_owned(), 3),
             ("object=bot_0123456789abcdef".to_owned(), 0),
         ] {
             assert_eq!(audited(&server, &query).await.len(), expected, "{query}");
@@ -213,7 +246,8 @@ on_both_engines! {
         let list = good(&server, "GET", "/v1/installation/audit", Value::Null).await;
         assert_eq!(list["items"].as_array().unwrap().iter().map(line).collect::<Vec<_>>(), [format!("role.bind done {owner}")]);
         assert_eq!(outcome_of(&server, &admin, "GET", "/v1/installation/audit", Value::Null).await, "403 forbidden");
-        assert!(!lines(&server, "").await.iter().any(|line| line.starts_with("role.bind")), "in the one place alone");
+        let told = audited(&server, "action=role.bind").await;
+        assert!(told.iter().all(|entry| entry["after"]["level"] == "organization"), "in the one place alone");
     }
 }
 

@@ -54,8 +54,13 @@ on_both_engines! {
         ] {
             assert_eq!(outcome(&server, method, &path, body).await, "404 not_found", "{method} {path}");
         }
-        assert_eq!(outcome(&server, "GET", &at(&key), Value::Null).await, "200", "the record stays");
-        assert_eq!(server.token(&key, "").await.outcome(), "401 invalid_client");
+        let record = good(&server, "GET", &at(&key), Value::Null).await;
+        assert_eq!(record["status"], "revoked", "the record stays");
+        assert_eq!(server.token(&key, "").await.description(), "the API key was revoked");
+        for verb in ["rotate", "refresh"] {
+            let path = format!("{}/{verb}", at(&key));
+            assert_eq!(outcome(&server, "POST", &path, json!({})).await, "409 not_active", "{verb}");
+        }
     }
 
     async fn roles_are_given_to_a_new_bot_alone(server: Server) {

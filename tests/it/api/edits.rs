@@ -122,7 +122,9 @@ on_both_engines! {
             json!({"allow": ["127.0.0.0/8"]}),
             json!({"block": ["127.0.0.9"]}),
             json!({"expires_at": "9d"}),
-            json!({"name": "n", "description": "d", "quota": {"limit": 9}}),
+            json!({"quota": {"limit": 9}}),
+            json!({"quota": {"limit": 8, "window": 70}}),
+            json!({}),
         ] {
             assert_eq!(edited_by(&server, &admin, &key, narrower.clone()).await, "200", "{narrower}");
         }
@@ -134,6 +136,12 @@ on_both_engines! {
             json!({"allow": ["127.0.0.0/8", "192.0.2.0/24"]}),
             json!({"allow": null}),
             json!({"block": []}),
+            json!({"quota": null}),
+            json!({"quota": {"limit": 9, "window": 70}}),
+            json!({"quota": {"limit": 8}}),
+            // what something is called is no matter of narrowing
+            json!({"name": "n"}),
+            json!({"description": "d"}),
         ] {
             assert_eq!(edited_by(&server, &admin, &key, wider.clone()).await, "403 forbidden", "{wider}");
         }

@@ -209,6 +209,18 @@ on_both_engines! {
         }
     }
 
+    async fn a_cursor_of_another_name_is_refused(server: Server) {
+        for name in ["pg1", "pg2", "q1"] {
+            key(&server, json!({"name": name})).await;
+        }
+        let page = good(&server, "GET", "/v1/keys?name=pg&limit=1", Value::Null).await;
+        let cursor = text(&page, "next_cursor");
+        for (name, expected) in [("pg", "200"), ("p", "200"), ("q", "400 invalid_request"), ("pg2", "400 invalid_request")] {
+            let path = format!("/v1/keys?name={name}&cursor={cursor}");
+            assert_eq!(told(&call(&server, "GET", &path, Value::Null).await), expected, "{name}");
+        }
+    }
+
     async fn what_one_may_not_see_is_left_out_of_every_page_and_counted_in_none(server: Server) {
         good(&server, "POST", "/v1/spaces", json!({"slug": "alpha"})).await;
         let inside = with_space_role(&server, "alpha", "read-only").await;

@@ -8,9 +8,9 @@ use crate::api::{
 use crate::server::on_both_engines;
 
 on_both_engines! {
-    async fn a_space_is_found_by_its_id_and_by_its_slug(server: Server) {
+    async fn a_space_is_found_by_its_id_its_slug_and_a_name_of_its_own(server: Server) {
         let made = good(&server, "POST", "/v1/spaces", json!({"slug": "alpha-1", "name": "Alpha"})).await;
-        for name in [text(&made, "id"), "alpha-1".to_owned()] {
+        for name in [text(&made, "id"), "alpha-1".to_owned(), "Alpha".to_owned()] {
             assert_eq!(good(&server, "GET", &format!("/v1/spaces/{name}"), Value::Null).await, made);
         }
         let edited = good(&server, "PATCH", "/v1/spaces/alpha-1", json!({"name": "Beta"})).await;
@@ -21,6 +21,10 @@ on_both_engines! {
         assert_eq!(unnamed["name"], "beta");
         let list = good(&server, "GET", "/v1/spaces", Value::Null).await;
         assert_eq!(each(&list, "slug"), ["beta", "alpha-1"]);
+        good(&server, "POST", "/v1/spaces", json!({"slug": "gamma", "name": "Beta"})).await;
+        let found = good(&server, "GET", "/v1/spaces/beta", Value::Null).await;
+        assert_eq!(text(&found, "id"), text(&unnamed, "id"), "a slug goes before a name");
+        assert_eq!(outcome(&server, "GET", "/v1/spaces/Beta", Value::Null).await, "409 name_ambiguous");
     }
 
     async fn a_slug_is_plain_and_never_used_again(server: Server) {

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::api::{
-    at, call, each, fields, good, good_of, key, key_of, member, org_admin, outcome, outcome_of,
-    text, told, user_key,
+    at, audited, call, each, fields, good, good_of, key, key_of, member, org_admin, outcome,
+    outcome_of, text, told, user_key,
 };
 use crate::server::on_both_engines;
 
@@ -40,6 +40,19 @@ on_both_engines! {
         assert_eq!(server.token(&key, "").await.outcome(), "200");
     }
 
+    async fn a_member_shows_that_the_person_is_suspended_everywhere(server: Server) {
+        let ada = member(&server, "ada@example.com", "member").await;
+        let (suspend, shown) = (format!("/v1/installation/users/{ada}/suspend"), format!("/v1/users/{ada}"));
+        let would = good(&server, "POST", &format!("{suspend}?dry_run=true"), Value::Null).await;
+        assert_eq!(would["changes"][0]["field"], "suspended_at");
+        let person = good(&server, "POST", &suspend, Value::Null).await;
+        assert_eq!(person["email"], "ada@example.com");
+        let member = good(&server, "GET", &shown, Value::Null).await;
+        assert_eq!((&member["suspended_at"], &member["person_suspended_at"]), (&Value::Null, &person["suspended_at"]));
+        good(&server, "POST", &format!("/v1/installation/users/{ada}/resume"), Value::Null).await;
+        assert_eq!(good(&server, "GET", &shown, Value::Null).await["person_suspended_at"], Value::Null);
+    }
+
     async fn a_person_that_is_suspended_stops_everywhere(server: Server) {
         let ada = member(&server, "ada@example.com", "member").await;
         let key = user_key(&server, &ada, None).await;
@@ -61,7 +74,19 @@ on_both_engines! {
         let mine = user_key(&server, &ada, None).await;
         let ask = json!({"name": "bot", "key_type": "service", "scopes": ["chat"]});
         let bots = key_of(&good_of(&server, &mine, "POST", "/v1/keys", ask).await);
+        let would = good(&server, "DELETE", &format!("/v1/users/{ada}?dry_run=true"), Value::Null).await;
+        let email = would["changes"].as_array().unwrap().iter().find(|change| change["field"] == "email");
+        assert_eq!(email.unwrap(), &json!({"field": "email", "before": "ada@example.com", "after": null}));
+        let also: Vec<String> = would["also"].as_array().unwrap().iter().map(|change| format!("{} {}", text(change, "action"), text(change, "object"))).collect();
+        assert_eq!(also, [format!("api_key.revoke {}", mine.id), format!("role.unbind {ada}")]);
+        assert_eq!(server.token(&mine, "").await.outcome(), "200", "that was a dry run");
         good(&server, "DELETE", &format!("/v1/users/{ada}"), Value::Null).await;
+        let entries = audited(&server, &format!("object={}", mine.id)).await;
+        assert_eq!(text(&entries[0], "action"), "api_key.revoke", "the key tells what ended it");
+        let entries = audited(&server, &format!("object={ada}")).await;
+        let actions: Vec<String> = entries.iter().map(|entry| text(entry, "action")).collect();
+        assert_eq!(actions, ["role.unbind", "user.delete", "role.bind", "user.create"]);
+        assert_eq!((&entries[1]["after"], &entries[1]["before"]["email"]), (&Value::Null, &json!("ada@example.com")));
         assert_eq!(server.token(&mine, "").await.description(), "the API key was revoked");
         assert_eq!(server.token(&bots, "").await.outcome(), "200", "it outlives the person");
         assert_eq!(outcome(&server, "GET", &format!("/v1/users/{ada}"), Value::Null).await, "404 not_found");

@@ -30,7 +30,7 @@ fn the_audit_tells_what_was_done_and_what_was_refused() {
         live.json(&["keys", "revoke", &id, "-f"]);
         live.refusal(&["keys", "create", "-n", "", "-s", "chat"]);
         let actions = each(&live.json(&["audit", "-l", "3"]), "action");
-        assert_eq!(actions, ["api_key.create", "api_key.revoke", "api_key.create"]);
+        assert_eq!(actions, ["api_key.create", "api_key.revoke", "role.bind"]);
         let refused = live.json(&["audit", "--outcome", "invalid_request", "--action", "api_key."]);
         assert_eq!(each(&refused, "outcome"), ["invalid_request"]);
         let of_key = live.text(&["audit", "--object", &id, "-o", "jsonl"]);

@@ -345,7 +345,11 @@ impl<'s> Case<'s> {
                 self.outcome_of(key, &claims(&issued.access_token))
             }
             Err(
-                Refused::UnknownClient | Refused::Revoked | Refused::Expired | Refused::Suspended,
+                Refused::UnknownClient
+                | Refused::Revoked
+                | Refused::Expired
+                | Refused::Replaced
+                | Refused::Suspended,
             ) => Outcome::Dead,
             Err(Refused::InvalidTarget | Refused::NoTarget) => Outcome::WrongTarget,
             Err(Refused::ScopeBeyondKey(_) | Refused::NoScope) => Outcome::BeyondScope,
