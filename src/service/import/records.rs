@@ -262,7 +262,7 @@ mod tests {
                 "``: the line has 2 cells, and the header names 3",
                 "``: the line has 4 cells, and the header names 3",
                 "``: a quote is left open: a cell ends on its line, and a quote within it is doubled",
-                "`quota_limit`: the field takes u64",
+                "`quota_limit`: the field takes a whole number from 0",
                 "``: the line holds a NUL",
                 "``: a carriage return stands at the end of a line alone",
                 "good",
