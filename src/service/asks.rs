@@ -75,6 +75,21 @@ impl Wrong {
     }
 }
 
+/// Two things, or all that is wrong with both.
+pub(crate) fn both<A, B>(one: Result<A>, other: Result<B>) -> Result<(A, B)> {
+    match (one, other) {
+        (Ok(one), Ok(other)) => Ok((one, other)),
+        (Err(Error::Invalid(mut wrong)), Err(Error::Invalid(more))) => {
+            let more =
+                more.into_iter().filter(|new| wrong.iter().all(|old| old.field != new.field));
+            let more: Vec<InvalidField> = more.collect();
+            wrong.extend(more);
+            Err(Error::Invalid(wrong))
+        }
+        (Err(cause), _) | (_, Err(cause)) => Err(cause),
+    }
+}
+
 pub(crate) fn parse_name(text: impl AsRef<str>) -> std::result::Result<String, String> {
     let text = text.as_ref();
     let length = text.chars().count();

@@ -22,7 +22,7 @@ use crate::service::access::{
 };
 use crate::service::api_keys::{shown_prefix, slug_of};
 use crate::service::asks::{
-    Wrong, parse_description, parse_expiry, parse_name, parse_quota, parse_scopes,
+    Wrong, both, parse_description, parse_expiry, parse_name, parse_quota, parse_scopes,
 };
 use crate::service::audiences::catalogues;
 use crate::service::bots::visible_bot;
@@ -115,12 +115,13 @@ impl NewApiKey {
         ask: CreateApiKey,
     ) -> Result<Self> {
         let now = service.clock.now();
-        let fields = Fields::parse(&ask, now)?;
+        let fields = Fields::parse(&ask, now);
+        let audiences = service.find_audiences(write, call.org, ask.audiences.as_deref()).await;
+        let (fields, audiences) = both(fields, audiences)?;
         let space = match &ask.space {
             Some(name) => Some(service.active_space(write, &call.actor, call.org, name).await?),
             None => None,
         };
-        let audiences = service.find_audiences(write, call.org, ask.audiences.as_deref()).await?;
         let id = ApiKeyId::from_random(random()?);
         let key_type = ask.key_type.unwrap_or(match call.actor.credential.owner {
             OwnerId::User(_) => ApiKeyType::User,

@@ -297,7 +297,7 @@ impl Engine {
         match self {
             Self::Sqlite { .. } => {
                 // pages are cached by the system too: enough here that a batch of an import fits
-                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -4096; \
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -8192; \
                  PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 5000"
             }
             Self::Postgres => {
@@ -430,16 +430,6 @@ impl From<sqlx::Error> for Error {
             }
             other => Self::Unavailable(Box::new(other)),
         }
-    }
-}
-
-/// The sizes of the blocks that many rows are written in, so that there are few statements to
-/// prepare. SQLite walks all names of a statement for each value that it binds; PostgreSQL wants few
-/// round trips.
-fn block_sizes(connection: &Connection) -> &'static [usize] {
-    match connection.backend_name() {
-        "SQLite" => &[16, 4, 1],
-        _ => &[96, 32, 8, 2, 1],
     }
 }
 

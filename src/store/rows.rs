@@ -5,7 +5,7 @@ use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
 use sqlx::{Any, AssertSqlSafe, SqlSafeStr, SqlStr};
 
-use crate::store::{Connection, block_sizes};
+use crate::store::Connection;
 
 /// A statement and its values.
 pub(crate) type AnyQuery<'q> = Query<'q, Any, AnyArguments>;
@@ -17,9 +17,9 @@ pub(crate) async fn insert_all<T>(
     mut rows: &[T],
     bind: impl for<'q> Fn(AnyQuery<'q>, &T) -> AnyQuery<'q>,
 ) -> sqlx::Result<()> {
-    let sizes = block_sizes(connection);
-    while let Some((block, rest)) = next_block(sizes, rows) {
-        let query = sqlx::query(for_rows(insert, block.len()));
+    let placeholder = Placeholder::of(connection);
+    while let Some((block, rest)) = next_block(rows) {
+        let query = sqlx::query(for_rows(insert, block.len(), placeholder));
         block.iter().fold(query, &bind).execute(&mut *connection).await?;
         rows = rest;
     }
@@ -33,39 +33,61 @@ pub(crate) async fn fetch_for_all<T>(
     mut wanted: &[T],
     bind: impl for<'q> Fn(AnyQuery<'q>, &T) -> AnyQuery<'q>,
 ) -> sqlx::Result<Vec<AnyRow>> {
-    let sizes = block_sizes(connection);
+    let placeholder = Placeholder::of(connection);
     let mut found = Vec::new();
-    while let Some((block, rest)) = next_block(sizes, wanted) {
-        let query = sqlx::query(for_rows(select, block.len()));
+    while let Some((block, rest)) = next_block(wanted) {
+        let query = sqlx::query(for_rows(select, block.len(), placeholder));
         found.extend(block.iter().fold(query, &bind).fetch_all(&mut *connection).await?);
         wanted = rest;
     }
     Ok(found)
 }
 
-/// The largest block that the rows fill.
-fn next_block<'r, T>(sizes: &[usize], rows: &'r [T]) -> Option<(&'r [T], &'r [T])> {
-    sizes.iter().find_map(|size| rows.split_at_checked(*size))
+/// The largest block that the rows fill. There are few sizes, so that there are few statements to
+/// prepare.
+fn next_block<T>(rows: &[T]) -> Option<(&[T], &[T])> {
+    [96, 32, 8, 2, 1].into_iter().find_map(|size| rows.split_at_checked(size))
+}
+
+/// How a value of a row is written. SQLite takes numbers too, but as names, and walks all names of a
+/// statement for each value that is bound: too long where there are hundreds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Placeholder {
+    InOrder,
+    Numbered,
+}
+
+impl Placeholder {
+    fn of(connection: &Connection) -> Self {
+        if connection.backend_name() == "SQLite" { Self::InOrder } else { Self::Numbered }
+    }
+
+    fn write(self, number: usize) -> String {
+        match self {
+            Self::InOrder => "?".to_owned(),
+            Self::Numbered => format!("${number}"),
+        }
+    }
 }
 
 /// `INSERT INTO t (a, b) VALUES ($1, $2)` for so many rows: `($1, $2), ($3, $4)` and so on. What
-/// stands behind the values stays.
-fn for_rows(insert: &'static str, rows: usize) -> SqlStr {
-    let parts = insert.split_once("VALUES (").and_then(|(before, rest)| {
+/// stands behind the values stays, and names none of them.
+fn for_rows(statement: &'static str, rows: usize, placeholder: Placeholder) -> SqlStr {
+    let parts = statement.split_once("VALUES (").and_then(|(before, rest)| {
         let (group, after) = rest.split_once(')')?;
         Some((before, group.split(',').count(), after))
     });
     match parts {
         Some((before, values, after)) if rows > 1 => {
             let group = |row: usize| {
-                let numbers = (1..=values).map(|value| format!("${}", row * values + value));
+                let numbers = (1..=values).map(|value| placeholder.write(row * values + value));
                 format!("({})", numbers.collect::<Vec<_>>().join(", "))
             };
             let groups = (0..rows).map(group).collect::<Vec<_>>().join(", ");
-            // made of a literal and of numbers, and of nothing that anybody sent
+            // made of a literal and of placeholders, and of nothing that anybody sent
             AssertSqlSafe(format!("{before}VALUES {groups}{after}")).into_sql_str()
         }
-        _ => insert.into_sql_str(),
+        _ => statement.into_sql_str(),
     }
 }
 
@@ -76,10 +98,14 @@ mod tests {
     #[test]
     fn the_group_of_values_is_repeated_and_counted_on() {
         let insert = "PUT (a, b)\n  VALUES ($1,\n $2) AND SO ON";
-        assert_eq!(for_rows(insert, 1).as_str(), insert);
+        assert_eq!(for_rows(insert, 1, Placeholder::InOrder).as_str(), insert);
         assert_eq!(
-            for_rows(insert, 3).as_str(),
+            for_rows(insert, 3, Placeholder::Numbered).as_str(),
             "PUT (a, b)\n  VALUES ($1, $2), ($3, $4), ($5, $6) AND SO ON"
+        );
+        assert_eq!(
+            for_rows(insert, 2, Placeholder::InOrder).as_str(),
+            "PUT (a, b)\n  VALUES (?, ?), (?, ?) AND SO ON"
         );
     }
 
@@ -88,8 +114,7 @@ mod tests {
         for count in 0..200 {
             let all: Vec<usize> = (0..count).collect();
             let (mut rest, mut seen) = (all.as_slice(), Vec::new());
-            while let Some((block, behind)) = next_block(&[16, 4, 1], rest) {
-                assert!([16, 4, 1].contains(&block.len()));
+            while let Some((block, behind)) = next_block(rest) {
                 seen.extend_from_slice(block);
                 rest = behind;
             }

@@ -174,6 +174,12 @@ on_both_engines! {
         }
     }
 
+    async fn what_is_not_there_is_told_beside_what_cannot_be_read(server: Server) {
+        let ask = json!({"name": "", "audiences": ["nope"], "scopes": ["?"], "expires_at": "2020-01-01"});
+        let answer = call(&server, "POST", "/v1/keys", ask).await;
+        assert_eq!(fields(&answer), ["name", "scopes", "expires_at", "audiences"]);
+    }
+
     async fn an_api_key_in_the_wrong_place_is_told_to_nobody(server: Server) {
         let text = key(&server, json!({"name": "pasted"})).await.text;
         // half of it is as good as nothing, and a part that is shown anyway is no harm
