@@ -14,7 +14,7 @@ use crate::model::secret::masked;
 /// Seconds after which a caller may try again when the trouble is ours.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("2");
 
-/// What a refusal said, kept beside the answer for the audit.
+/// What a refusal said, kept beside the answer for the audit, which cuts secrets out of it.
 #[derive(Debug, Clone)]
 pub(super) struct Said {
     /// The stable code.
@@ -53,7 +53,7 @@ impl IntoResponse for Error {
             let cause = std::error::Error::source(&self).map(ToString::to_string);
             tracing::error!(error = %self, cause, "a management call failed");
         }
-        let detail = masked(&detail_of(&self)).into_owned();
+        let detail = detail_of(&self);
         let fields = match &self {
             Self::Invalid(fields) => fields.as_slice(),
             _ => &[],
@@ -67,7 +67,7 @@ impl IntoResponse for Error {
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
         }
-        let said = if fields.is_empty() { detail } else { masked(&self.to_string()).into_owned() };
+        let said = if fields.is_empty() { detail } else { self.to_string() };
         response.extensions_mut().insert(Said { code, detail: said });
         response
     }
@@ -89,10 +89,13 @@ fn problem_with(
         "title": status.canonical_reason(),
         "status": status.as_u16(),
         "code": code,
-        "detail": detail,
+        "detail": masked(detail),
     });
     if let (Some(members), false) = (body.as_object_mut(), fields.is_empty()) {
-        let entry = |wrong: &InvalidField| json!({"field": masked(&wrong.field), "message": masked(&wrong.message)});
+        let entry = |wrong: &InvalidField| {
+            let InvalidField { field, message } = wrong.masked();
+            json!({"field": field, "message": message})
+        };
         members.insert("errors".to_owned(), fields.iter().map(entry).collect());
     }
     let mut response = json_answer(status, body.to_string());

@@ -11,7 +11,6 @@ use crate::error::{Error, InvalidField};
 use crate::model::api_key::ApiKeyType;
 use crate::model::ask::asks;
 use crate::model::id::{ApiKeyId, ImportId};
-use crate::model::secret::masked;
 
 asks! {
     /// One line of an import, nothing parsed yet.
@@ -225,18 +224,14 @@ impl Refusal {
     /// What is no fault of the line: the database, the machine.
     pub fn of(cause: Error, field: &'static str) -> Result<Self, Error> {
         let code = cause.code();
-        let errors = match cause {
+        let errors: Vec<_> = match cause {
             Error::Invalid(errors) => errors.into_iter().take(MAX_ERRORS).collect(),
             Error::Forbidden(_) | Error::NotFound(_) | Error::Conflict(..) => {
                 vec![InvalidField { field: field.into(), message: cause.to_string() }]
             }
             ours => return Err(ours),
         };
-        let mask = |wrong: InvalidField| InvalidField {
-            field: masked(&wrong.field).into_owned().into(),
-            message: masked(&wrong.message).into_owned(),
-        };
-        let errors = errors.into_iter().map(mask).collect();
+        let errors = errors.iter().map(InvalidField::masked).collect();
         Ok(Self { code, errors, id: None })
     }
 }

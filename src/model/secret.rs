@@ -9,6 +9,7 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use ring::{digest, hmac};
 use zeroize::{Zeroize, Zeroizing};
 
+use crate::error::InvalidField;
 use crate::model::id::{ApiKeyId, base62};
 
 /// A secret in the clear. It can be shown once and stored never.
@@ -61,6 +62,17 @@ pub fn masked(text: &str) -> Cow<'_, str> {
     }
     shown.push_str(rest);
     Cow::Owned(shown)
+}
+
+impl InvalidField {
+    /// The same, with what looks like a secret cut short: see [`masked`].
+    #[must_use]
+    pub fn masked(&self) -> Self {
+        Self {
+            field: masked(&self.field).into_owned().into(),
+            message: masked(&self.message).into_owned(),
+        }
+    }
 }
 
 /// Characters that follow each other in a secret at least; an id has four fewer.
