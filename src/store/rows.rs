@@ -14,14 +14,13 @@ pub(crate) type AnyQuery<'q> = Query<'q, Any, AnyArguments>;
 pub(crate) async fn insert_all<T>(
     connection: &mut Connection,
     insert: &'static str,
-    mut rows: &[T],
+    rows: &[T],
     bind: impl for<'q> Fn(AnyQuery<'q>, &T) -> AnyQuery<'q>,
 ) -> sqlx::Result<()> {
     let placeholder = Placeholder::of(connection);
-    while let Some((block, rest)) = next_block(rows) {
+    for block in blocks(rows) {
         let query = sqlx::query(for_rows(insert, block.len(), placeholder));
         block.iter().fold(query, &bind).execute(&mut *connection).await?;
-        rows = rest;
     }
     Ok(())
 }
@@ -30,23 +29,26 @@ pub(crate) async fn insert_all<T>(
 pub(crate) async fn fetch_for_all<T>(
     connection: &mut Connection,
     select: &'static str,
-    mut wanted: &[T],
+    wanted: &[T],
     bind: impl for<'q> Fn(AnyQuery<'q>, &T) -> AnyQuery<'q>,
 ) -> sqlx::Result<Vec<AnyRow>> {
     let placeholder = Placeholder::of(connection);
     let mut found = Vec::new();
-    while let Some((block, rest)) = next_block(wanted) {
+    for block in blocks(wanted) {
         let query = sqlx::query(for_rows(select, block.len(), placeholder));
         found.extend(block.iter().fold(query, &bind).fetch_all(&mut *connection).await?);
-        wanted = rest;
     }
     Ok(found)
 }
 
-/// The largest block that the rows fill. There are few sizes, so that there are few statements to
-/// prepare.
-fn next_block<T>(rows: &[T]) -> Option<(&[T], &[T])> {
-    [96, 32, 8, 2, 1].into_iter().find_map(|size| rows.split_at_checked(size))
+/// Rows cut into blocks of few sizes, so that there are few statements to prepare.
+fn blocks<T>(mut rows: &[T]) -> impl Iterator<Item = &[T]> {
+    std::iter::from_fn(move || {
+        let mut sizes = [96, 32, 8, 2, 1].into_iter();
+        let (block, rest) = sizes.find_map(|size| rows.split_at_checked(size))?;
+        rows = rest;
+        Some(block)
+    })
 }
 
 /// How a value of a row is written. SQLite takes numbers too, but as names, and walks all names of a
@@ -113,10 +115,10 @@ mod tests {
     fn rows_are_cut_into_few_sizes_and_none_is_lost() {
         for count in 0..200 {
             let all: Vec<usize> = (0..count).collect();
-            let (mut rest, mut seen) = (all.as_slice(), Vec::new());
-            while let Some((block, behind)) = next_block(rest) {
+            let mut seen = Vec::new();
+            for block in blocks(&all) {
+                assert!([96, 32, 8, 2, 1].contains(&block.len()));
                 seen.extend_from_slice(block);
-                rest = behind;
             }
             assert_eq!(seen, all);
         }
