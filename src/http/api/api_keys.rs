@@ -34,8 +34,8 @@ struct ApiKeyBody {
 }
 
 impl ApiKeyBody {
-    fn new(api_key: ApiKey, now: Timestamp) -> Self {
-        Self { status: api_key.status(now), api_key, last_use: None }
+    fn new(api_key: ApiKey, now: Timestamp, last_use: Option<LastUse>) -> Self {
+        Self { status: api_key.status(now), api_key, last_use }
     }
 }
 
@@ -150,16 +150,19 @@ pub(super) fn id_of(text: &str) -> Result<ApiKeyId> {
 }
 
 async fn create(write: Write<CreateApiKey>) -> Result<Answer> {
-    let service = write.service().clone();
+    let (service, now) = (write.service().clone(), write.service().clock().now());
     let changed = service.create_api_key(&write.call, write.ask).await?;
-    Ok(created(&service, changed, StatusCode::CREATED).await)
+    Ok(created(changed, now, (StatusCode::CREATED, None)))
 }
 
-async fn created(service: &Service, changed: Changed<CreatedApiKey>, status: StatusCode) -> Answer {
-    let id = changed.after.api_key.id;
-    let (now, last_use) = (service.clock().now(), last_use_of(service, &id).await);
+/// The answer with a new text: of a new key, which nobody has used, or of one that was there.
+fn created(
+    changed: Changed<CreatedApiKey>,
+    now: Timestamp,
+    (status, last_use): (StatusCode, Option<LastUse>),
+) -> Answer {
     written(changed, status, |created: CreatedApiKey| CreatedBody {
-        body: ApiKeyBody { last_use: last_use.clone(), ..ApiKeyBody::new(created.api_key, now) },
+        body: ApiKeyBody::new(created.api_key, now, last_use.clone()),
         text: created.text.map(crate::model::secret::PlainSecret::reveal),
     })
 }
@@ -185,7 +188,7 @@ async fn list(read: Read<ListQuery>) -> Result<Answer> {
     let now = service.clock().now();
     Ok(shown(&Listed::of(page, |api_key| {
         let last_use = last_uses.remove(&api_key.id);
-        ApiKeyBody { last_use, ..ApiKeyBody::new(api_key, now) }
+        ApiKeyBody::new(api_key, now, last_use)
     })))
 }
 
@@ -193,7 +196,7 @@ async fn show(Path(id): Path<String>, read: Read<Nothing>) -> Result<Answer> {
     let service = read.service();
     let api_key = service.get_api_key(&read.actor, read.org, &id_of(&id)?).await?;
     let last_use = service.list_last_uses(&[api_key.id]).await?.remove(&api_key.id);
-    Ok(shown(&ApiKeyBody { last_use, ..ApiKeyBody::new(api_key, service.clock().now()) }))
+    Ok(shown(&ApiKeyBody::new(api_key, service.clock().now(), last_use)))
 }
 
 async fn edit(Path(id): Path<String>, write: Write<EditApiKey>) -> Result<Answer> {
@@ -205,10 +208,7 @@ async fn edit(Path(id): Path<String>, write: Write<EditApiKey>) -> Result<Answer
 /// The answer to a change of a key that was there.
 async fn changed_key(service: &Service, changed: Changed<ApiKey>) -> Answer {
     let (now, last_use) = (service.clock().now(), last_use_of(service, &changed.after.id).await);
-    written(changed, StatusCode::OK, |api_key| {
-        let last_use = last_use.clone();
-        ApiKeyBody { last_use, ..ApiKeyBody::new(api_key, now) }
-    })
+    written(changed, StatusCode::OK, |api_key| ApiKeyBody::new(api_key, now, last_use.clone()))
 }
 
 /// The change is made already: that its last use cannot be read does not undo it.
@@ -219,13 +219,14 @@ async fn last_use_of(service: &Service, id: &ApiKeyId) -> Option<LastUse> {
 async fn rotate(Path(id): Path<String>, write: Write<RotateApiKey>) -> Result<Answer> {
     let service = write.service().clone();
     let changed = service.rotate_api_key(&write.call, &id_of(&id)?, write.ask).await?;
-    Ok(created(&service, changed, StatusCode::OK).await)
+    let last_use = last_use_of(&service, &changed.after.api_key.id).await;
+    Ok(created(changed, service.clock().now(), (StatusCode::OK, last_use)))
 }
 
 async fn refresh(Path(id): Path<String>, write: Write<RefreshApiKey>) -> Result<Answer> {
     let service = write.service().clone();
     let changed = service.refresh_api_key(&write.call, &id_of(&id)?, write.ask).await?;
-    Ok(created(&service, changed, StatusCode::CREATED).await)
+    Ok(created(changed, service.clock().now(), (StatusCode::CREATED, None)))
 }
 
 async fn revoke(Path(id): Path<String>, write: Write<Nothing>) -> Result<Answer> {
