@@ -5,7 +5,6 @@ use tenmint_verifier::ScopeSet;
 
 use crate::error::{Error, Result};
 use crate::model::api_key::{ApiKey, ApiKeyStatus, EditApiKey};
-use crate::model::audit::SideChange;
 use crate::model::bot::Bot;
 use crate::model::id::ApiKeyId;
 use crate::model::owner::{IndexedOwner, OwnerId};
@@ -19,9 +18,10 @@ use crate::service::api_keys::{find_key, no_such_key};
 use crate::service::asks::{
     Wrong, parse_description, parse_expiry, parse_name, parse_quota, parse_scopes,
 };
-use crate::service::call::{Call, Changed, Done, state};
+use crate::service::call::{Call, Changed, Done};
 use crate::service::new_api_key::{check_catalogues, given};
 use crate::service::owners::read_owner_in;
+use crate::service::side_changes::bot_edited;
 use crate::store::changes::Subject;
 use crate::store::{Write, api_keys, bots};
 
@@ -62,13 +62,7 @@ impl Service {
         let done = Done::new("api_key.edit", before.org, id, after)
             .touches(widened.bot.as_ref().map(|(_, bot)| Subject::Bot(bot.id)))
             .touches([Subject::ApiKey(*id)])
-            .also(widened.bot.as_ref().map(|(before, after)| SideChange {
-                action: "bot.edit",
-                object: after.id.to_string(),
-                organization: Some(after.org),
-                before: Some(state(before)),
-                after: Some(state(after)),
-            }))
+            .also(widened.bot.as_ref().map(bot_edited))
             .warns(widened.warnings)
             .was(before);
         self.finish(write, call, done).await
@@ -102,7 +96,7 @@ impl Service {
         }
         let held_after = effective(after.scopes.as_ref(), owners_after.as_ref());
         reach.compare((before, held_before.as_ref()), (after, held_after.as_ref()));
-        if reach.widens || reach.renames {
+        if reach.is_more {
             require_to_reach(&call.actor, owner.as_ref())?;
             require_to_hold(&call.actor, given(before, held_before.as_ref()))?;
             require_to_hold(&call.actor, given(after, held_after.as_ref()))?;
@@ -117,10 +111,8 @@ impl Service {
 /// How far a key reaches after an edit, beside before.
 #[derive(Default)]
 struct Reach {
-    /// It may do something it could not do before.
-    widens: bool,
-    /// It is called something else, which is no narrowing.
-    renames: bool,
+    /// It may do something it could not do before, or is called something else: more than a narrowing.
+    is_more: bool,
     /// It may no longer do something it could do before: its tokens are void.
     narrows: bool,
     /// The bot whose grants grew with the scopes of its key, before and after.
@@ -142,11 +134,12 @@ impl Reach {
                 && (to.audiences.is_empty()
                     || to.audiences.iter().any(|one| !from.audiences.contains(one)))
         };
-        self.widens = gains(held_before, held_after)
+        self.is_more = gains(held_before, held_after)
             || joins(before, after)
             || !before.ip_rules.covers(&after.ip_rules)
-            || loosens(before.quota, after.quota);
-        self.renames = before.name != after.name || before.description != after.description;
+            || loosens(before.quota, after.quota)
+            || before.name != after.name
+            || before.description != after.description;
         let sooner = after.expires_at != before.expires_at;
         let reach_changes = before.scopes != after.scopes || before.ip_rules != after.ip_rules;
         self.narrows = gains(held_after, held_before)

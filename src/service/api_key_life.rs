@@ -1,9 +1,7 @@
 //! What becomes of an API key: edited, rotated, refreshed, revoked, deleted (contract, section 9).
 
-use std::fmt::Display;
 use std::time::Duration;
 
-use serde_json::json;
 use tenmint_verifier::{Action, ScopeSet};
 
 use crate::error::{Error, Result};
@@ -11,8 +9,7 @@ use crate::model::access::Actor;
 use crate::model::api_key::{
     ApiKey, ApiKeySecret, ApiKeyStatus, ApiKeyType, CreatedApiKey, RefreshApiKey, RotateApiKey,
 };
-use crate::model::audit::SideChange;
-use crate::model::id::{ApiKeyId, OrgId};
+use crate::model::id::ApiKeyId;
 use crate::model::revocation::{RevokedSubject, RevokedTokens};
 use crate::model::space::Space;
 use crate::model::time::Timestamp;
@@ -280,31 +277,6 @@ impl Service {
         let owners = owner.and_then(|owner| owner.scopes());
         Ok(effective(api_key.scopes.as_ref(), owners.as_ref()))
     }
-}
-
-/// Keys that are told one by one where what they belong to goes; of more, their number is told.
-const TOLD: usize = 1_000;
-
-/// What the audit is told of keys that ended with what they belonged to.
-pub(crate) fn are_revoked(
-    ids: &[ApiKeyId],
-    (with, org): (&dyn Display, OrgId),
-    now: Timestamp,
-) -> Vec<SideChange> {
-    let (action, organization) = ("api_key.revoke", Some(org));
-    if ids.len() > TOLD {
-        let (object, after) = (with.to_string(), Some(json!({"revoked_keys": ids.len()})));
-        return vec![SideChange { action, object, organization, before: None, after }];
-    }
-    let revoked_at = |at: Option<Timestamp>| Some(json!({"revoked_at": at}));
-    let told = |id: &ApiKeyId| SideChange {
-        action,
-        object: id.to_string(),
-        organization,
-        before: revoked_at(None),
-        after: revoked_at(Some(now)),
-    };
-    ids.iter().map(told).collect()
 }
 
 /// A lifetime is lengthened by whoever administers all keys of the organization.

@@ -80,14 +80,25 @@ pub(crate) fn both<A, B>(one: Result<A>, other: Result<B>) -> Result<(A, B)> {
     match (one, other) {
         (Ok(one), Ok(other)) => Ok((one, other)),
         (Err(Error::Invalid(mut wrong)), Err(Error::Invalid(more))) => {
-            let more =
-                more.into_iter().filter(|new| wrong.iter().all(|old| old.field != new.field));
-            let more: Vec<InvalidField> = more.collect();
             wrong.extend(more);
             Err(Error::Invalid(wrong))
         }
         (Err(cause), _) | (_, Err(cause)) => Err(cause),
     }
+}
+
+/// The one thing of a name.
+///
+/// # Errors
+/// [`Error::Conflict`] `name_ambiguous` where there are more.
+pub(crate) fn the_only<T>(
+    mut named: Vec<T>,
+    message: impl FnOnce() -> String,
+) -> Result<Option<T>> {
+    if named.len() > 1 {
+        return Err(Error::Conflict("name_ambiguous", message()));
+    }
+    Ok(named.pop())
 }
 
 pub(crate) fn parse_name(text: impl AsRef<str>) -> std::result::Result<String, String> {

@@ -8,18 +8,17 @@ use crate::model::bot::{Bot, CreateBot, EditBot};
 use crate::model::id::{BotId, OrgId};
 use crate::model::owner::OwnerId;
 use crate::model::revocation::{RevokedSubject, RevokedTokens};
-use crate::model::role::RoleBinding;
 use crate::model::space::Space;
 use crate::service::access::{
     first_beyond, part, require, require_to_hold_scopes, require_to_list, require_to_make,
 };
-use crate::service::api_key_life::are_revoked;
 use crate::service::api_keys::slug_of;
 use crate::service::asks::{Wrong, parse_name, parse_scopes};
 use crate::service::call::{Call, Changed, Done};
 use crate::service::first_roles::FirstRoles;
 use crate::service::owners::require_to_touch;
 use crate::service::roles::{admin_places, check_admins_left};
+use crate::service::side_changes::{keys_revoked, role_bound};
 use crate::service::spaces::shown;
 use crate::service::{Service, page_limit, random};
 use crate::store::changes::Subject;
@@ -68,7 +67,7 @@ impl Service {
         roles::bind_all(&mut write, &bindings).await?;
         let done = Done::new("bot.create", bot.org, bot.id, bot.clone())
             .touches([Subject::Bot(bot.id)])
-            .also(bindings.iter().map(RoleBinding::is_bound));
+            .also(bindings.iter().map(role_bound));
         self.finish(write, call, done).await
     }
 
@@ -159,7 +158,7 @@ impl Service {
         let done = Done::new("bot.delete", after.org, after.id, after)
             .was(before)
             .touches([Subject::from(owner)])
-            .also(are_revoked(&revoked, (&owner, call.org), now));
+            .also(keys_revoked(&revoked, (&owner, call.org), now));
         self.finish(write, call, done).await
     }
 

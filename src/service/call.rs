@@ -157,9 +157,7 @@ impl Service {
         done: Done<T>,
     ) -> Result<Changed<T>> {
         let now = self.clock.now();
-        for subject in &done.touched {
-            write.touched(*subject, now).await?;
-        }
+        write.touched_all(&done.touched, now).await?;
         let entries = entries(call, &done, (now, write.revision()))?;
         audit::insert_all(&mut write, &entries).await?;
         if let Some(idempotency) = &call.idempotency {

@@ -23,6 +23,7 @@ pub mod quotas;
 pub mod recover;
 pub mod refresh;
 pub mod roles;
+mod side_changes;
 pub mod signing_keys;
 pub mod spaces;
 mod tokens;

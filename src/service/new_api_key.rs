@@ -26,9 +26,10 @@ use crate::service::asks::{
 };
 use crate::service::audiences::catalogues;
 use crate::service::bots::visible_bot;
-use crate::service::call::{Call, state};
+use crate::service::call::Call;
 use crate::service::first_roles::FirstRoles;
 use crate::service::owners::read_owner_in;
+use crate::service::side_changes::{bot_created, role_bound};
 use crate::service::{Service, random};
 use crate::store::changes::Subject;
 use crate::store::{Connection, Write};
@@ -57,14 +58,8 @@ impl OwnBot {
 
     /// What the audit is told of it.
     pub(crate) fn is_made(&self) -> Vec<SideChange> {
-        let bot = SideChange {
-            action: "bot.create",
-            object: self.bot.id.to_string(),
-            organization: Some(self.bot.org),
-            before: None,
-            after: Some(state(&self.bot)),
-        };
-        std::iter::once(bot).chain(self.roles.iter().map(RoleBinding::is_bound)).collect()
+        let roles = self.roles.iter().map(role_bound);
+        std::iter::once(bot_created(&self.bot)).chain(roles).collect()
     }
 }
 

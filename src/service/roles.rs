@@ -1,12 +1,10 @@
 //! Roles: defined by organizations, bound at places. Checks compare the place and the scopes, never
 //! a name.
 
-use serde_json::Value;
 use tenmint_verifier::{Action, ScopeSet};
 
 use crate::error::{Error, Result};
 use crate::model::access::{Actor, Guarded};
-use crate::model::audit::SideChange;
 use crate::model::id::{OrgId, RoleId, Slug};
 use crate::model::owner::OwnerId;
 use crate::model::role::{
@@ -16,8 +14,8 @@ use crate::service::access::{
     guarded, part, require, require_on_installation, require_to_hold_scopes, require_to_list,
     require_to_make,
 };
-use crate::service::asks::{Wrong, parse_name};
-use crate::service::call::{Call, Changed, Done, state};
+use crate::service::asks::{Wrong, parse_name, the_only};
+use crate::service::call::{Call, Changed, Done};
 use crate::service::spaces::shown;
 use crate::service::{Service, page_limit, random};
 use crate::store::changes::Subject;
@@ -147,7 +145,9 @@ impl Service {
         let after = RoleBinding { owner: place.owner, place: place.place, role };
         roles::bind(&mut write, &after).await?;
         check_admins_left(&mut write, &admin_place(before.as_ref())).await?;
-        self.finish_binding(write, call, ("role.bind", &place), (before, after)).await
+        let mut done = Done::new("role.bind", call.org, place.owner, after);
+        done.before = before;
+        self.finish_binding(write, call, &place, done).await
     }
 
     /// Takes the role of an owner at a place away.
@@ -164,22 +164,19 @@ impl Service {
         let before = before.ok_or_else(|| Error::NotFound(format!("role of `{}`", place.owner)))?;
         roles::unbind(&mut write, &place.owner, &place.place).await?;
         check_admins_left(&mut write, &admin_place(Some(&before))).await?;
-        let after = before.clone();
-        self.finish_binding(write, call, ("role.unbind", &place), (Some(before), after)).await
+        let done = Done::new("role.unbind", call.org, place.owner, before.clone());
+        self.finish_binding(write, call, &place, done.was(before).ends()).await
     }
 
     async fn finish_binding(
         &self,
         write: Write<'_>,
         call: &Call,
-        (action, place): (&'static str, &OwnerAt),
-        (before, after): (Option<RoleBinding>, RoleBinding),
+        place: &OwnerAt,
+        mut done: Done<RoleBinding>,
     ) -> Result<Changed<RoleBinding>> {
-        let mut done =
-            Done::new(action, call.org, place.owner, after).touches([Subject::from(place.owner)]);
-        done.before = before;
         done.org = place.place.org();
-        let done = if action == "role.unbind" { done.ends() } else { done };
+        let done = done.touches([Subject::from(place.owner)]);
         self.finish(write, call, done).await
     }
 
@@ -449,11 +446,7 @@ async fn find_role_named(
     for level in [Level::Organization, Level::Space] {
         named.extend(roles::find_by_name(connection, &org, level.as_str(), name).await?);
     }
-    if named.len() > 1 {
-        let message = format!("a role of each level is named `{}`: say its id", shown(name));
-        return Err(Error::Conflict("name_ambiguous", message));
-    }
-    Ok(named.pop())
+    the_only(named, || format!("a role of each level is named `{}`: say its id", shown(name)))
 }
 
 fn what(id: &str) -> String {
@@ -484,25 +477,4 @@ async fn find_anyone(connection: &mut Connection, owner: &str) -> Result<OwnerId
         OwnerId::User(id) => users::exists(connection, &id).await?,
     };
     if is_here { Ok(owner) } else { Err(unknown()) }
-}
-
-impl RoleBinding {
-    /// What the audit is told where something else brings the role along.
-    pub(crate) fn is_bound(&self) -> SideChange {
-        self.side_change("role.bind", (None, Some(state(self))))
-    }
-
-    /// The same where something else takes it away.
-    pub(crate) fn is_unbound(&self) -> SideChange {
-        self.side_change("role.unbind", (Some(state(self)), None))
-    }
-
-    fn side_change(
-        &self,
-        action: &'static str,
-        (before, after): (Option<Value>, Option<Value>),
-    ) -> SideChange {
-        let (object, organization) = (self.owner.to_string(), self.place.org());
-        SideChange { action, object, organization, before, after }
-    }
 }

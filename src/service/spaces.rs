@@ -8,9 +8,9 @@ use crate::model::id::{OrgId, SpaceId};
 use crate::model::revocation::{RevokedSubject, RevokedTokens};
 use crate::model::space::{CreateSpace, EditSpace, Space};
 use crate::service::access::{part, require, require_to_list, require_to_make};
-use crate::service::api_key_life::are_revoked;
-use crate::service::asks::{Wrong, parse_name};
+use crate::service::asks::{Wrong, parse_name, the_only};
 use crate::service::call::{Call, Changed, Done};
+use crate::service::side_changes::keys_revoked;
 use crate::service::{Service, page_limit, random};
 use crate::store::changes::Subject;
 use crate::store::page::{Cursor, Page};
@@ -139,7 +139,7 @@ impl Service {
         let done = Done::new(action, after.org, after.id, after.clone())
             .was(before)
             .touches([Subject::Space(after.id)])
-            .also(are_revoked(&revoked, (&after.id, after.org), self.clock.now()));
+            .also(keys_revoked(&revoked, (&after.id, after.org), self.clock.now()));
         self.finish(write, call, done).await
     }
 
@@ -193,12 +193,8 @@ async fn find_named(connection: &mut Connection, org: &OrgId, name: &str) -> Res
     if let Some(space) = spaces::find_by_slug(connection, org, name).await? {
         return Ok(Some(space));
     }
-    let mut named = spaces::find_by_name(connection, org, name).await?;
-    if named.len() > 1 {
-        let message = format!("more than one space is named `{}`: say its slug", shown(name));
-        return Err(Error::Conflict("name_ambiguous", message));
-    }
-    Ok(named.pop())
+    let named = spaces::find_by_name(connection, org, name).await?;
+    the_only(named, || format!("more than one space is named `{}`: say its slug", shown(name)))
 }
 
 /// A space as a thing of the organization, and as itself for those who manage it.

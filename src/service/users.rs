@@ -13,11 +13,11 @@ use crate::model::user::{CreateUser, EditUser, EmailAddress, Member, Person};
 use crate::service::access::{
     part, require, require_on_installation, require_to_list, require_to_make,
 };
-use crate::service::api_key_life::are_revoked;
 use crate::service::asks::{Wrong, parse_name};
 use crate::service::call::{Call, Changed, Done};
 use crate::service::owners::require_to_touch;
 use crate::service::roles::{admin_places, check_admins_left, role_to_bind};
+use crate::service::side_changes::{keys_revoked, role_bound, role_unbound};
 use crate::service::spaces::shown;
 use crate::service::{Service, page_limit, random};
 use crate::store::changes::Subject;
@@ -62,27 +62,12 @@ impl Service {
             person_suspended_at,
         };
         users::insert_member(&mut write, &member).await?;
-        let role = ask.role.unwrap_or_else(|| RoleRef::Member.to_string());
-        let place = RolePlace::Organization { organization: call.org };
-        let bound = role_to_bind(&mut write, &call.actor, ("role", &role), (place, None)).await?;
-        let binding = |(role, _)| RoleBinding { owner: OwnerId::User(id), place, role };
-        let bound = bound.map(binding);
-        if let Some(binding) = &bound {
-            roles::bind(&mut write, binding).await?;
-        }
+        let bound = bind_first_role(&mut write, call, &member, ask.role).await?;
         let done = Done::new("user.create", call.org, id, member)
             .touches([Subject::User(id)])
-            .also(bound.iter().map(RoleBinding::is_bound));
-        let mut changed = self.finish(write, call, done).await?;
-        if call.dry_run {
-            // an id that stays the same would tell that another organization knows the person
-            changed.after.id = UserId::from_random(random()?);
-            changed.after.person_suspended_at = None;
-            let owner = OwnerId::User(changed.after.id);
-            let binding = bound.map(|binding| RoleBinding { owner, ..binding });
-            changed.also = binding.iter().map(RoleBinding::is_bound).collect();
-        }
-        Ok(changed)
+            .also(bound.iter().map(role_bound));
+        let changed = self.finish(write, call, done).await?;
+        if call.dry_run { concealed(changed, bound) } else { Ok(changed) }
     }
 
     /// A member that the caller may see; everybody may see oneself.
@@ -155,9 +140,8 @@ impl Service {
         let revoked = api_keys::revoke_all_of(&mut write, &org, &owner, now).await?;
         let bound = roles::list_bound(&mut write, &owner).await?;
         let lost = bound.iter().filter(|binding| binding.place.org() == Some(org));
-        let revoked = are_revoked(&revoked, (&owner, org), now);
-        let also: Vec<SideChange> =
-            revoked.into_iter().chain(lost.map(RoleBinding::is_unbound)).collect();
+        let revoked = keys_revoked(&revoked, (&owner, org), now);
+        let also: Vec<SideChange> = revoked.into_iter().chain(lost.map(role_unbound)).collect();
         roles::unbind_all(&mut write, &owner, &org).await?;
         users::delete_member(&mut write, &org, &member.id).await?;
         check_admins_left(&mut write, &places).await?;
@@ -228,6 +212,33 @@ impl Service {
         require_to_touch(&mut write, &call.actor, (OwnerId::User(member.id), member.org)).await?;
         Ok((write, member))
     }
+}
+
+/// Gives a new member the role that was asked for, or that of a member.
+async fn bind_first_role(
+    write: &mut Write<'_>,
+    call: &Call,
+    member: &Member,
+    role: Option<String>,
+) -> Result<Option<RoleBinding>> {
+    let role = role.unwrap_or_else(|| RoleRef::Member.to_string());
+    let place = RolePlace::Organization { organization: member.org };
+    let bound = role_to_bind(write, &call.actor, ("role", &role), (place, None)).await?;
+    let Some((role, _)) = bound else { return Ok(None) };
+    let binding = RoleBinding { owner: OwnerId::User(member.id), place, role };
+    roles::bind(write, &binding).await?;
+    Ok(Some(binding))
+}
+
+/// A dry run under another id: one that stays the same would tell that another organization knows
+/// the person.
+fn concealed(mut changed: Changed<Member>, bound: Option<RoleBinding>) -> Result<Changed<Member>> {
+    let id = UserId::from_random(random()?);
+    let owner = OwnerId::User(id);
+    changed.after = Member { id, person_suspended_at: None, ..changed.after };
+    let bound = bound.map(|binding| RoleBinding { owner, ..binding });
+    changed.also = bound.iter().map(role_bound).collect();
+    Ok(changed)
 }
 
 /// The tokens of a person, in every organization: where it is still a member, its clients fetch anew.

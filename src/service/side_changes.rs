@@ -1,0 +1,71 @@
+//! What a change brings with it, as the audit and a dry run tell it: bots and roles that come along,
+//! keys that end with what they belong to.
+
+use std::fmt::Display;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::model::audit::SideChange;
+use crate::model::bot::Bot;
+use crate::model::id::{ApiKeyId, OrgId};
+use crate::model::role::RoleBinding;
+use crate::model::time::Timestamp;
+use crate::service::call::state;
+
+/// Keys that are told one by one where what they belong to goes; of more, their number is told.
+const TOLD: usize = 1_000;
+
+/// A bot that is made for its first key.
+pub(crate) fn bot_created(bot: &Bot) -> SideChange {
+    side_change("bot.create", bot.id, bot.org, (None::<&Bot>, Some(bot)))
+}
+
+/// A bot whose grants grow with the scopes of its key.
+pub(crate) fn bot_edited((before, after): &(Bot, Bot)) -> SideChange {
+    side_change("bot.edit", after.id, after.org, (Some(before), Some(after)))
+}
+
+/// A role that something else brings along.
+pub(crate) fn role_bound(binding: &RoleBinding) -> SideChange {
+    let states = (None, Some(binding));
+    side_change("role.bind", binding.owner, binding.place.org(), states)
+}
+
+/// A role that something else takes away.
+pub(crate) fn role_unbound(binding: &RoleBinding) -> SideChange {
+    let states = (Some(binding), None);
+    side_change("role.unbind", binding.owner, binding.place.org(), states)
+}
+
+/// Keys that end with what they belonged to.
+pub(crate) fn keys_revoked(
+    ids: &[ApiKeyId],
+    (with, org): (&dyn Display, OrgId),
+    now: Timestamp,
+) -> Vec<SideChange> {
+    let action = "api_key.revoke";
+    if ids.len() > TOLD {
+        let number = json!({"revoked_keys": ids.len()});
+        return vec![side_change(action, with, org, (None, Some(&number)))];
+    }
+    let [before, after] = [None, Some(now)].map(|at| json!({"revoked_at": at}));
+    let told = |id| side_change(action, id, org, (Some(&before), Some(&after)));
+    ids.iter().map(told).collect()
+}
+
+fn side_change<T: Serialize>(
+    action: &'static str,
+    object: impl Display,
+    org: impl Into<Option<OrgId>>,
+    (before, after): (Option<&T>, Option<&T>),
+) -> SideChange {
+    let of = |thing: Option<&T>| -> Option<Value> { thing.map(state) };
+    SideChange {
+        action,
+        object: object.to_string(),
+        organization: org.into(),
+        before: of(before),
+        after: of(after),
+    }
+}
