@@ -24,13 +24,16 @@ pub(super) enum AudiencesCommand {
     Edit(EditAudienceArgs),
 }
 
-static COLUMNS: [Column; 10] = [
+pub(super) static COLUMNS: [Column; 13] = [
     Column::text("id").titled("ID"),
     Column::text("slug").titled("SLUG"),
     Column::text("uri").titled("URI"),
     Column::number("token_lifetime").titled("LIFETIME").or("default"),
     Column::text("token_type").titled("TYPE"),
     Column::moment("shared_at").titled("SHARED").or("no"),
+    Column::text("raw_keys.rules"),
+    Column::moment("raw_keys.sunset_at"),
+    Column::text("raw_keys.link"),
     Column::text("catalogue.actions"),
     Column::text("catalogue.paths"),
     Column::text("organization"),

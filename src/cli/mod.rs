@@ -19,6 +19,7 @@ mod import_report;
 mod init;
 mod installation;
 mod keyring;
+mod migration;
 mod orgs;
 mod output;
 mod prompt;
@@ -71,6 +72,8 @@ enum Command {
     Spaces(WithServer<spaces::SpacesCommand>),
     /// Register, list and change the APIs that take tokens
     Audiences(WithServer<audiences::AudiencesCommand>),
+    /// Lead an API from raw keys to tokens
+    Migration(WithServer<migration::MigrationCommand>),
     /// Add, list, change and remove users
     Users(WithServer<users::UsersCommand>),
     /// Create, list, change and end bots
@@ -212,6 +215,7 @@ async fn dispatch(command: Command, output: &Output) -> Result<ExitCode> {
         Command::Orgs(with) => orgs::run(with.command, &session(with.session)?).await,
         Command::Spaces(with) => spaces::run(with.command, &session(with.session)?).await,
         Command::Audiences(with) => audiences::run(with.command, &session(with.session)?).await,
+        Command::Migration(with) => migration::run(with.command, &session(with.session)?).await,
         Command::Users(with) => users::run(with.command, &session(with.session)?).await,
         Command::Bots(with) => bots::run(with.command, &session(with.session)?).await,
         Command::Roles(with) => roles::run(with.command, &session(with.session)?).await,

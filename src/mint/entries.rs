@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use tenmint_verifier::RawKeyPolicy;
+
 use crate::mint::slab::Place;
 use crate::model::audience::{Audience, TokenType};
 use crate::model::id::{ApiKeyId, AudienceId, OrgId, SpaceId};
@@ -133,6 +135,8 @@ pub(super) struct AudienceEntry {
     pub(super) uri: Arc<str>,
     pub(super) lifetime: Option<TokenLifetime>,
     pub(super) token_type: TokenType,
+    /// What it does with raw keys, where it does not take them all.
+    pub(super) raw_keys: Option<Arc<RawKeyPolicy>>,
 }
 
 impl AudienceEntry {
@@ -144,13 +148,21 @@ impl AudienceEntry {
             uri,
             lifetime: audience.token_lifetime,
             token_type: audience.token_type,
+            raw_keys: audience.raw_keys.as_ref().map(|raw_keys| Arc::new(raw_keys.to_policy())),
         }
     }
 
     /// The audience of tenmint's own management API, which takes tokens of all.
     pub(super) fn management(uri: Arc<str>) -> Self {
-        let id = AudienceId::MANAGEMENT;
-        Self { id, org: None, home: None, uri, lifetime: None, token_type: TokenType::AccessToken }
+        Self {
+            id: AudienceId::MANAGEMENT,
+            org: None,
+            home: None,
+            uri,
+            lifetime: None,
+            token_type: TokenType::AccessToken,
+            raw_keys: None,
+        }
     }
 
     pub(super) fn is_management(&self) -> bool {

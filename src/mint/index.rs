@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{RwLock, RwLockReadGuard};
-use tenmint_verifier::ScopeSet;
+use tenmint_verifier::{RawKeyPolicy, ScopeSet};
 
 use crate::mint::entries::{
     ApiKeyEntry, ApiKeyExtras, AudienceEntry, Ending, OrgEntry, OwnerEntry, RoleTexts, RolesPlace,
@@ -166,6 +166,19 @@ impl Index {
         let audience = state.audience(place)?;
         let is_named = holder.audiences.is_empty() || holder.audiences.contains(&audience.id);
         (audience.home == Some(holder.org) && is_named).then(|| audience.uri.clone())
+    }
+
+    /// What an API does with raw keys, told to the holder of a credential that answers for it.
+    /// `None` of an API of somebody else.
+    pub(super) fn raw_key_policy(
+        &self,
+        holder: &Credential,
+        name: &str,
+    ) -> Option<Arc<RawKeyPolicy>> {
+        let uri = self.served_by(holder, name)?;
+        let state = self.state.read();
+        let audience = state.audience(state.audience_by_uri(&uri)?)?;
+        Some(audience.raw_keys.clone().unwrap_or_default())
     }
 
     /// Whether the holder of a credential answers for this API, and for all organizations.

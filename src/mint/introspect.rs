@@ -1,9 +1,10 @@
 //! What a token or an API key is worth at this moment (RFC 7662), told to whoever may ask.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
-use tenmint_verifier::Claims;
+use tenmint_verifier::{Claims, RawKeyPolicy};
 
 use crate::mint::quotas::Permit;
 use crate::mint::{Caller, ClientCredential, Mint, Presented, Refused, TokenRequest};
@@ -75,6 +76,22 @@ impl Mint {
         self.introspect_api_key(text, request, asker, now)
     }
 
+    /// What the API of this name does with raw keys, and the revision that this is of at least: told
+    /// to whoever answers for it.
+    ///
+    /// # Errors
+    /// [`Refused::InvalidTarget`] for an API that the caller does not serve.
+    pub fn raw_key_policy(
+        &self,
+        asker: &Credential,
+        audience: &str,
+    ) -> Result<(Arc<RawKeyPolicy>, u64), Refused> {
+        // read first: a change that comes between the two is then asked for once more
+        let revision = self.index.revision().and_then(|revision| u64::try_from(revision).ok());
+        let policy = self.index.raw_key_policy(asker, audience).ok_or(Refused::InvalidTarget)?;
+        Ok((policy, revision.unwrap_or_default()))
+    }
+
     /// The claims of a token of this service that holds at this moment, whoever it is for.
     pub fn claims_of(&self, text: &str, now: Timestamp) -> Option<Claims> {
         let verifier = self.verifier.read().clone();
@@ -123,6 +140,10 @@ impl Mint {
         let audience = request.audience.as_deref().ok_or(Refused::NoTarget)?;
         let audience = self.index.served_by(asker, audience).ok_or(Refused::InvalidTarget)?;
         let is_for_all = self.index.serves_all(asker, &audience);
+        // an API that asks for itself is held to what it has switched off too
+        if self.raw_key_policy(asker, &audience)?.0.denies_all() {
+            return Ok(Introspected::Inactive);
+        }
         let client = ClientCredential::bare(PlainSecret::new(text.to_owned()));
         let caller = Caller { address: request.client_ip, user_agent: None };
         let Ok(key) = self.index.authenticate(&client, &self.pepper) else {

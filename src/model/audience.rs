@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::ask::asks;
 use crate::model::id::{AudienceId, OrgId, Slug};
 use crate::model::installation::{Issuer, TokenLifetime};
+use crate::model::raw_keys::{AskRawKeys, RawKeys};
 use crate::model::scope_catalogue::ScopeCatalogue;
 use crate::model::time::Timestamp;
 
@@ -34,6 +35,9 @@ pub struct Audience {
     pub created_at: Timestamp,
     /// When it was opened to the keys of all organizations.
     pub shared_at: Option<Timestamp>,
+    /// What it does with API keys that are sent to it as they are; it takes them where this is
+    /// `null`.
+    pub raw_keys: Option<RawKeys>,
 }
 
 /// The `typ` of a token (RFC 9068, section 2.1).
@@ -100,6 +104,8 @@ asks! {
         pub token_type: TokenType,
         /// Whether it takes tokens of all organizations; for an admin of the account alone.
         pub shared: bool,
+        /// What it does with API keys that are sent to it as they are.
+        pub raw_keys: AskRawKeys,
     }
 
     /// What to change about an audience. Its URI and slug stay.
@@ -112,6 +118,9 @@ asks! {
         pub token_lifetime: Option<u32>,
         /// The type that its tokens name in their header.
         pub token_type: TokenType,
+        /// What it does with API keys that are sent to it as they are; `null` to take them. All of
+        /// it is replaced.
+        pub raw_keys: Option<AskRawKeys>,
     }
 }
 

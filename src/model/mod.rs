@@ -18,6 +18,7 @@ pub mod org;
 pub mod owner;
 pub mod quota;
 pub mod quota_counter;
+pub mod raw_keys;
 pub mod revocation;
 pub mod role;
 pub mod scope_catalogue;

@@ -1,10 +1,11 @@
 //! Revocations: whose tokens are void before they expire.
 
+use crate::model::audience::AudienceUri;
 use crate::model::id::{ApiKeyId, OrgId, SpaceId};
 use crate::model::owner::OwnerId;
 use crate::model::time::Timestamp;
 
-/// Whose tokens are void. A token names each of these in a claim.
+/// Whose tokens are void. A token names each of these in a claim, but the last.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RevokedSubject {
     /// Those of an API key.
@@ -17,10 +18,12 @@ pub enum RevokedSubject {
     Org(OrgId),
     /// One token, by its `jti`, and the key it was issued to.
     Token(String, ApiKeyId),
+    /// No token, but what verifiers were told of raw keys at this audience: they ask again.
+    RawKeyPolicy(AudienceUri),
 }
 
 impl RevokedSubject {
-    /// The id that the claim of a token holds.
+    /// The id that the claim of a token holds, or the URI of the audience.
     pub fn id(&self) -> String {
         match self {
             Self::ApiKey(id) => id.to_string(),
@@ -28,6 +31,7 @@ impl RevokedSubject {
             Self::Space(id) => id.to_string(),
             Self::Org(id) => id.to_string(),
             Self::Token(id, _) => id.clone(),
+            Self::RawKeyPolicy(uri) => uri.to_string(),
         }
     }
 }

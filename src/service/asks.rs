@@ -104,10 +104,27 @@ pub(crate) fn the_only<T>(
 pub(crate) fn parse_name(text: impl AsRef<str>) -> std::result::Result<String, String> {
     let text = text.as_ref();
     let length = text.chars().count();
-    if length == 0 || length > MAX_NAME || text.chars().any(char::is_control) {
+    let is_refused = |c: char| c.is_control() || turns_text(c);
+    if length == 0 || length > MAX_NAME || text.chars().any(is_refused) {
         return Err(format!("a name has 1 to {MAX_NAME} characters, none of them a control"));
     }
+    if text.chars().all(|c| c.is_whitespace() || is_invisible(c)) {
+        return Err("a name has a character that one can see".to_owned());
+    }
     Ok(text.to_owned())
+}
+
+/// Characters that turn the direction of what follows: a list could be made to read as another one
+/// (Unicode, annex 9, section 2).
+fn turns_text(c: char) -> bool {
+    matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// Characters without a shape of their own. Within a name they join emoji and shape scripts.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{206f}' | '\u{2800}'
+        | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 pub(crate) fn parse_description(text: impl AsRef<str>) -> std::result::Result<String, String> {

@@ -7,6 +7,8 @@ use crate::model::access::Actor;
 use crate::model::audience::{Audience, AudienceUri, CreateAudience, EditAudience};
 use crate::model::id::{AudienceId, OrgId, Slug};
 use crate::model::installation::{Issuer, TokenLifetime};
+use crate::model::raw_keys::RawKeys;
+use crate::model::revocation::{RevokedSubject, RevokedTokens};
 use crate::model::scope_catalogue::ScopeCatalogue;
 use crate::model::time::Timestamp;
 use crate::service::access::{
@@ -92,6 +94,11 @@ impl Service {
         }
         let after = self.edited_audience(&before, ask)?;
         audiences::update(&mut write, &after).await?;
+        if after.raw_keys != before.raw_keys {
+            // of no organization: where one has too much to tell, this must not be lost in it
+            let subject = RevokedSubject::RawKeyPolicy(after.uri.clone());
+            self.revoke_tokens(&mut write, (subject, RevokedTokens::Before), None).await?;
+        }
         let done = Done::new("audience.edit", after.org, after.id, after.clone())
             .was(before)
             .touches([Subject::Audience(after.id)]);
@@ -113,6 +120,9 @@ impl Service {
         let catalogue = catalogue.map(|parsed| wrong.checked("actions", parsed));
         let token_lifetime = wrong
             .optional("token_lifetime", ask.token_lifetime, |seconds| self.parse_lifetime(seconds));
+        let now = self.clock.now();
+        let raw_keys =
+            wrong.optional("raw_keys", ask.raw_keys, |ask| RawKeys::parse(ask, None, now));
         let parsed = uri.zip(slug);
         let (uri, slug) = wrong.finish(parsed)?;
         Ok(Audience {
@@ -123,8 +133,9 @@ impl Service {
             catalogue: catalogue.flatten(),
             token_lifetime,
             token_type: ask.token_type.unwrap_or_default(),
-            created_at: self.clock.now(),
-            shared_at: ask.shared.unwrap_or(false).then(|| self.clock.now()),
+            created_at: now,
+            shared_at: ask.shared.unwrap_or(false).then_some(now),
+            raw_keys: raw_keys.flatten(),
         })
     }
 
@@ -155,6 +166,11 @@ impl Service {
         }
         if let Some(token_type) = ask.token_type {
             after.token_type = token_type;
+        }
+        if let Some(raw_keys) = ask.raw_keys {
+            let (before, now) = (before.raw_keys.as_ref(), self.clock.now());
+            let parsed = RawKeys::parse(raw_keys.unwrap_or_default(), before, now);
+            after.raw_keys = wrong.checked("raw_keys", parsed).flatten();
         }
         wrong.finish(Some(after))
     }
@@ -308,6 +324,7 @@ pub(crate) fn default_audience(
         token_type: crate::model::audience::TokenType::default(),
         created_at: now,
         shared_at: None,
+        raw_keys: None,
     })
 }
 

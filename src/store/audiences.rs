@@ -4,6 +4,7 @@ use crate::error::Result;
 use crate::model::audience::Audience;
 use crate::model::id::{AudienceId, OrgId};
 use crate::model::installation::TokenLifetime;
+use crate::model::raw_keys::RawKeys;
 use crate::model::scope_catalogue::ScopeCatalogue;
 use crate::model::time::Timestamp;
 use crate::store::page::{Cursor, Page};
@@ -16,8 +17,8 @@ pub async fn insert(write: &mut Write<'_>, audience: &Audience) -> Result<()> {
     let (actions, paths) = catalogue_texts(audience);
     sqlx::query(
         "INSERT INTO audiences (id, organization_id, slug, uri, created_at, created_revision,
-         actions, paths, token_lifetime_seconds, token_type, shared_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+         actions, paths, token_lifetime_seconds, token_type, shared_at, raw_keys)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
     )
     .bind(audience.id.to_string())
     .bind(audience.org.to_string())
@@ -30,6 +31,7 @@ pub async fn insert(write: &mut Write<'_>, audience: &Audience) -> Result<()> {
     .bind(lifetime_number(audience))
     .bind(audience.token_type.as_str())
     .bind(audience.shared_at.map(Timestamp::as_millis))
+    .bind(raw_keys_text(audience))
     .execute(&mut **write)
     .await
     .map_err(|cause| {
@@ -44,13 +46,14 @@ pub async fn update(connection: &mut Connection, audience: &Audience) -> Result<
     let (actions, paths) = catalogue_texts(audience);
     sqlx::query(
         "UPDATE audiences SET actions = $2, paths = $3, token_lifetime_seconds = $4,
-         token_type = $5 WHERE id = $1",
+         token_type = $5, raw_keys = $6 WHERE id = $1",
     )
     .bind(audience.id.to_string())
     .bind(actions)
     .bind(paths)
     .bind(lifetime_number(audience))
     .bind(audience.token_type.as_str())
+    .bind(raw_keys_text(audience))
     .execute(connection)
     .await?;
     Ok(())
@@ -64,6 +67,12 @@ fn catalogue_texts(audience: &Audience) -> (Option<String>, Option<String>) {
     )
 }
 
+/// In the words of the verifier: what is stored is what verifiers are told.
+fn raw_keys_text(audience: &Audience) -> Option<String> {
+    let policy = audience.raw_keys.as_ref().map(RawKeys::to_policy);
+    policy.and_then(|policy| serde_json::to_string(&policy).ok())
+}
+
 fn lifetime_number(audience: &Audience) -> Option<i64> {
     audience.token_lifetime.and_then(|lifetime| i64::try_from(lifetime.as_seconds()).ok())
 }
@@ -72,7 +81,7 @@ fn lifetime_number(audience: &Audience) -> Option<i64> {
 pub async fn find(connection: &mut Connection, id: &AudienceId) -> Result<Option<Audience>> {
     let row = sqlx::query(
         "SELECT id, organization_id, slug, uri, actions, paths, token_lifetime_seconds, token_type,
-         created_at, created_revision, shared_at FROM audiences WHERE id = $1",
+         created_at, created_revision, shared_at, raw_keys FROM audiences WHERE id = $1",
     )
     .bind(id.to_string())
     .fetch_optional(connection)
@@ -84,7 +93,7 @@ pub async fn find(connection: &mut Connection, id: &AudienceId) -> Result<Option
 pub async fn find_by_uri(connection: &mut Connection, uri: &str) -> Result<Option<Audience>> {
     let row = sqlx::query(
         "SELECT id, organization_id, slug, uri, actions, paths, token_lifetime_seconds, token_type,
-         created_at, created_revision, shared_at FROM audiences WHERE uri = $1",
+         created_at, created_revision, shared_at, raw_keys FROM audiences WHERE uri = $1",
     )
     .bind(uri)
     .fetch_optional(connection)
@@ -100,7 +109,7 @@ pub async fn find_by_slug(
 ) -> Result<Option<Audience>> {
     let row = sqlx::query(
         "SELECT id, organization_id, slug, uri, actions, paths, token_lifetime_seconds, token_type,
-         created_at, created_revision, shared_at FROM audiences
+         created_at, created_revision, shared_at, raw_keys FROM audiences
          WHERE organization_id = $1 AND slug = $2",
     )
     .bind(org.to_string())
@@ -119,7 +128,7 @@ pub async fn list(
 ) -> Result<Page<Audience>> {
     let rows = sqlx::query(
         "SELECT id, organization_id, slug, uri, actions, paths, token_lifetime_seconds, token_type,
-         created_at, created_revision, shared_at FROM audiences
+         created_at, created_revision, shared_at, raw_keys FROM audiences
          WHERE (organization_id = $1 OR shared_at IS NOT NULL)
          AND (created_revision, id) < ($2, $3)
          ORDER BY created_revision DESC, id DESC LIMIT $4",
@@ -137,7 +146,7 @@ pub async fn list(
 pub async fn list_all(connection: &mut Connection) -> Result<Vec<Audience>> {
     let rows = sqlx::query(
         "SELECT id, organization_id, slug, uri, actions, paths, token_lifetime_seconds, token_type,
-         created_at, created_revision, shared_at FROM audiences ORDER BY created_revision, id",
+         created_at, created_revision, shared_at, raw_keys FROM audiences ORDER BY created_revision, id",
     )
     .fetch_all(connection)
     .await?;
@@ -157,7 +166,14 @@ fn audience_of(row: &Row<'_>) -> Result<Audience> {
         token_type: row.parsed("token_type")?,
         created_at: row.moment("created_at")?,
         shared_at: row.moment_or_none("shared_at")?,
+        raw_keys: raw_keys_of(row)?,
     })
+}
+
+fn raw_keys_of(row: &Row<'_>) -> Result<Option<RawKeys>> {
+    let Some(text) = row.text_or_none("raw_keys")? else { return Ok(None) };
+    let policy = serde_json::from_str(&text).map_err(|cause| row.bad("raw_keys", cause))?;
+    Ok(Some(RawKeys::from_policy(policy)))
 }
 
 fn catalogue_of(row: &Row<'_>) -> Result<Option<ScopeCatalogue>> {

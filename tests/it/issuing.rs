@@ -60,6 +60,7 @@ fn mint_of(scopes: Option<&str>, grants: &str) -> Mint {
         token_type: TokenType::AccessToken,
         created_at: NOW,
         shared_at: None,
+        raw_keys: None,
     }));
     filled.put(Change::Owner(IndexedOwner {
         owner,

@@ -38,6 +38,7 @@ mod oauth;
 mod openapi;
 mod protected_api;
 mod quotas;
+mod raw_keys;
 mod server;
 mod store;
 mod usage;

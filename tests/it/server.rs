@@ -59,6 +59,8 @@ pub struct Setup {
     pub trusted_proxies: TrustedProxies,
     /// Whether it looks for changes of others by itself.
     pub follows: bool,
+    /// Whether its issuer is the address it listens on, for who looks for it there.
+    pub is_reachable: bool,
 }
 
 impl Setup {
@@ -74,11 +76,16 @@ impl Setup {
             limits: listener::Limits::default(),
             trusted_proxies: TrustedProxies::default(),
             follows: false,
+            is_reachable: false,
         }
     }
 
     /// Starts the server; `None` where there is no PostgreSQL to test on.
-    pub async fn start(self) -> Option<Server> {
+    pub async fn start(mut self) -> Option<Server> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        if self.is_reachable {
+            self.installation.issuer = format!("http://{}", listener.local_addr().unwrap());
+        }
         let directory = tempfile::tempdir().unwrap();
         let database = match self.engine {
             Engine::Sqlite => DatabaseUrl::in_directory(directory.path()),
@@ -88,7 +95,7 @@ impl Setup {
         let keys_dir = directory.path().join("keys");
         let created =
             create_installation(&database, &keys_dir, &clock, &self.installation).await.unwrap();
-        Some(Server::run(self, directory, database, clock, created).await)
+        Some(Server::run(self, (directory, database, clock), listener, created).await)
     }
 }
 
@@ -166,9 +173,8 @@ pub fn asked(scopes: &str) -> CreateApiKey {
 impl Server {
     async fn run(
         setup: Setup,
-        directory: TempDir,
-        database: DatabaseUrl,
-        clock: Clock,
+        (directory, database, clock): (TempDir, DatabaseUrl, Clock),
+        listener: TcpListener,
         created: CreatedInstallation,
     ) -> Self {
         let keys_dir = directory.path().join("keys");
@@ -178,7 +184,6 @@ impl Server {
         if setup.follows {
             node.follow();
         }
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         let config =

@@ -4,6 +4,8 @@
 //! it would end up in logs and histories.
 
 mod answer;
+mod credential;
+mod deprecation;
 mod guard;
 mod protected_resource;
 mod require_scope;
@@ -25,7 +27,8 @@ use crate::token::Token;
 use crate::verify::Verifier;
 
 /// The token of the request: the one that [`RequireToken`] has verified, or else the one in the
-/// header, verified by the [`Verifier`] of the state.
+/// header, verified by the [`Verifier`] of the state. The layer alone knows from where a request comes,
+/// and tells who sends a raw API key that it will not be taken for long.
 ///
 /// ```
 /// use axum::{Router, extract::FromRef, routing::get};
@@ -60,10 +63,7 @@ where
             return Ok(token.clone());
         }
         let verifier = Verifier::from_ref(state);
-        let token = match bearer_token(&parts.headers) {
-            Ok(text) => verifier.verify(text).await,
-            Err(refused) => Err(refused),
-        };
+        let token = credential::verify(&verifier, &parts.headers, None).await;
         token.map_err(|error| Refusal::of(error, &verifier))
     }
 }

@@ -41,7 +41,7 @@ pub struct Claims {
     pub iat: u64,
     /// When the token expires, in seconds since 1970.
     pub exp: u64,
-    /// The id of the token; ids sort by time.
+    /// The id of the token; ids sort by time. Empty for an API key that was sent as it is.
     pub jti: String,
     /// The revision of the installation under which the token was issued.
     pub rev: u64,
@@ -144,6 +144,14 @@ impl RawClaims {
             serde_json::error::Category::Data => InvalidToken::BadClaims,
             _ => InvalidToken::Malformed,
         })
+    }
+
+    /// What an API key is worth that was sent as it is: all that a token of it would say, but no id.
+    #[cfg(feature = "raw-keys")]
+    pub(crate) fn require_of_raw_key(mut self) -> Result<Claims, InvalidToken> {
+        self.jti = Some("-".to_owned());
+        let claims = self.require()?;
+        Ok(Claims { jti: String::new(), ..claims })
     }
 
     /// Every claim of an access token, or none: RFC 9068, section 2.2. A claim that restricts may be

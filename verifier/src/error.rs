@@ -3,8 +3,10 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::quota::Quota;
+use crate::raw_key_policy::RawKeyPolicy;
 use crate::scope::Scope;
 
 /// A text that is no canonical scope, filter, resource or address range. Its message names the fix.
@@ -99,6 +101,16 @@ pub enum VerifyError {
     KeysUnavailable,
     /// What was revoked was not heard for longer than the API allows: 503, never 401.
     RevocationsUnavailable,
+    /// An API key came where the API wants a token: 401, with what the policy tells its people.
+    TokenRequired(Arc<RawKeyPolicy>),
+    /// Nobody asks the issuer about one more API key now, because too many came that it does not
+    /// know, or because this one has used up its quota there: 429, never 401.
+    TryLater {
+        /// Seconds, at least 1.
+        retry_after: u64,
+    },
+    /// The issuer cannot be asked about an API key: 503, never 401.
+    IssuerUnavailable,
 }
 
 impl fmt::Display for VerifyError {
@@ -118,6 +130,13 @@ impl fmt::Display for VerifyError {
             Self::RevocationsUnavailable => {
                 f.write_str("what the issuer revoked was not heard for too long")
             }
+            Self::TokenRequired(_) => {
+                f.write_str("API keys are not taken here: exchange it for a token")
+            }
+            Self::TryLater { retry_after } => {
+                write!(f, "too many API keys have to be asked about: try again in {retry_after} s")
+            }
+            Self::IssuerUnavailable => f.write_str("the issuer is out of reach"),
         }
     }
 }
@@ -142,6 +161,9 @@ impl VerifyError {
             Self::Misconfigured(_) => "misconfigured",
             Self::KeysUnavailable => "keys_unavailable",
             Self::RevocationsUnavailable => "revocations_unavailable",
+            Self::TokenRequired(_) => "token_required",
+            Self::TryLater { .. } => "try_later",
+            Self::IssuerUnavailable => "issuer_unavailable",
         }
     }
 }
@@ -185,6 +207,8 @@ pub enum InvalidToken {
     WithdrawnKey,
     /// It may not be used from the address of the caller.
     WrongAddress,
+    /// An API key that was sent as it is, and is worth nothing here.
+    UnknownApiKey,
 }
 
 impl fmt::Display for InvalidToken {
@@ -205,6 +229,7 @@ impl fmt::Display for InvalidToken {
             Self::Revoked => "the token was revoked",
             Self::WithdrawnKey => "the key that signed the token was withdrawn",
             Self::WrongAddress => "the token may not be used from this address",
+            Self::UnknownApiKey => "the API key is unknown or does not hold here",
         })
     }
 }
@@ -234,6 +259,7 @@ impl InvalidToken {
             Self::Revoked => "revoked",
             Self::WithdrawnKey => "withdrawn_key",
             Self::WrongAddress => "wrong_address",
+            Self::UnknownApiKey => "unknown_api_key",
         }
     }
 }

@@ -34,6 +34,9 @@ mod net;
 mod observe;
 mod quota;
 mod quota_count;
+mod raw_key_policy;
+#[cfg(feature = "raw-keys")]
+mod raw_keys;
 #[cfg(feature = "remote")]
 mod remote;
 mod resource;
@@ -54,6 +57,9 @@ pub use filter::ResourceFilter;
 pub use jwks::{Algorithm, JwkSet, JwkSetError};
 pub use net::{IpRange, Net};
 pub use quota::Quota;
+pub use raw_key_policy::{Draw, RawKeyMode, RawKeyPolicy, RawKeyRule, Share, ToldRawKeyPolicy};
+#[cfg(feature = "raw-keys")]
+pub use raw_keys::RawKeys;
 #[cfg(feature = "remote")]
 pub use remote::Status;
 pub use resource::Resource;
@@ -65,6 +71,6 @@ pub use token::Token;
 pub use verify::{Verifier, VerifierBuilder};
 
 /// The examples of the README, run as tests.
-#[cfg(all(doctest, feature = "axum", feature = "remote", feature = "testing"))]
+#[cfg(all(doctest, feature = "axum", feature = "raw-keys", feature = "testing"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

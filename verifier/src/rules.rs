@@ -156,7 +156,11 @@ impl Rules {
         }
     }
 
-    fn check_claims(&self, claims: &Claims, not_before: Option<u64>) -> Result<(), InvalidToken> {
+    pub(crate) fn check_claims(
+        &self,
+        claims: &Claims,
+        not_before: Option<u64>,
+    ) -> Result<(), InvalidToken> {
         let now = self.clock.now();
         if claims.iss != self.issuer {
             return Err(InvalidToken::WrongIssuer);

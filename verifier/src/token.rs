@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::claims::Claims;
 use crate::error::{InvalidToken, VerifyError};
 use crate::filter::ResourceFilter;
+use crate::raw_key_policy::{Draw, RawKeyMode, RawKeyPolicy};
 use crate::resource::Resource;
 use crate::scope::{Action, Scope};
 
@@ -31,11 +32,87 @@ use crate::scope::{Action, Scope};
 pub struct Token {
     // shared, because a layer and its handler both hold the token of a request
     claims: Arc<Claims>,
+    raw_key: Option<RawKey>,
+}
+
+/// What is asked beside the claims where an API key was sent as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct RawKey {
+    policy: Arc<RawKeyPolicy>,
+    draw: Draw,
 }
 
 impl Token {
     pub(crate) fn new(claims: Arc<Claims>) -> Self {
-        Self { claims }
+        Self { claims, raw_key: None }
+    }
+
+    #[cfg(feature = "raw-keys")]
+    pub(crate) fn of_raw_key(claims: Arc<Claims>, policy: Arc<RawKeyPolicy>, draw: Draw) -> Self {
+        Self { claims, raw_key: Some(RawKey { policy, draw }) }
+    }
+
+    /// Whether an API key was sent as it is, and no token.
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")] {
+    /// # use tenmint_verifier::testing::TestIssuer;
+    /// # let issuer = TestIssuer::new("https://api.example.com");
+    /// # let text = issuer.token("org_0000000000000000", "chat").sign();
+    /// assert!(!issuer.verifier().verify_held(&text).unwrap().is_raw_key());
+    /// # }
+    /// ```
+    pub fn is_raw_key(&self) -> bool {
+        self.raw_key.is_some()
+    }
+
+    /// What the API does with raw keys; nothing of a token.
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")] {
+    /// # use tenmint_verifier::testing::TestIssuer;
+    /// # let issuer = TestIssuer::new("https://api.example.com");
+    /// # let text = issuer.token("org_0000000000000000", "chat").sign();
+    /// assert!(issuer.verifier().verify_held(&text).unwrap().raw_key_policy().is_none());
+    /// # }
+    /// ```
+    pub fn raw_key_policy(&self) -> Option<&Arc<RawKeyPolicy>> {
+        self.raw_key.as_ref().map(|raw_key| &raw_key.policy)
+    }
+
+    /// What the API does with this credential, whatever it asks for; [`RawKeyMode::Allow`] of a token.
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")] {
+    /// # use tenmint_verifier::{RawKeyMode, testing::TestIssuer};
+    /// # let issuer = TestIssuer::new("https://api.example.com");
+    /// # let text = issuer.token("org_0000000000000000", "chat").sign();
+    /// let token = issuer.verifier().verify_held(&text).unwrap();
+    /// assert_eq!(token.raw_key_mode(), RawKeyMode::Allow);
+    /// # }
+    /// ```
+    pub fn raw_key_mode(&self) -> RawKeyMode {
+        self.mode(|raw_key| raw_key.policy.mode_for_all(raw_key.draw))
+    }
+
+    /// The same, where it asks for this.
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")] {
+    /// # use tenmint_verifier::{Action, RawKeyMode, Resource, testing::TestIssuer};
+    /// # let issuer = TestIssuer::new("https://api.example.com");
+    /// # let text = issuer.token("org_0000000000000000", "chat").sign();
+    /// # let alpha = Resource::new(["projects", "alpha"]).unwrap();
+    /// let token = issuer.verifier().verify_held(&text).unwrap();
+    /// assert_eq!(token.raw_key_mode_for(&Action::Read, &alpha), RawKeyMode::Allow);
+    /// # }
+    /// ```
+    pub fn raw_key_mode_for(&self, action: &Action, resource: &Resource) -> RawKeyMode {
+        self.mode(|raw_key| raw_key.policy.mode_for(action, resource, raw_key.draw))
+    }
+
+    fn mode(&self, of: impl Fn(&RawKey) -> RawKeyMode) -> RawKeyMode {
+        self.raw_key.as_ref().map(of).unwrap_or_default()
     }
 
     /// The claims.
@@ -69,7 +146,7 @@ impl Token {
     /// # }
     /// ```
     pub fn allows(&self, org: &str, action: &Action, resource: &Resource) -> bool {
-        self.claims.org == org && self.claims.scope.matches(action, resource)
+        self.require(org, action, resource).is_ok()
     }
 
     /// Like [`Token::allows`], with the answer for the caller.
@@ -77,6 +154,7 @@ impl Token {
     /// # Errors
     /// [`VerifyError::InsufficientScope`] with the scope that is missing. A token of another
     /// organization gets the same answer as one that lacks the scope.
+    /// [`VerifyError::TokenRequired`] for a raw key where the API wants a token.
     ///
     /// ```
     /// # #[cfg(feature = "testing")] {
@@ -95,16 +173,43 @@ impl Token {
         action: &Action,
         resource: &Resource,
     ) -> Result<(), VerifyError> {
-        if self.allows(org, action, resource) {
-            return Ok(());
+        if self.claims.org == org && self.claims.scope.matches(action, resource) {
+            return self.check_mode(self.raw_key_mode_for(action, resource));
         }
         // a resource that is too long to be written as a filter is named by its kind alone
         let filter = resource.to_filter().unwrap_or_else(|_| ResourceFilter::all());
         Err(VerifyError::InsufficientScope(Scope::new(action, &filter)))
     }
 
+    fn check_mode(&self, mode: RawKeyMode) -> Result<(), VerifyError> {
+        match &self.raw_key {
+            Some(raw_key) if mode == RawKeyMode::Deny => {
+                Err(VerifyError::TokenRequired(Arc::clone(&raw_key.policy)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses a raw key, for a route that takes tokens alone, whatever the service says.
+    ///
+    /// # Errors
+    /// [`VerifyError::TokenRequired`].
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")] {
+    /// # use tenmint_verifier::testing::TestIssuer;
+    /// # let issuer = TestIssuer::new("https://api.example.com");
+    /// # let text = issuer.token("org_0000000000000000", "chat").sign();
+    /// assert!(issuer.verifier().verify_held(&text).unwrap().require_token().is_ok());
+    /// # }
+    /// ```
+    pub fn require_token(&self) -> Result<(), VerifyError> {
+        self.check_mode(RawKeyMode::Deny)
+    }
+
     /// What of a list the token may see: the filters to push into the query, none of which covers
-    /// another. Nothing where it may see none of it, as in another organization.
+    /// another. Nothing where it may see none of it, as in another organization, and nothing of a
+    /// raw key where the API wants a token for all of the list.
     ///
     /// ```
     /// # #[cfg(feature = "testing")] {
@@ -125,7 +230,8 @@ impl Token {
         action: &Action,
         list: &ResourceFilter,
     ) -> Vec<ResourceFilter> {
-        if self.claims.org != org {
+        let mode = self.mode(|raw_key| raw_key.policy.mode_for_list(action, list, raw_key.draw));
+        if self.claims.org != org || mode == RawKeyMode::Deny {
             return Vec::new();
         }
         let held = self.claims.scope.allowing(action.as_str());

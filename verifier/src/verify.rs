@@ -13,6 +13,8 @@ use crate::error::{BuildError, InvalidToken, VerifyError};
 use crate::jwks::{Algorithm, JwkSet};
 use crate::observe;
 use crate::quota_count::QuotaCounters;
+#[cfg(feature = "raw-keys")]
+use crate::raw_keys::{RawKeyVerifier, RawKeys};
 #[cfg(feature = "remote")]
 use crate::remote::{FeedPolicy, Remote, SERVE_STALE};
 use crate::rules::{Clock, Rules};
@@ -44,6 +46,8 @@ struct Inner {
     keys: Keys,
     cache: TokenCache,
     quotas: Arc<QuotaCounters>,
+    #[cfg(feature = "raw-keys")]
+    raw_keys: Option<RawKeyVerifier>,
     /// Where the API tells what it takes, once it does.
     #[cfg(feature = "axum")]
     metadata_uri: OnceLock<Arc<str>>,
@@ -105,6 +109,8 @@ impl Verifier {
             serve_stale: SERVE_STALE,
             #[cfg(feature = "remote")]
             feed: FeedPolicy::default(),
+            #[cfg(feature = "raw-keys")]
+            raw_keys: None,
         }
     }
 
@@ -261,6 +267,8 @@ impl Verifier {
             keys: Keys::Given(Arc::new(keys)),
             cache: cache.anew(),
             quotas: quotas.clone(),
+            #[cfg(feature = "raw-keys")]
+            raw_keys: None,
             #[cfg(feature = "axum")]
             metadata_uri: self.inner.metadata_uri.clone(),
         };
@@ -282,6 +290,11 @@ impl Verifier {
     #[cfg(feature = "axum")]
     pub(crate) fn tell_metadata_uri(&self, uri: Arc<str>) {
         let _told_before = self.inner.metadata_uri.set(uri);
+    }
+
+    #[cfg(feature = "raw-keys")]
+    pub(crate) fn raw_key_verifier(&self) -> Option<&RawKeyVerifier> {
+        self.inner.raw_keys.as_ref()
     }
 
     #[cfg(feature = "remote")]
@@ -325,6 +338,8 @@ pub struct VerifierBuilder {
     pub(crate) serve_stale: Duration,
     #[cfg(feature = "remote")]
     pub(crate) feed: FeedPolicy,
+    #[cfg(feature = "raw-keys")]
+    pub(crate) raw_keys: Option<RawKeys>,
 }
 
 impl VerifierBuilder {
@@ -413,7 +428,8 @@ impl VerifierBuilder {
     /// A verifier with these keys, which never change.
     ///
     /// # Errors
-    /// No audience, no algorithm, or an issuer that is no origin.
+    /// No audience, no algorithm, an issuer that is no origin, or a wish for raw keys, which only a
+    /// running issuer knows.
     ///
     /// ```
     /// # use tenmint_verifier::{JwkSet, Verifier};
@@ -423,6 +439,10 @@ impl VerifierBuilder {
     /// ```
     pub fn with_keys(self, keys: JwkSet) -> Result<Verifier, BuildError> {
         self.rules.check()?;
+        #[cfg(feature = "raw-keys")]
+        if self.raw_keys.is_some() {
+            return Err(BuildError::new("raw keys need a running issuer: build with `remote`"));
+        }
         Ok(self.with_source(Keys::Given(Arc::new(keys))))
     }
 
@@ -437,20 +457,39 @@ impl VerifierBuilder {
     }
 
     #[cfg(feature = "remote")]
-    pub(crate) fn with_remote(self, remote: Remote) -> Verifier {
-        self.with_source(Keys::Remote(remote))
+    #[cfg_attr(
+        not(feature = "raw-keys"),
+        expect(unused_mut, clippy::unnecessary_wraps, reason = "raw keys alone can fail")
+    )]
+    pub(crate) fn with_remote(mut self, remote: Remote) -> Result<Verifier, BuildError> {
+        #[cfg(feature = "raw-keys")]
+        let raw_keys = self.raw_keys.take();
+        #[cfg(feature = "raw-keys")]
+        let raw_keys = raw_keys
+            .map(|raw_keys| RawKeyVerifier::start(raw_keys, &self.rules, &remote))
+            .transpose()?;
+        let mut inner = self.into_inner(Keys::Remote(remote));
+        #[cfg(feature = "raw-keys")]
+        {
+            inner.raw_keys = raw_keys;
+        }
+        Ok(Verifier { inner: Arc::new(inner) })
     }
 
     fn with_source(self, keys: Keys) -> Verifier {
-        let cache = TokenCache::new(self.cached);
-        let inner = Inner {
+        Verifier { inner: Arc::new(self.into_inner(keys)) }
+    }
+
+    fn into_inner(self, keys: Keys) -> Inner {
+        Inner {
             rules: self.rules,
             keys,
-            cache,
+            cache: TokenCache::new(self.cached),
             quotas: Arc::default(),
+            #[cfg(feature = "raw-keys")]
+            raw_keys: None,
             #[cfg(feature = "axum")]
             metadata_uri: OnceLock::new(),
-        };
-        Verifier { inner: Arc::new(inner) }
+        }
     }
 }

@@ -28,7 +28,7 @@ fn the_core_stays_within_twenty_five_crates() {
 
 #[test]
 fn no_feature_brings_a_second_crypto_library() {
-    let all = crates("remote,axum,metrics,tracing,testing");
+    let all = crates("remote,raw-keys,axum,metrics,tracing,testing");
     for kept_out in ["aws-lc-rs ", "openssl-sys ", "openssl ", "rsa ", "p256 ", "native-tls "] {
         assert!(!all.iter().any(|name| name.starts_with(kept_out)), "{kept_out}");
     }
@@ -39,7 +39,7 @@ fn no_feature_brings_a_second_crypto_library() {
 fn the_readme_counts_right() {
     let (core, readme) = (crates("").len(), include_str!("../README.md"));
     assert!(readme.contains(&format!("| {core} in all |")), "{core} in all");
-    for feature in ["remote", "axum", "metrics", "tracing", "testing"] {
+    for feature in ["remote", "raw-keys", "axum", "metrics", "tracing", "testing"] {
         let more = crates(feature).len() - core;
         let row = readme.lines().find(|line| line.starts_with(&format!("| `{feature}`")));
         assert!(row.unwrap().contains(&format!("| + {more}")), "{feature} + {more}");

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::IntoResponse;
+use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use serde_json::json;
 use tenmint_verifier::{Action, Resource};
@@ -56,9 +57,7 @@ async fn introspected(app: &App, request: Request<Body>) -> Result<Introspected,
     let client_ip = form.take("client_ip").map(|text| text.parse::<IpAddr>()).transpose();
     let client_ip =
         client_ip.map_err(|_| OAuthError::invalid_request("client_ip is no address"))?;
-    if !may_introspect(&actor.credential) {
-        return Err(OAuthError::insufficient_scope("introspect:org/tokens/*"));
-    }
+    require_to_introspect(&actor.credential)?;
     let audience = form.take("audience");
     let request = IntrospectionRequest { text, audience, client_ip };
     let asker = &actor.credential;
@@ -101,15 +100,22 @@ impl Asked {
         let (head, body) = request.into_parts();
         let mut form = read_form(app, &head.headers, body).await?;
         form.refuse_repeated().map_err(OAuthError::invalid_request)?;
-        let (client, way) = client_auth::take(&head.headers, &mut form)?;
-        let caller = caller_of(&head.headers, app.caller_of(&head));
-        let presented = Presented::of(client, way == Way::Bearer);
-        let credential = app
-            .mint
-            .identify_for_tokens(&presented, caller, app.clock.now())
-            .map_err(|refused| OAuthError::of(refused, way, None))?;
+        let (credential, way) = asker(app, &head, &mut form)?;
         Ok(Self { form, actor: Actor { credential, origin: origin_of(app, &head) }, way })
     }
+}
+
+/// Who asks about tokens, and how it said so.
+pub(super) fn asker(
+    app: &App,
+    head: &Parts,
+    form: &mut Form,
+) -> Result<(Credential, Way), OAuthError> {
+    let (client, way) = client_auth::take(&head.headers, form)?;
+    let caller = caller_of(&head.headers, app.caller_of(head));
+    let presented = Presented::of(client, way == Way::Bearer);
+    let credential = app.mint.identify_for_tokens(&presented, caller, app.clock.now());
+    Ok((credential.map_err(|refused| OAuthError::of(refused, way, None))?, way))
 }
 
 fn token_of(form: &mut Form) -> Result<PlainSecret, OAuthError> {
@@ -117,13 +123,15 @@ fn token_of(form: &mut Form) -> Result<PlainSecret, OAuthError> {
     text.map(PlainSecret::new).ok_or(OAuthError::invalid_request("token is missing"))
 }
 
-/// Whether the caller holds `introspect` on the tokens of its organization.
-fn may_introspect(credential: &Credential) -> bool {
+/// Refuses whoever does not hold `introspect` on the tokens of its organization.
+pub(super) fn require_to_introspect(credential: &Credential) -> Result<(), OAuthError> {
+    let refused = || OAuthError::insufficient_scope("introspect:org/tokens/*");
+    let action = "introspect".parse::<Action>().map_err(|_| refused())?;
+    let tokens = Resource::new(["org", "tokens", "any"]).map_err(|_| refused())?;
     let held = credential.scopes.as_ref();
-    let (Ok(action), Ok(tokens)) =
-        ("introspect".parse::<Action>(), Resource::new(["org", "tokens", "any"]))
-    else {
-        return false;
-    };
-    held.is_some_and(|scopes| scopes.matches(&action, &tokens))
+    if held.is_some_and(|scopes| scopes.matches(&action, &tokens)) {
+        Ok(())
+    } else {
+        Err(refused())
+    }
 }

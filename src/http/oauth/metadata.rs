@@ -29,6 +29,8 @@ impl Metadata {
             "jwks_uri": format!("{issuer}/.well-known/jwks.json"),
             // for verifiers of ours: what was revoked, signed
             "revocation_feed_uri": format!("{issuer}/oauth/revocations"),
+            // and what an API does with API keys that are sent to it as they are
+            "raw_key_policy_uri": format!("{issuer}/oauth/raw-keys"),
             "grant_types_supported": ["client_credentials"],
             // some clients take the first that they know, and Basic keeps the key out of logs
             "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],

@@ -9,4 +9,5 @@ pub(super) mod introspect;
 pub(super) mod jwks;
 pub(super) mod metadata;
 mod rate_limit;
+pub(super) mod raw_keys;
 pub(super) mod token;

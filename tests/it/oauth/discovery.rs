@@ -19,6 +19,7 @@ on_both_engines! {
             "token_endpoint": "http://127.0.0.1/oauth/token",
             "jwks_uri": "http://127.0.0.1/.well-known/jwks.json",
             "revocation_feed_uri": "http://127.0.0.1/oauth/revocations",
+            "raw_key_policy_uri": "http://127.0.0.1/oauth/raw-keys",
             "introspection_endpoint": "http://127.0.0.1/oauth/introspect",
             "introspection_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
             "revocation_endpoint": "http://127.0.0.1/oauth/revoke",

@@ -10,7 +10,7 @@ mod token;
 use crate::server::{Answer, Key, Server, basic};
 
 /// What an endpoint answers to a form, sent with an API key by Basic.
-async fn post_form(server: &Server, path: &str, key: &Key, form: &str) -> Answer {
+pub(crate) async fn post_form(server: &Server, path: &str, key: &Key, form: &str) -> Answer {
     let credential = basic(&key.id.to_string(), &key.text);
     let headers = [
         ("Authorization", credential.as_str()),

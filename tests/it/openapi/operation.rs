@@ -143,6 +143,7 @@ impl Operation {
             "paths",
             "token_lifetime",
             "token_type",
+            "raw_keys",
             "shared",
             "email",
             "level",

@@ -9,6 +9,7 @@ use http::header::{
 use http::{HeaderMap, StatusCode};
 use serde_json::json;
 
+use crate::axum::deprecation;
 use crate::error::VerifyError;
 use crate::verify::Verifier;
 
@@ -88,10 +89,14 @@ impl VerifyError {
         match self {
             Self::InvalidRequest | Self::InvalidResource(_) => StatusCode::BAD_REQUEST,
             Self::InsufficientScope(_) => StatusCode::FORBIDDEN,
-            Self::QuotaSpent { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::QuotaSpent { .. } | Self::TryLater { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Misconfigured(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::KeysUnavailable | Self::RevocationsUnavailable => StatusCode::SERVICE_UNAVAILABLE,
-            Self::NoToken | Self::InvalidToken(_) => StatusCode::UNAUTHORIZED,
+            Self::KeysUnavailable | Self::RevocationsUnavailable | Self::IssuerUnavailable => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::NoToken | Self::InvalidToken(_) | Self::TokenRequired(_) => {
+                StatusCode::UNAUTHORIZED
+            }
         }
     }
 
@@ -100,12 +105,14 @@ impl VerifyError {
         match self {
             Self::NoToken => None,
             Self::InvalidRequest | Self::InvalidResource(_) => Some("invalid_request"),
-            Self::InvalidToken(_) => Some("invalid_token"),
+            Self::InvalidToken(_) | Self::TokenRequired(_) => Some("invalid_token"),
             Self::InsufficientScope(_) => Some("insufficient_scope"),
             Self::Misconfigured(_) => Some("server_error"),
-            Self::QuotaSpent { .. } | Self::KeysUnavailable | Self::RevocationsUnavailable => {
-                Some("temporarily_unavailable")
-            }
+            Self::QuotaSpent { .. }
+            | Self::TryLater { .. }
+            | Self::KeysUnavailable
+            | Self::RevocationsUnavailable
+            | Self::IssuerUnavailable => Some("temporarily_unavailable"),
         }
     }
 
@@ -117,12 +124,15 @@ impl VerifyError {
             Self::NoToken
             | Self::InvalidRequest
             | Self::InvalidResource(_)
-            | Self::InvalidToken(_) => String::new(),
+            | Self::InvalidToken(_)
+            | Self::TokenRequired(_) => String::new(),
             // no other token would help
             Self::QuotaSpent { .. }
+            | Self::TryLater { .. }
             | Self::Misconfigured(_)
             | Self::KeysUnavailable
-            | Self::RevocationsUnavailable => return None,
+            | Self::RevocationsUnavailable
+            | Self::IssuerUnavailable => return None,
         };
         let error = self.code().map_or(String::new(), |code| {
             format!(r#", error="{code}", error_description="{self}"{scope}"#)
@@ -134,6 +144,9 @@ impl VerifyError {
 
     fn headers(&self, metadata_uri: Option<&str>) -> HeaderMap {
         let mut headers = HeaderMap::new();
+        if let Self::TokenRequired(policy) = self {
+            deprecation::tell(policy, &mut headers);
+        }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(seconds) = self.retry_after() {
@@ -155,7 +168,11 @@ impl VerifyError {
     fn retry_after(&self) -> Option<u64> {
         match self {
             Self::KeysUnavailable | Self::RevocationsUnavailable => Some(RETRY_SECONDS),
-            Self::QuotaSpent { retry_after, .. } => Some(*retry_after),
+            // the next question is asked after a second
+            Self::IssuerUnavailable => Some(1),
+            Self::QuotaSpent { retry_after, .. } | Self::TryLater { retry_after } => {
+                Some(*retry_after)
+            }
             _ => None,
         }
     }

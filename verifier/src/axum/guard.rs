@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum_core::response::{IntoResponse, Response};
@@ -10,12 +11,17 @@ use http::request::Parts;
 use tower_service::Service;
 
 use crate::axum::answer::Refusal;
+use crate::axum::deprecation;
+use crate::raw_key_policy::RawKeyPolicy;
 
 /// Decides whether a request passes. What it finds out it leaves in the extensions of the request.
 pub trait Guard: Clone + Send + Sync + 'static {
-    /// Passes the request on, or refuses it.
-    fn admit(&self, parts: &mut Parts) -> impl Future<Output = Result<(), Refusal>> + Send;
+    /// Passes the request on, with the policy that the answer has to tell of, or refuses it.
+    fn admit(&self, parts: &mut Parts) -> impl Future<Output = Result<Warning, Refusal>> + Send;
 }
+
+/// The policy by which a raw key was let pass with a warning.
+pub(super) type Warning = Option<Arc<RawKeyPolicy>>;
 
 /// The service that a layer of this module makes of another.
 ///
@@ -64,9 +70,13 @@ where
         Box::pin(async move {
             let (mut parts, body) = request.into_parts();
             match guard.admit(&mut parts).await {
-                Ok(()) => {
+                Ok(warning) => {
                     let request = Request::from_parts(parts, body);
-                    inner.call(request).await.map(IntoResponse::into_response)
+                    let mut answer = inner.call(request).await?.into_response();
+                    if let Some(policy) = warning {
+                        deprecation::tell(&policy, answer.headers_mut());
+                    }
+                    Ok(answer)
                 }
                 Err(refusal) => Ok(refusal.answer_to(&parts.headers)),
             }

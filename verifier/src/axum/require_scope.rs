@@ -10,9 +10,10 @@ use http::request::Parts;
 use tower_layer::Layer;
 
 use crate::axum::answer::Refusal;
-use crate::axum::guard::{Guard, Guarded};
+use crate::axum::guard::{Guard, Guarded, Warning};
 use crate::axum::require_token::Organization;
 use crate::error::{SyntaxError, VerifyError};
+use crate::raw_key_policy::RawKeyMode;
 use crate::resource::Resource;
 use crate::scope::Action;
 use crate::template::ResourceTemplate;
@@ -173,10 +174,14 @@ fn action_of(method: &Method) -> Action {
 }
 
 impl Guard for RequireScope {
-    async fn admit(&self, parts: &mut Parts) -> Result<(), Refusal> {
+    async fn admit(&self, parts: &mut Parts) -> Result<Warning, Refusal> {
         let allowed = self.needed.check(parts).await?;
+        let warning = parts.extensions.get::<Token>().and_then(|token| {
+            let mode = token.raw_key_mode_for(&allowed.action, &allowed.resource);
+            token.raw_key_policy().filter(|_| mode == RawKeyMode::Warn).cloned()
+        });
         parts.extensions.insert(allowed);
-        Ok(())
+        Ok(warning)
     }
 }
 

@@ -8,9 +8,10 @@ use http::request::Parts;
 use tower_layer::Layer;
 
 use crate::axum::answer::Refusal;
-use crate::axum::bearer_token;
-use crate::axum::guard::{Guard, Guarded};
+use crate::axum::credential;
+use crate::axum::guard::{Guard, Guarded, Warning};
 use crate::error::{InvalidToken, VerifyError};
+use crate::raw_key_policy::RawKeyMode;
 use crate::token::Token;
 use crate::verify::Verifier;
 
@@ -40,6 +41,7 @@ pub struct RequireToken {
     organization: Option<Organization>,
     caller: Option<Caller>,
     counts: bool,
+    refuses_raw_keys: bool,
 }
 
 /// Whose data a request touches, as the API knows it: in the extensions of a request, for
@@ -97,7 +99,7 @@ impl RequireToken {
     /// # }
     /// ```
     pub fn new(verifier: Verifier) -> Self {
-        Self { verifier, organization: None, caller: None, counts: false }
+        Self { verifier, organization: None, caller: None, counts: false, refuses_raw_keys: false }
     }
 
     /// All that is behind the layer belongs to this organization.
@@ -154,16 +156,34 @@ impl RequireToken {
         self
     }
 
+    /// Takes no raw API keys behind this layer, whatever the service says of the API as a whole.
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")] {
+    /// # use tenmint_verifier::{axum::RequireToken, testing::TestIssuer};
+    /// # let verifier = TestIssuer::new("https://api.example.com").verifier();
+    /// let layer = RequireToken::new(verifier).refuse_raw_keys();
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn refuse_raw_keys(mut self) -> Self {
+        self.refuses_raw_keys = true;
+        self
+    }
+
     async fn token(&self, parts: &Parts) -> Result<Token, VerifyError> {
-        let token = self.verifier.verify(bearer_token(&parts.headers)?).await?;
-        if let Some(Caller(address)) = &self.caller {
-            match address(parts) {
-                Some(address) => token.require_address(address)?,
-                None if token.claims().net.is_some() => {
-                    return Err(InvalidToken::WrongAddress.into());
-                }
-                None => {}
+        let address = self.caller.as_ref().map(|Caller(address)| address(parts));
+        let caller = address.flatten();
+        let token = credential::verify(&self.verifier, &parts.headers, caller).await?;
+        match address {
+            Some(Some(address)) => token.require_address(address)?,
+            Some(None) if token.claims().net.is_some() => {
+                return Err(InvalidToken::WrongAddress.into());
             }
+            _ => {}
+        }
+        if self.refuses_raw_keys {
+            token.require_token()?;
         }
         if self.counts {
             self.verifier.count(&token)?;
@@ -173,13 +193,15 @@ impl RequireToken {
 }
 
 impl Guard for RequireToken {
-    async fn admit(&self, parts: &mut Parts) -> Result<(), Refusal> {
+    async fn admit(&self, parts: &mut Parts) -> Result<Warning, Refusal> {
         let token = self.token(parts).await.map_err(|error| Refusal::of(error, &self.verifier))?;
+        let is_warned = token.raw_key_mode() == RawKeyMode::Warn;
+        let warning = token.raw_key_policy().filter(|_| is_warned).cloned();
         parts.extensions.insert(token);
         if let Some(organization) = &self.organization {
             parts.extensions.insert(organization.clone());
         }
-        Ok(())
+        Ok(warning)
     }
 }
 

@@ -102,8 +102,8 @@ impl Drop for FeedReader {
 
 /// What the task has heard.
 #[derive(Debug, Default)]
-struct Heard {
-    revocations: Arc<Revocations>,
+pub(crate) struct Heard {
+    pub(crate) revocations: Arc<Revocations>,
     /// The moment that what was heard is of.
     at: Option<Instant>,
     /// Whether the issuer was found to have no feed.
@@ -160,6 +160,12 @@ impl FeedReader {
             _ if self.policy.is_left_out => Ok(()),
             _ => Err(VerifyError::RevocationsUnavailable),
         }
+    }
+
+    /// What was heard, to wait for what is heard next. The channel closes where the feed is left out.
+    #[cfg(feature = "raw-keys")]
+    pub(super) fn heard(&self) -> watch::Receiver<Heard> {
+        self.state.clone()
     }
 
     pub(super) fn status(&self) -> FeedStatus {
@@ -245,7 +251,8 @@ impl Listener {
         loop {
             let (is_known, uri) = {
                 let state = state.borrow_and_update();
-                (state.held.is_some(), state.feed_uri.clone())
+                let found = state.endpoints.as_ref();
+                (state.held.is_some(), found.and_then(|found| found.feed.clone()))
             };
             if let Some(uri) = uri {
                 return Some(uri);

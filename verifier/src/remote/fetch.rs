@@ -33,8 +33,34 @@ pub(super) struct Fetched {
     /// Nothing where the keys are those of the last fetch.
     pub(super) keys: Option<JwkSet>,
     pub(super) fresh_for: Duration,
-    /// Where the issuer says what it revoked, if it says so at all.
-    pub(super) feed_uri: Option<String>,
+    pub(super) endpoints: Endpoints,
+}
+
+/// What else the issuer can be asked, and where; each only if it says so. All on its own origin.
+#[derive(Debug, Clone, Default, serde::Deserialize)]
+pub(crate) struct Endpoints {
+    #[serde(rename = "revocation_feed_uri")]
+    pub(crate) feed: Option<String>,
+    #[cfg(feature = "raw-keys")]
+    #[serde(rename = "introspection_endpoint")]
+    pub(crate) introspection: Option<String>,
+    #[cfg(feature = "raw-keys")]
+    #[serde(rename = "raw_key_policy_uri")]
+    pub(crate) raw_key_policy: Option<String>,
+}
+
+impl Endpoints {
+    /// Each under its name in the metadata.
+    fn named(&self) -> impl Iterator<Item = (&'static str, &String)> {
+        let all = [
+            ("revocation_feed_uri", &self.feed),
+            #[cfg(feature = "raw-keys")]
+            ("introspection_endpoint", &self.introspection),
+            #[cfg(feature = "raw-keys")]
+            ("raw_key_policy_uri", &self.raw_key_policy),
+        ];
+        all.into_iter().filter_map(|(name, uri)| Some((name, uri.as_ref()?)))
+    }
 }
 
 /// Why a fetch brought nothing, for the log of the API.
@@ -65,14 +91,14 @@ struct Last {
 struct Metadata {
     issuer: String,
     jwks_uri: String,
-    #[serde(default)]
-    revocation_feed_uri: Option<String>,
+    #[serde(flatten)]
+    endpoints: Endpoints,
 }
 
 /// What the metadata names.
 struct Found {
     jwks_uri: Uri,
-    feed_uri: Option<String>,
+    endpoints: Endpoints,
 }
 
 impl IssuerClient {
@@ -100,9 +126,9 @@ impl IssuerClient {
         let is_same = response.status() == StatusCode::NOT_MODIFIED && etag.is_some();
         let keys = if is_same { None } else { Some(parse_keys(jwks_uri, &response)?) };
         let etag = response.headers().get(ETAG).cloned().or(etag.filter(|_| is_same));
-        let feed_uri = found.feed_uri.clone();
+        let endpoints = found.endpoints.clone();
         self.last = Some(Last { found, etag });
-        Ok(Fetched { keys, fresh_for, feed_uri })
+        Ok(Fetched { keys, fresh_for, endpoints })
     }
 
     /// Where things are, by the word of the issuer about itself: RFC 8414, section 3.3.
@@ -121,10 +147,12 @@ impl IssuerClient {
             failed(&self.metadata_uri, &format!("`{name}` leaves the issuer's origin"))
         };
         let jwks_uri = self.own(&metadata.jwks_uri).ok_or_else(|| left("jwks_uri"))?;
-        if metadata.revocation_feed_uri.as_deref().is_some_and(|uri| self.own(uri).is_none()) {
-            return Err(left("revocation_feed_uri"));
+        let endpoints = metadata.endpoints;
+        let strange = endpoints.named().find(|(_, uri)| self.own(uri).is_none());
+        match strange {
+            Some((name, _)) => Err(left(name)),
+            None => Ok(Found { jwks_uri, endpoints }),
         }
-        Ok(Found { jwks_uri, feed_uri: metadata.revocation_feed_uri })
     }
 
     /// The address, if it lies on the origin of the issuer. An issuer has no path, so what follows
@@ -162,7 +190,7 @@ impl IssuerClient {
 }
 
 /// The crypto provider is given, so that no default of the process is asked for or set.
-pub(super) fn connector(uri: &Uri) -> Result<HttpsConnector<HttpConnector>, BuildError> {
+pub(crate) fn connector(uri: &Uri) -> Result<HttpsConnector<HttpConnector>, BuildError> {
     let provider = rustls::crypto::ring::default_provider();
     if uri.scheme_str() == Some("https") {
         return HttpsConnectorBuilder::new()
@@ -208,7 +236,7 @@ fn failed(uri: &Uri, reason: &str) -> FetchError {
 }
 
 /// An error with its causes, which hyper keeps out of its own message.
-pub(super) fn chain(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
     let causes = std::iter::successors(Some(error), |&error| error.source());
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

@@ -19,8 +19,16 @@ use crate::error::{BuildError, VerifyError};
 use crate::jwks::JwkSet;
 pub(crate) use crate::remote::feed::FeedPolicy;
 use crate::remote::feed::FeedReader;
+#[cfg(feature = "raw-keys")]
+pub(crate) use crate::remote::feed::Heard;
+#[cfg(not(feature = "raw-keys"))]
+use crate::remote::fetch::Endpoints;
 use crate::remote::fetch::IssuerClient;
+#[cfg(feature = "raw-keys")]
+pub(crate) use crate::remote::fetch::{Endpoints, chain, connector};
 use crate::remote::refresh::Refresh;
+#[cfg(feature = "raw-keys")]
+pub(crate) use crate::remote::refresh::jittered;
 use crate::revocations::Revocations;
 use crate::verify::{Verifier, VerifierBuilder};
 
@@ -69,7 +77,7 @@ impl VerifierBuilder {
         let client = IssuerClient::new(&self.rules().issuer)?;
         let keys = Arc::new(RemoteKeys::start(client, self.serve_stale)?);
         let feed = FeedReader::start(self.rules().clone(), &keys, self.feed)?;
-        Ok(self.with_remote(Remote { keys, feed }))
+        self.with_remote(Remote { keys, feed })
     }
 }
 
@@ -90,10 +98,15 @@ impl Verifier {
     /// # }
     /// ```
     pub async fn ready(&self, patience: Duration) -> Result<(), VerifyError> {
-        match self.remote_issuer() {
-            Some(remote) => remote.ready(patience).await,
-            None => Ok(()),
+        let Some(remote) = self.remote_issuer() else { return Ok(()) };
+        #[cfg(feature = "raw-keys")]
+        let end = Instant::now() + patience;
+        remote.ready(patience).await?;
+        #[cfg(feature = "raw-keys")]
+        if let Some(raw_keys) = self.raw_key_verifier() {
+            raw_keys.ready(end.saturating_duration_since(Instant::now())).await?;
         }
+        Ok(())
     }
 
     /// Why the last fetch of keys failed, for the log of the API; nothing if it did not.
@@ -175,6 +188,18 @@ impl Remote {
         self.keys.fetched_since(seen).await
     }
 
+    /// What the feed said, to wait for what it says next.
+    #[cfg(feature = "raw-keys")]
+    pub(crate) fn heard(&self) -> watch::Receiver<Heard> {
+        self.feed.heard()
+    }
+
+    /// The reading side of the task that fetches keys.
+    #[cfg(feature = "raw-keys")]
+    pub(crate) fn key_source(&self) -> &Arc<RemoteKeys> {
+        &self.keys
+    }
+
     async fn ready(&self, patience: Duration) -> Result<(), VerifyError> {
         let end = Instant::now() + patience;
         self.keys.ready(patience).await?;
@@ -204,10 +229,10 @@ pub(crate) struct RemoteKeys {
 
 /// What the task has found.
 #[derive(Debug)]
-struct State {
+pub(crate) struct State {
     held: Option<HeldKeys>,
-    /// Where the issuer says what it revoked.
-    feed_uri: Option<String>,
+    /// What else the issuer can be asked, once its metadata was read.
+    endpoints: Option<Endpoints>,
     fetching: bool,
     /// How many fetches have ended, well or badly.
     fetches: u64,
@@ -234,7 +259,7 @@ impl RemoteKeys {
         let runtime = tokio::runtime::Handle::try_current()
             .map_err(|_| BuildError::new("a remote verifier is built inside a tokio runtime"))?;
         let none_yet =
-            State { held: None, feed_uri: None, fetching: true, fetches: 0, error: None };
+            State { held: None, endpoints: None, fetching: true, fetches: 0, error: None };
         let (finder, state) = watch::channel(none_yet);
         let (asks, asked) = watch::channel(None);
         runtime.spawn(Refresh::new(client, serve_stale, finder).run(asked));
@@ -254,6 +279,18 @@ impl RemoteKeys {
     /// How many fetches have ended: a caller notes it before it looks for a key.
     pub(crate) fn fetches(&self) -> u64 {
         self.state.borrow().fetches
+    }
+
+    /// What else the issuer can be asked, once its metadata was read.
+    #[cfg(feature = "raw-keys")]
+    pub(crate) fn endpoints(&self) -> Option<Endpoints> {
+        self.state.borrow().endpoints.clone()
+    }
+
+    /// All that was found, to wait for what comes next.
+    #[cfg(feature = "raw-keys")]
+    pub(crate) fn state(&self) -> watch::Receiver<State> {
+        self.state.clone()
     }
 
     /// Waits for a fetch that ends after the first `seen` ones, and says whether one did.

@@ -59,7 +59,7 @@ impl Refresh {
 
     /// Holds what came, and says when to look again.
     fn keep(&self, fetched: Fetched) -> Duration {
-        let Fetched { keys, fresh_for, feed_uri } = fetched;
+        let Fetched { keys, fresh_for, endpoints } = fetched;
         let fetched_at = Instant::now();
         let usable_until = fetched_at.checked_add(fresh_for.saturating_add(self.serve_stale));
         self.state.send_modify(|state| {
@@ -73,7 +73,7 @@ impl Refresh {
                 }
                 (None, None) => {}
             }
-            state.feed_uri = feed_uri;
+            state.endpoints = Some(endpoints);
             state.error = None;
             state.fetching = false;
             state.fetches += 1;
@@ -95,7 +95,7 @@ impl Refresh {
 }
 
 /// A little less than that, by chance, so that many verifiers do not come all at once.
-pub(super) fn jittered(pause: Duration) -> Duration {
+pub(crate) fn jittered(pause: Duration) -> Duration {
     let mut byte = [0];
     // without randomness there is no jitter, and nothing worse
     let chance = SystemRandom::new().fill(&mut byte).map_or(0, |()| u32::from(byte[0]));

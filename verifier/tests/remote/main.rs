@@ -9,6 +9,8 @@
 )]
 
 mod feed;
+#[cfg(feature = "raw-keys")]
+mod raw_keys;
 mod site;
 
 use std::time::Duration;

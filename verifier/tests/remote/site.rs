@@ -36,6 +36,8 @@ struct Pages {
     /// Who asks for what comes next waits until there is one that was not served yet.
     feed: watch::Sender<(u64, Answer)>,
     served: u64,
+    /// What other paths answer, by how the head of a request starts.
+    others: Vec<(&'static str, Answer)>,
     heads: Vec<String>,
 }
 
@@ -55,7 +57,8 @@ impl Site {
         let metadata = Answer::ok("", &metadata.to_string());
         let feed = watch::Sender::new((0, Answer::status("404 Not Found", "", "")));
         let jwks = Answer::Hang(Vec::new());
-        let pages = Pages { metadata, jwks, feed, served: 0, heads: Vec::new() };
+        let pages =
+            Pages { metadata, jwks, feed, served: 0, others: Vec::new(), heads: Vec::new() };
         let pages = Arc::new(Mutex::new(pages));
         let (counter, hits) = watch::channel(0);
         tokio::spawn(serve(listener, Arc::clone(&pages), counter));
@@ -81,6 +84,18 @@ impl Site {
             *number += 1;
             *feed = answer;
         });
+    }
+
+    /// Answers requests whose head starts like this, in lower case, from now on.
+    pub(crate) fn set_other(&self, start: &'static str, answer: Answer) {
+        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        pages.others.insert(0, (start, answer));
+    }
+
+    /// The heads of the requests so far that start like this.
+    pub(crate) fn requests(&self, start: &str) -> Vec<String> {
+        let pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        pages.heads.iter().filter(|head| head.starts_with(start)).cloned().collect()
     }
 
     /// The heads of the requests for the feed so far.
@@ -123,7 +138,12 @@ async fn answer(mut stream: TcpStream, pages: Arc<Mutex<Pages>>, hits: watch::Se
         let mut pages = pages.lock().unwrap_or_else(PoisonError::into_inner);
         pages.heads.push(head.clone());
         let is_metadata = head.starts_with("get /.well-known/oauth-authorization-server ");
-        let answer = if is_metadata { pages.metadata.clone() } else { pages.jwks.clone() };
+        let other = pages.others.iter().find(|(start, _)| head.starts_with(start));
+        let answer = match other {
+            Some((_, answer)) => answer.clone(),
+            None if is_metadata => pages.metadata.clone(),
+            None => pages.jwks.clone(),
+        };
         (answer, pages.feed.subscribe(), pages.served)
     };
     hits.send_modify(|hits| *hits += 1);
