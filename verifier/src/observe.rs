@@ -70,10 +70,7 @@ pub(crate) fn asked<E: std::fmt::Display>(what: Asked, error: Option<&E>) {
 
 /// The issuer was asked for a request, and did not answer as it should.
 #[cfg(feature = "raw-keys")]
-#[cfg_attr(
-    not(feature = "tracing"),
-    expect(unused_variables, clippy::missing_const_for_fn, reason = "nobody listens")
-)]
+#[cfg_attr(not(feature = "tracing"), expect(unused_variables, reason = "nobody listens"))]
 pub(crate) fn unanswered(what: &str, trouble: &dyn std::fmt::Display) {
     #[cfg(feature = "tracing")]
     tracing::warn!("{what}: {trouble}");

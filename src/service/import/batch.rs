@@ -38,6 +38,10 @@ impl Pending {
         self.lines.len() < MAX_LINES && self.rows + rows_of(line) <= MAX_ROWS
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
     pub(super) fn push(&mut self, number: u64, line: Parsed) {
         self.rows += rows_of(&line);
         self.lines.push((number, line));
@@ -52,11 +56,11 @@ fn rows_of(line: &Parsed) -> usize {
 type Judged = (u64, Verdict);
 
 impl Import<'_> {
-    /// Stores and reports what waits.
-    pub(super) async fn flush(&mut self) -> Result<()> {
-        let Pending { lines, .. } = std::mem::take(&mut self.pending);
+    /// Stores and reports a batch. One of nothing says that the import goes on.
+    pub(super) async fn flush(&mut self, batch: Pending) -> Result<()> {
+        let Pending { lines, .. } = batch;
         if lines.is_empty() {
-            return Ok(());
+            return self.renew().await;
         }
         self.identify_again()?;
         let judged = match self.mode {

@@ -10,32 +10,25 @@ mod known;
 mod line;
 mod lines;
 mod records;
+mod source;
 mod staging;
 
 use std::time::Duration;
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
-use ring::digest;
 use tenmint_verifier::Scope;
 use tokio::sync::mpsc;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::timeout;
 
 use crate::error::{Error, Result};
 use crate::mint::{Caller, Refused};
 use crate::model::id::ImportId;
-use crate::model::import::{
-    ImportApiKeys, ImportEnd, ImportStatus, ImportSummary, ImportedLine, Refusal,
-};
+use crate::model::import::{ImportApiKeys, ImportEnd, ImportStatus, ImportSummary, ImportedLine};
 use crate::model::time::Timestamp;
 use crate::service::call::{Call, IDEMPOTENCY_KEPT, entry, request_key, state};
-use crate::service::import::batch::Pending;
 use crate::service::import::judge::Seen;
 use crate::service::import::known::Known;
-use crate::service::import::line::ParsedLine;
-use crate::service::import::lines::{Line, LineSplitter};
-use crate::service::import::records::{Record, RecordReader};
+use crate::service::import::source::Source;
 use crate::service::import::staging::{check_none_runs, give_up, lost};
 use crate::service::{Service, random};
 use crate::store::changes::{Imported, Subject};
@@ -47,7 +40,7 @@ pub(crate) use crate::service::import::staging::clean_up_imports;
 
 /// The scope that an import needs: every key of it falls under this.
 const NEEDED: &str = "admin:org/keys/*";
-/// Lines wait no longer than this for a batch to fill, and an import says as often that it goes on.
+/// How often an import says that it goes on, while nobody reads its report.
 const BEAT: Duration = Duration::from_secs(2);
 
 impl Service {
@@ -63,11 +56,14 @@ impl Service {
         &self,
         call: &Call,
         ask: ImportApiKeys,
-        mut bytes: mpsc::Receiver<Result<Bytes>>,
+        bytes: mpsc::Receiver<Result<Bytes>>,
         report: mpsc::Sender<ImportedLine>,
     ) -> Result<ImportSummary> {
         let mut import = Import::begin(self, call, ask, report).await?;
-        let read = import.read(&mut bytes).await;
+        let asked = call.idempotency.as_ref().map_or("", |known| &known.hash);
+        let mut source = Source::new(bytes, ask.format, self.pepper.clone(), asked);
+        let read = import.read(&mut source).await;
+        import.request_hash = source.request_hash();
         import.end(read).await
     }
 }
@@ -89,15 +85,12 @@ struct Import<'s> {
     call: Call,
     mode: Mode,
     staged: Option<StagedImport>,
-    splitter: LineSplitter,
-    reader: RecordReader,
-    pending: Pending,
     known: Known,
     seen: Seen,
     report: mpsc::Sender<ImportedLine>,
     summary: ImportSummary,
     /// What the request is known by when it is repeated, and what it was when it came first.
-    hash: digest::Context,
+    request_hash: String,
     repeats: Option<StoredRequest>,
 }
 
@@ -125,21 +118,16 @@ impl<'s> Import<'s> {
             Mode::Stage => Some(service.begin_to_stage(id, org.id).await?),
             _ => None,
         };
-        let mut hash = digest::Context::new(&digest::SHA256);
-        hash.update(call.idempotency.as_ref().map_or("", |known| &known.hash).as_bytes());
         Ok(Self {
             service,
             call: call.clone(),
             mode,
             staged,
-            splitter: LineSplitter::default(),
-            reader: RecordReader::new(ask.format),
-            pending: Pending::default(),
             known: Known::default(),
             seen: Seen::default(),
             report,
             summary: ImportSummary::of(id, call.dry_run, ask.atomic),
-            hash,
+            request_hash: String::new(),
             repeats,
         })
     }
@@ -148,56 +136,14 @@ impl<'s> Import<'s> {
         self.summary.import
     }
 
-    /// Takes all that comes.
-    async fn read(&mut self, bytes: &mut mpsc::Receiver<Result<Bytes>>) -> Result<()> {
-        let mut beat = interval(BEAT);
-        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        // the first one would come at once
-        beat.reset();
-        loop {
-            let chunk = tokio::select! {
-                chunk = bytes.recv() => chunk,
-                _ = beat.tick() => {
-                    self.beat().await?;
-                    continue;
-                }
-            };
-            let Some(chunk) = chunk else { break };
-            self.take(&chunk?).await?;
+    /// Takes all that comes: one batch is read while the one before is stored.
+    async fn read(&mut self, source: &mut Source) -> Result<()> {
+        let mut next = source.next().await;
+        while let Some(batch) = next? {
+            let (stored, following) = tokio::join!(self.flush(batch), source.next());
+            stored?;
+            next = following;
         }
-        if let Some(line) = std::mem::take(&mut self.splitter).finish() {
-            self.take_line(&line).await?;
-        }
-        self.reader.finish()?;
-        self.flush().await
-    }
-
-    /// What has come is not kept waiting for what comes slowly.
-    async fn beat(&mut self) -> Result<()> {
-        self.flush().await?;
-        self.renew().await
-    }
-
-    async fn take(&mut self, chunk: &[u8]) -> Result<()> {
-        self.hash.update(chunk);
-        let mut rest = chunk;
-        while let Some(line) = self.splitter.next(&mut rest) {
-            self.take_line(&line).await?;
-        }
-        Ok(())
-    }
-
-    async fn take_line(&mut self, line: &Line) -> Result<()> {
-        let Record::Key(asked) = self.reader.read(line)? else { return Ok(()) };
-        let parsed = asked.and_then(|ask| ParsedLine::parse(*ask, &self.service.pepper));
-        let parsed = match parsed {
-            Ok(parsed) => Ok(Box::new(parsed)),
-            Err(cause) => Err(Refusal::of(cause, "")?),
-        };
-        if !self.pending.has_room_for(&parsed) {
-            self.flush().await?;
-        }
-        self.pending.push(line.number, parsed);
         Ok(())
     }
 
@@ -268,7 +214,7 @@ impl<'s> Import<'s> {
 
     async fn finish(&mut self) -> Result<()> {
         if let Some(first) = &self.repeats
-            && first.hash != self.request_hash()
+            && first.hash != self.request_hash
         {
             return Err(Error::Conflict(
                 "idempotency_key_reused",
@@ -365,17 +311,11 @@ impl<'s> Import<'s> {
         audit::insert(connection, &entry).await?;
         match &self.call.idempotency {
             Some(known) if self.summary.status == ImportEnd::Done => {
-                let stored = StoredRequest { hash: self.request_hash(), object: id };
+                let stored = StoredRequest { hash: self.request_hash.clone(), object: id };
                 idempotency::insert(connection, request_key(&self.call, known), &stored, now).await
             }
             _ => Ok(()),
         }
-    }
-
-    /// What was asked, as far as it has come.
-    fn request_hash(&self) -> String {
-        let hash = self.hash.clone().finish();
-        URL_SAFE_NO_PAD.encode(hash)
     }
 }
 
