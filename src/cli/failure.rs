@@ -56,6 +56,19 @@ impl Exit {
         }
     }
 
+    /// What a `code` of the management API means, where it comes without a status.
+    pub(super) fn of_code(code: &str) -> Self {
+        match code {
+            "invalid_request" => Self::Invalid,
+            "unauthenticated" | "forbidden" => Self::NotAllowed,
+            "not_found" => Self::NotFound,
+            "unavailable" => Self::Unavailable,
+            "internal" | "" => Self::Failed,
+            // every conflict has a code of its own
+            _ => Self::Conflict,
+        }
+    }
+
     /// The number.
     pub(super) fn code(self) -> u8 {
         self as u8

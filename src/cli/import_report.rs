@@ -71,8 +71,7 @@ impl<'o> Report<'o> {
         }
         let refused = number(&summary, "refused");
         Ok(match text(&summary, "status") {
-            "failed" if text(&summary, "code") == "unavailable" => Exit::Unavailable,
-            "failed" => Exit::Failed,
+            "failed" => Exit::of_code(text(&summary, "code")),
             _ if refused > 0 => Exit::Conflict,
             _ => Exit::Done,
         }

@@ -99,6 +99,21 @@ fn an_import_without_a_bad_line_is_well() {
 }
 
 #[test]
+fn an_import_that_broke_off_exits_by_its_cause() {
+    for (code, exit) in [
+        ("idempotency_key_reused", 4),
+        ("unavailable", 5),
+        ("forbidden", 6),
+        ("invalid_request", 2),
+        ("internal", 1),
+    ] {
+        let report = format!(r#"{{"status":"failed","code":"{code}","created":0,"refused":0}}"#);
+        let (url, _asked) = reporter(Box::leak(report.into_boxed_str()));
+        assert_eq!(import(&url, &[]).status.code(), Some(exit), "{code}");
+    }
+}
+
+#[test]
 fn a_report_that_breaks_off_leaves_the_outcome_open() {
     let (url, _asked) = reporter("{\"line\":2,\"status\":\"created\",\"id\":\"key_1\"}\n");
     let output = import(&url, &[]);

@@ -5,6 +5,7 @@ mod api_keys;
 mod audiences;
 mod contexts;
 mod import;
+mod migration;
 mod orgs;
 mod output;
 mod owners;
