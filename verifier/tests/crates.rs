@@ -39,6 +39,8 @@ fn no_feature_brings_a_second_crypto_library() {
 fn the_readme_counts_right() {
     let (core, readme) = (crates("").len(), include_str!("../README.md"));
     assert!(readme.contains(&format!("| {core} in all |")), "{core} in all");
+    let all = crates("remote,axum").len();
+    assert!(readme.contains(&format!("| {all} in all |")), "remote and axum: {all} in all");
     for feature in ["remote", "raw-keys", "axum", "metrics", "tracing", "testing"] {
         let more = crates(feature).len() - core;
         let row = readme.lines().find(|line| line.starts_with(&format!("| `{feature}`")));
