@@ -10,9 +10,10 @@ use crate::cli::failure::Result;
 use crate::cli::output::{Column, written};
 use crate::cli::session::Session;
 
-static COLUMNS: [Column; 4] = [
+static COLUMNS: [Column; 5] = [
     Column::moment("from").titled("FROM"),
     Column::number("issued").titled("ISSUED"),
+    Column::number("introspected").titled("RAW"),
     Column::number("refused").titled("REFUSED"),
     Column::text("reasons").titled("REASONS"),
 ];
@@ -75,7 +76,9 @@ pub(super) async fn run(args: UsageArgs, session: &Session<'_>) -> Result<ExitCo
 /// An hour or day with its refusals in one number and one text.
 fn flat(item: &Value) -> Value {
     let (refused, reasons) = refusals(item);
-    json!({"from": item.get("from"), "issued": item.get("issued"), "refused": refused, "reasons": reasons})
+    let of = |name: &str| item.get(name).cloned().unwrap_or_default();
+    json!({"from": of("from"), "issued": of("issued"), "introspected": of("introspected"),
+        "refused": refused, "reasons": reasons})
 }
 
 fn refusals(counts: &Value) -> (u64, String) {
@@ -88,11 +91,15 @@ fn refusals(counts: &Value) -> (u64, String) {
 
 fn totals(report: &Value) -> String {
     let totals = report.get("totals").unwrap_or(&Value::Null);
-    let issued = totals.get("issued").and_then(Value::as_u64).unwrap_or_default();
+    let number = |name: &str| totals.get(name).and_then(Value::as_u64).unwrap_or_default();
+    let raw = match number("introspected") {
+        0 => String::new(),
+        count => format!("{count} raw, "),
+    };
     let (refused, _) = refusals(totals);
     let last = report.get("last_used").and_then(|last| last.get("used_at")).and_then(Value::as_str);
-    let last = last.map(|at| format!(", the last token at {at}")).unwrap_or_default();
-    format!("{issued} issued, {refused} refused{last}")
+    let last = last.map(|at| format!(", the last use at {at}")).unwrap_or_default();
+    format!("{} issued, {raw}{refused} refused{last}", number("issued"))
 }
 
 #[cfg(test)]
@@ -101,11 +108,12 @@ mod tests {
 
     #[test]
     fn refusals_are_one_number_and_one_text() {
-        let item = json!({"from": "t", "issued": 2, "refused": {"expired": 3, "revoked": 4}});
-        let expected =
-            json!({"from": "t", "issued": 2, "refused": 7, "reasons": "expired=3 revoked=4"});
+        let refused = json!({"expired": 3, "revoked": 4});
+        let item = json!({"from": "t", "issued": 2, "introspected": 5, "refused": refused});
+        let expected = json!({"from": "t", "issued": 2, "introspected": 5, "refused": 7,
+            "reasons": "expired=3 revoked=4"});
         assert_eq!(flat(&item), expected);
         let report = json!({"totals": item, "last_used": {"used_at": "now"}});
-        assert_eq!(totals(&report), "2 issued, 7 refused, the last token at now");
+        assert_eq!(totals(&report), "2 issued, 5 raw, 7 refused, the last use at now");
     }
 }

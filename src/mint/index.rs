@@ -160,34 +160,23 @@ impl Index {
 
     /// The URI of an API that the holder of a credential answers for, by URI or slug.
     pub(super) fn served_by(&self, holder: &Credential, name: &str) -> Option<Arc<str>> {
-        let state = self.state.read();
-        let place = state.audience_by_uri(name);
-        let place = place.or_else(|| state.audience_by_slug(holder.org, name))?;
-        let audience = state.audience(place)?;
-        let is_named = holder.audiences.is_empty() || holder.audiences.contains(&audience.id);
-        (audience.home == Some(holder.org) && is_named).then(|| audience.uri.clone())
+        Some(self.state.read().served_by(holder, name)?.uri.clone())
     }
 
-    /// What an API does with raw keys, told to the holder of a credential that answers for it.
-    /// `None` of an API of somebody else.
+    /// What such an API does with raw keys. `None` of an API of somebody else.
     pub(super) fn raw_key_policy(
         &self,
         holder: &Credential,
         name: &str,
     ) -> Option<Arc<RawKeyPolicy>> {
-        let uri = self.served_by(holder, name)?;
         let state = self.state.read();
-        let audience = state.audience(state.audience_by_uri(&uri)?)?;
-        Some(audience.raw_keys.clone().unwrap_or_default())
+        Some(state.served_by(holder, name)?.raw_keys.clone().unwrap_or_default())
     }
 
     /// Whether the holder of a credential answers for this API, and for all organizations.
     pub(super) fn serves_all(&self, holder: &Credential, uri: &str) -> bool {
-        let is_shared = |state: &State| {
-            let audience = state.audience_by_uri(uri).and_then(|place| state.audience(place));
-            audience.is_some_and(|audience| audience.org.is_none())
-        };
-        self.served_by(holder, uri).is_some() && is_shared(&self.state.read())
+        let state = self.state.read();
+        state.served_by(holder, uri).is_some_and(|audience| audience.org.is_none())
     }
 
     /// The revision that the index is of; `None` before it was filled.
@@ -340,6 +329,14 @@ impl State {
 
     pub(super) fn audience_by_uri(&self, uri: &str) -> Option<Place> {
         self.audiences_by_uri.get(uri).copied()
+    }
+
+    /// An API that the holder of a credential answers for.
+    fn served_by(&self, holder: &Credential, name: &str) -> Option<&AudienceEntry> {
+        let place = self.audience_by_uri(name);
+        let audience = self.audience(place.or_else(|| self.audience_by_slug(holder.org, name))?)?;
+        let is_named = holder.audiences.is_empty() || holder.audiences.contains(&audience.id);
+        (audience.home == Some(holder.org) && is_named).then_some(audience)
     }
 
     /// The audience of the management API.

@@ -7,10 +7,11 @@ use serde_json::{Map, Value};
 use tenmint_verifier::{Claims, RawKeyPolicy};
 
 use crate::mint::quotas::Permit;
-use crate::mint::{Caller, ClientCredential, Mint, Presented, Refused, TokenRequest};
+use crate::mint::{Caller, ClientCredential, Mint, Presented, Refused, TokenRequest, Used};
 use crate::model::access::Credential;
 use crate::model::secret::PlainSecret;
 use crate::model::time::Timestamp;
+use crate::model::usage::Outcome;
 
 /// What is asked about.
 #[derive(Debug)]
@@ -149,6 +150,7 @@ impl Mint {
         let Ok(key) = self.index.authenticate(&client, &self.pepper) else {
             return Ok(Introspected::Inactive);
         };
+        let holder = key.holder();
         let Ok(admitted) = key.admit(caller, now) else { return Ok(Introspected::Inactive) };
         // not even its quota is a stranger's to know, or to use up
         if !is_for_all && admitted.org()? != asker.org {
@@ -161,6 +163,10 @@ impl Mint {
             return Ok(Introspected::Inactive);
         };
         permit.map(Permit::used);
+        if let Some((api_key, org)) = holder {
+            let outcome = Outcome::Introspected;
+            self.usage.count(&Used { api_key, org, outcome, from: caller, client: &client }, now);
+        }
         let claims = grant.with_claims(self.issuer(), "", |claims| serde_json::to_value(claims));
         Ok(match claims {
             Ok(Value::Object(mut claims)) => {

@@ -107,7 +107,7 @@ impl UsageCounters {
             last_use: None,
         });
         let grown = usage.count(Grain::Hour.start_of(now), used.outcome, has_room);
-        if used.outcome == Outcome::Issued {
+        if matches!(used.outcome, Outcome::Issued | Outcome::Introspected) {
             usage.use_now(used, &self.text_prefix, now);
         }
         shard.counts += usize::from(grown);

@@ -18,6 +18,8 @@ use crate::model::time::Timestamp;
 pub enum Outcome {
     /// A token.
     Issued,
+    /// What the key is worth, told to an API that it was sent to as it is.
+    Introspected,
     /// The key was revoked.
     Revoked,
     /// The key is over.
@@ -50,8 +52,9 @@ pub enum Outcome {
 
 impl Outcome {
     /// All there are.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Issued,
+        Self::Introspected,
         Self::Revoked,
         Self::Expired,
         Self::Replaced,
@@ -72,6 +75,7 @@ impl Outcome {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Issued => "issued",
+            Self::Introspected => "introspected",
             Self::Revoked => "revoked",
             Self::Expired => "expired",
             Self::Replaced => "replaced",
@@ -171,7 +175,7 @@ pub struct HourCount {
     pub count: u64,
 }
 
-/// The last token that an API key got, or one of an organization.
+/// The last token that an API key got, or when an API took it as it was; or one of an organization.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct LastUse {
     /// When.

@@ -47,7 +47,7 @@ pub struct UsageReport {
     pub items: Vec<UsageItem>,
     /// All of them together.
     pub totals: UsageCounts,
-    /// The last token, whenever it was; absent where there never was one.
+    /// The last use, whenever it was; absent where there never was one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_used: Option<LastUse>,
 }
@@ -63,21 +63,25 @@ pub struct UsageItem {
     pub counts: UsageCounts,
 }
 
-/// How often there was a token, and how often none, by reason.
+/// How often there was a token, how often an API took the key as it was, and how often there was
+/// nothing, by reason.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct UsageCounts {
     /// Tokens that were issued.
     pub issued: u64,
+    /// API keys that were sent to an API as they are, and about which it asked: once in some minutes,
+    /// however often they are sent.
+    pub introspected: u64,
     /// Requests that were refused after the secret had matched, by reason.
     pub refused: BTreeMap<String, u64>,
 }
 
 impl UsageCounts {
     fn add(&mut self, outcome: &str, count: u64) {
-        let counted = if outcome == Outcome::Issued.as_str() {
-            &mut self.issued
-        } else {
-            self.refused.entry(outcome.to_owned()).or_default()
+        let counted = match outcome {
+            _ if outcome == Outcome::Issued.as_str() => &mut self.issued,
+            _ if outcome == Outcome::Introspected.as_str() => &mut self.introspected,
+            _ => self.refused.entry(outcome.to_owned()).or_default(),
         };
         *counted = counted.saturating_add(count);
     }

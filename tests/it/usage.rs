@@ -102,6 +102,25 @@ async fn hours_of(store: &Store, subject: UsageSubject, hour_at: Timestamp) -> u
 }
 
 on_both_engines! {
+    async fn a_key_that_an_api_takes_as_it_is_is_in_use_too(server: Server) {
+        let mut server = server;
+        let _writer = server.service.start_usage(server.mint.clone()).unwrap();
+        let asker = crate::api::key(&server, serde_json::json!({"name": "api", "org_role": "verifier"})).await;
+        let key = server.api_key("chat").await;
+        let revoked = server.api_key("chat").await;
+        server.revoke(&revoked.id).await;
+        for key in [&key, &key, &revoked] {
+            let form = format!("token={}&audience=default&client_ip=192.0.2.1", key.text);
+            crate::oauth::post_form(&server, "/oauth/introspect", &asker, &form).await;
+        }
+        let usage = of_key(&server, &server.service, &key).await;
+        assert_eq!((usage.totals.introspected, told(&usage.totals).as_str()), (2, "issued 0"));
+        let last_used = usage.last_used.unwrap();
+        assert_eq!(last_used.address, Some([192, 0, 2, 1].into()));
+        let of_revoked = of_key(&server, &server.service, &revoked).await;
+        assert_eq!((of_revoked.totals.introspected, of_revoked.last_used), (0, None));
+    }
+
     async fn what_became_of_each_request_is_told_before_and_after_it_is_written(server: Server) {
         let mut server = server;
         let writer = server.service.start_usage(server.mint.clone()).unwrap();
@@ -407,9 +426,9 @@ async fn a_report_reads_as_json_in_the_words_of_the_contract() {
         "until": "2027-01-15T09:00:00Z",
         "by": "hour",
         "items": [
-            {"from": "2027-01-15T08:00:00Z", "issued": 1, "refused": {"scope_beyond_key": 1}}
+            {"from": "2027-01-15T08:00:00Z", "issued": 1, "introspected": 0, "refused": {"scope_beyond_key": 1}}
         ],
-        "totals": {"issued": 1, "refused": {"scope_beyond_key": 1}},
+        "totals": {"issued": 1, "introspected": 0, "refused": {"scope_beyond_key": 1}},
         "last_used": {
             "used_at": "2027-01-15T08:00:00Z", "address": "127.0.0.1", "user_agent": "curl/8"
         }

@@ -15,11 +15,11 @@ fn usage_tells_tokens_and_refusals_of_a_key_and_of_all() {
         );
         let table = live.run(&["usage", &id, "--by", "day"]);
         let row = stdout(&table).lines().nth(1).unwrap().to_owned();
-        assert!(row.ends_with("1       1        scope_beyond_key=1"), "{row}");
-        assert!(stderr(&table).starts_with("1 issued, 1 refused, the last token at "));
+        assert!(row.ends_with("1       0    1        scope_beyond_key=1"), "{row}");
+        assert!(stderr(&table).starts_with("1 issued, 1 refused, the last use at "));
         assert_eq!(live.json(&["usage"])["totals"]["issued"], 1);
         let csv = live.text(&["usage", "-o", "csv"]);
-        assert!(csv.starts_with("from,issued,refused,reasons\n"), "{csv}");
+        assert!(csv.starts_with("from,issued,introspected,refused,reasons\n"), "{csv}");
     }
 }
 
