@@ -16,6 +16,11 @@ struct Api {
 
 impl Api {
     fn start(issuer: &str, org: &str) -> Self {
+        Self::of(issuer, org, None)
+    }
+
+    /// One that takes raw keys too, where it has a key of its own to ask with.
+    fn of(issuer: &str, org: &str, own_key: Option<&str>) -> Self {
         let arguments = ["build", "-q", "-p", "tenmint-verifier", "--example", "protected_api"];
         let built = Command::new(env!("CARGO")).args(arguments).arg("--all-features").status();
         assert!(built.unwrap().success());
@@ -26,6 +31,7 @@ impl Api {
             .env("AUDIENCE", "https://api.example.com")
             .env("ORG", org)
             .env("LISTEN", "127.0.0.1:0")
+            .envs(own_key.map(|key| ("OWN_API_KEY", key)))
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -113,6 +119,32 @@ fn an_api_takes_the_tokens_it_should_and_no_others() {
 
     live.serving.stop();
     assert_eq!(api.send("GET", "/projects/alpha", Some(&reader)).0, 200, "without the issuer");
+}
+
+#[test]
+fn an_api_on_its_way_to_tokens_takes_keys_as_they_are_until_it_is_told_not_to() {
+    let live = Live::start();
+    let org = live.json(&["whoami"])["organization"].as_str().unwrap().to_owned();
+    let (_, own_key) = live.api_key(&["--org-role", "verifier"]);
+    let (_, key) = live.api_key(&["-s", "read:projects/alpha"]);
+    let (_, elsewhere) = live.api_key(&["-s", "read:projects/alpha", "--allow", "192.0.2.1"]);
+    let api = Api::of(&live.url, &org, Some(&own_key));
+    let status = |text: &str| api.send("GET", "/projects/alpha", Some(text)).0;
+    assert_eq!(status(&key), 200);
+    assert_eq!(api.send("PUT", "/projects/alpha", Some(&key)).0, 403);
+    assert_eq!(status(&elsewhere), 401, "the address of the caller counts");
+    assert_eq!(live.json(&["usage"])["totals"]["introspected"], 1);
+    live.json(&["migration", "require-tokens", "default"]);
+    // two seconds at most, which a loaded machine may stretch
+    let refused = (0..200).any(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        status(&key) == 401
+    });
+    assert!(refused, "the switch was not heard");
+    let (_, challenge, _) = api.send("GET", "/projects/alpha", Some(&key));
+    assert!(challenge.contains("exchange it for a token"), "{challenge}");
+    let token = stdout(&live.token(&key, &[])).trim().to_owned();
+    assert_eq!(status(&token), 200);
 }
 
 #[test]

@@ -2,22 +2,24 @@
 //!
 //! ```text
 //! ISSUER=http://127.0.0.1:8080 AUDIENCE=https://api.example.com ORG=org_0000000000000000 \
-//!     LISTEN=127.0.0.1:3000 cargo run --example protected_api --features remote,axum
+//!     LISTEN=127.0.0.1:3000 cargo run --example protected_api --features raw-keys,axum
 //! ```
 //!
-//! Reading a project needs `read` on its path, changing it `write`; `GET /whoami` needs only a
+//! With `OWN_API_KEY`, a key whose bot has the role `verifier`, it takes API keys beside tokens, in
+//! `Authorization` or `X-Api-Key`, as the service says for the audience. Reading a project needs `read` on its path, changing it `write`; `GET /whoami` needs only a
 //! valid token. The issuer need not be up: until its keys come, every answer is a 503.
 
 use std::error::Error;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::FromRef;
+use axum::extract::{ConnectInfo, FromRef};
 use axum::routing::get;
 use axum::{Extension, Json, Router};
 use serde_json::{Value, json};
 use tenmint_verifier::axum::{Allowed, ProtectedResource, RequireScope, RequireToken};
-use tenmint_verifier::{Claims, Token, Verifier};
+use tenmint_verifier::{Claims, RawKeys, Token, Verifier};
 use tokio::net::TcpListener;
 
 #[derive(Clone)]
@@ -35,12 +37,17 @@ impl FromRef<App> for Verifier {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let verifier = Verifier::builder(env("ISSUER")?).audience(env("AUDIENCE")?).remote()?;
+    let mut verifier = Verifier::builder(env("ISSUER")?).audience(env("AUDIENCE")?);
+    if let Ok(own_key) = env("OWN_API_KEY") {
+        verifier = verifier.raw_keys(RawKeys::asked_with(own_key).header("X-Api-Key"));
+    }
+    let verifier = verifier.remote()?;
     let listener = TcpListener::bind(env("LISTEN")?).await?;
     announce(&format!("listening on http://{}", listener.local_addr()?));
     tokio::spawn(report_keys(verifier.clone()));
     let app = App { verifier, org: env("ORG")?.into() };
-    axum::serve(listener, router(app)?).with_graceful_shutdown(interrupted()).await?;
+    let router = router(app)?.into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, router).with_graceful_shutdown(interrupted()).await?;
     Ok(())
 }
 
@@ -50,7 +57,13 @@ fn router(app: App) -> Result<Router, Box<dyn Error>> {
     // one thing to the router and another to the filter of a token
     let project = RequireScope::by_method("projects/{id}")?;
     let below = RequireScope::by_method("projects/{id}/{*rest}")?;
-    let guard = RequireToken::new(app.verifier.clone()).organization(app.org.clone());
+    let guard = RequireToken::new(app.verifier.clone())
+        .organization(app.org.clone())
+        // no proxy stands before this program, so that the socket tells who calls
+        .caller_address(|parts| {
+            let socket = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+            socket.map(|socket| socket.0.ip())
+        });
     // an audience that is no URI of the web has no place for them
     let metadata = ProtectedResource::new(&app.verifier)
         .map(|metadata| metadata.name("Projects").routes())
