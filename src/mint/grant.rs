@@ -119,6 +119,11 @@ impl AdmittedKey<'_> {
         let state = &*self.key.state;
         let entries @ Entries { api_key, owner, org, .. } = self.key.entries()?;
         let targets = Targets { state, api_key, org }.select(request)?;
+        // a token does not tell by which secret it was fetched, so that its holder could not be held
+        // to the end of the grace
+        if targets.is_management && self.key.secret_ends.is_set() {
+            return Err(Refused::InvalidTarget);
+        }
         let scope = grant_scope(entries, request.scope.as_deref())?;
         let lifetime = targets.lifetime.map_or(lifetime, |shorter| shorter.min(lifetime));
         let issued_at = now.as_seconds();
@@ -172,7 +177,9 @@ impl AdmittedKey<'_> {
             org: org.id,
             scopes,
             audiences,
-            expires_at: api_key.expires.moment(),
+            // whoever presents a secret in its grace holds no more than that: a leaked one must not
+            // give itself another, or a key that outlives it
+            expires_at: api_key.expires.min(self.key.secret_ends).moment(),
             ip_rules: api_key.ip_rules().cloned(),
             is_account_admin: owner.is_account_admin,
             revision: u64::try_from(state.revision()).unwrap_or(0),

@@ -25,6 +25,8 @@ pub(super) struct Selected {
     /// The shortest lifetime that one of them asks for.
     pub(super) lifetime: Option<TokenLifetime>,
     pub(super) token_type: TokenType,
+    /// Whether it is the management API, alone.
+    pub(super) is_management: bool,
 }
 
 impl Targets<'_> {
@@ -99,7 +101,8 @@ impl Targets<'_> {
 
 /// What several audiences ask of one token. A token for the management API is for nothing else.
 fn selected(entries: &[&AudienceEntry]) -> Result<Selected, Refused> {
-    if entries.len() > 1 && entries.iter().any(|audience| audience.is_management()) {
+    let is_management = entries.iter().any(|audience| audience.is_management());
+    if is_management && entries.len() > 1 {
         return Err(Refused::InvalidTarget);
     }
     let all_take_jwt = entries.iter().all(|audience| audience.token_type == TokenType::Jwt);
@@ -107,5 +110,6 @@ fn selected(entries: &[&AudienceEntry]) -> Result<Selected, Refused> {
         uris: entries.iter().map(|audience| audience.uri.clone()).collect(),
         lifetime: entries.iter().filter_map(|audience| audience.lifetime).min(),
         token_type: if all_take_jwt { TokenType::Jwt } else { TokenType::AccessToken },
+        is_management,
     })
 }

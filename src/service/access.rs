@@ -130,7 +130,7 @@ pub(crate) fn require_to_hold(actor: &Actor, given: Given<'_>) -> Result<()> {
     if !held.audiences.is_empty()
         && (given.audiences.is_empty() || !given.audiences.iter().all(within))
     {
-        return Err(beyond("these audiences"));
+        return Err(beyond("a key for these audiences"));
     }
     if let Some(end) = held.expires_at
         && given.expires_at.is_none_or(|given| given > end)
@@ -138,7 +138,7 @@ pub(crate) fn require_to_hold(actor: &Actor, given: Given<'_>) -> Result<()> {
         return Err(beyond(&format!("an expiry after {end}")));
     }
     if held.ip_rules.as_ref().is_some_and(|rules| !rules.covers(given.ip_rules)) {
-        return Err(beyond("these addresses"));
+        return Err(beyond("a key for these addresses"));
     }
     Ok(())
 }

@@ -77,6 +77,29 @@ on_both_engines! {
         assert_eq!(rotates(&server, &new).await, "200", "a grace that is over is in nobody's way");
     }
 
+    async fn a_secret_in_its_grace_cannot_give_itself_what_outlives_it(server: Server) {
+        let old = key(&server, json!({"scopes": ["*:*"], "org_role": "admin"})).await;
+        let new = rotate(&server, &old, json!({"grace_period_seconds": 100})).await;
+        let made = |name: &str| json!({"name": name, "scopes": ["read:x"]});
+        let id = at(&old);
+        for (method, path, ask) in [
+            ("POST", "/v1/keys".to_owned(), made("for ever")),
+            ("POST", format!("{id}/rotate"), json!({"force": true})),
+            ("POST", format!("{id}/rotate"), json!({"force": true, "grace_period_seconds": 50})),
+            ("POST", format!("{id}/refresh"), json!({})),
+        ] {
+            assert_eq!(outcome_of(&server, &old, method, &path, ask).await, "403 forbidden", "{path}");
+        }
+        let mut soon = made("not for long");
+        soon["expires_at"] = json!("2027-01-15T08:01:00Z");
+        assert_eq!(outcome_of(&server, &old, "POST", "/v1/keys", soon).await, "201");
+        let token = async |key: &Key| server.token(key, "audience=management&scope=read:org/*").await.outcome();
+        assert_eq!(token(&old).await, "400 invalid_target", "a token would not tell of the grace");
+        assert_eq!(token(&new).await, "200");
+        assert_eq!(outcome_of(&server, &new, "POST", "/v1/keys", made("for ever")).await, "201");
+        assert_eq!(outcome_of(&server, &old, "POST", &format!("{id}/revoke"), Value::Null).await, "200", "to end is no gift");
+    }
+
     async fn a_grace_leaves_the_tokens_of_the_old_secret_alone(server: Server) {
         let old = org_admin(&server).await;
         let token = management_token(&server, &old).await;

@@ -72,12 +72,12 @@ on_both_engines! {
         for (number, (field, value, said)) in [
             ("scopes", json!(["read:b/c"]), "the scope `read:b/c` is beyond"),
             ("scopes", json!(["write:a/b"]), "the scope `write:a/b` is beyond"),
-            ("audiences", json!(["https://other.example.com"]), "these audiences is beyond"),
-            ("audiences", json!(null), "these audiences is beyond"),
+            ("audiences", json!(["https://other.example.com"]), "a key for these audiences is beyond"),
+            ("audiences", json!(null), "a key for these audiences is beyond"),
             ("expires_at", json!("2031-01-01"), "an expiry after 2030-01-01T00:00:00Z is beyond"),
             ("expires_at", json!(null), "an expiry after 2030-01-01T00:00:00Z is beyond"),
-            ("allow", json!(["10.0.0.1"]), "these addresses is beyond"),
-            ("allow", json!(null), "these addresses is beyond"),
+            ("allow", json!(["10.0.0.1"]), "a key for these addresses is beyond"),
+            ("allow", json!(null), "a key for these addresses is beyond"),
         ]
         .into_iter()
         .enumerate()

@@ -243,6 +243,10 @@ impl Model {
             return Outcome::Dead;
         }
         let Some(target) = self.target(key, asked) else { return Outcome::WrongTarget };
+        // a token would not tell that its secret is in a grace
+        if target == Target::Management && text.end.is_some() {
+            return Outcome::WrongTarget;
+        }
         let held = self.effective(key);
         let reach = asked.scopes.as_ref().map_or(held, |scopes| reach(scopes.iter().copied()));
         if held == 0 || reach & !held != 0 {
