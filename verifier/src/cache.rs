@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::fmt;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::claims::Claims;
@@ -101,13 +101,7 @@ impl TokenCache {
         }
         let hash = self.hash(token);
         let mut shard = self.shard(hash);
-        if shard.len() >= self.most && !shard.contains_key(&hash) {
-            // of a few, whichever they are: to look at all would cost more than it gains
-            let few = shard.iter().take(8);
-            let oldest = few.min_by_key(|(_, entry)| entry.verified.claims.exp);
-            let oldest = oldest.map(|(hash, _)| *hash);
-            oldest.and_then(|oldest| shard.remove(&oldest));
-        }
+        make_room(&mut shard, (&hash, self.most), |entry| entry.verified.claims.exp);
         let entry = Entry {
             token: token.into(),
             verified,
@@ -139,8 +133,23 @@ impl TokenCache {
     }
 }
 
+/// Makes room for one more in a full map, unless it stands there already: what ranks lowest of a few
+/// goes, whichever they are. To look at all would cost more than it gains.
+pub(crate) fn make_room<K: Copy + Eq + Hash, V>(
+    entries: &mut HashMap<K, V>,
+    (new, most): (&K, usize),
+    rank: impl Fn(&V) -> u64,
+) {
+    if entries.len() < most || entries.contains_key(new) {
+        return;
+    }
+    let lowest = entries.iter().take(8).min_by_key(|(_, entry)| rank(entry));
+    let lowest = lowest.map(|(key, _)| *key);
+    lowest.and_then(|lowest| entries.remove(&lowest));
+}
+
 /// Whether both are one allocation. A weak one keeps the place from being given to another.
-fn is_that<T>(then: &Weak<T>, now: &Arc<T>) -> bool {
+pub(crate) fn is_that<T>(then: &Weak<T>, now: &Arc<T>) -> bool {
     std::ptr::eq(then.as_ptr(), Arc::as_ptr(now))
 }
 

@@ -13,6 +13,7 @@ use std::time::Duration;
 use ring::digest::{SHA256, digest};
 use tokio::time::Instant;
 
+use crate::cache::{is_that, make_room};
 use crate::claims::Claims;
 use crate::revocations::Revocations;
 
@@ -88,7 +89,7 @@ impl KnownKeys {
             }
             Some(Entry::Active(active)) => active,
         };
-        if !std::ptr::eq(active.revocations.as_ptr(), Arc::as_ptr(revocations)) {
+        if !is_that(&active.revocations, revocations) {
             if revocations.voids(&active.claims) {
                 entries.remove(&digest);
                 return Known::Nothing;
@@ -126,20 +127,15 @@ impl KnownKeys {
     }
 
     fn insert(&self, digest: KeyDigest, entry: Entry) {
+        if self.most == 0 {
+            return;
+        }
         let mut entries = self.entries();
-        if entries.len() >= self.most && !entries.contains_key(&digest) {
-            // of a few, whichever they are: to look at all would cost more than it gains
-            let few = entries.iter().take(8);
-            let dearest = |(_, entry): &(&KeyDigest, &Entry)| match entry {
-                Entry::Inactive { .. } => 0,
-                Entry::Active(active) => active.claims.exp,
-            };
-            let least = few.min_by_key(dearest).map(|(digest, _)| *digest);
-            least.and_then(|least| entries.remove(&least));
-        }
-        if self.most > 0 {
-            entries.insert(digest, entry);
-        }
+        make_room(&mut entries, (&digest, self.most), |entry| match entry {
+            Entry::Inactive { .. } => 0,
+            Entry::Active(active) => active.claims.exp,
+        });
+        entries.insert(digest, entry);
     }
 
     fn entries(&self) -> MutexGuard<'_, HashMap<KeyDigest, Entry>> {
