@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use http::{Request, Response, StatusCode, Uri};
+use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
@@ -63,16 +63,12 @@ impl Issuer {
         own_key: &str,
         keys: &Arc<RemoteKeys>,
     ) -> Result<Self, BuildError> {
-        let origin: Uri = rules
-            .issuer
-            .parse()
-            .map_err(|_| BuildError::new(format!("the issuer `{}` is no origin", rules.issuer)))?;
         let mut authorization = HeaderValue::try_from(format!("Bearer {own_key}"))
             .map_err(|_| BuildError::new("the API's own key is no text of an API key"))?;
         authorization.set_sensitive(true);
         let http = Client::builder(TokioExecutor::new())
             .pool_idle_timeout(Duration::from_secs(30))
-            .build(connector(&origin)?);
+            .build(connector(&rules.issuer)?);
         let (audiences, keys) = (rules.audiences.clone(), Arc::downgrade(keys));
         let silent_until = Mutex::default();
         let inner = Inner { http, authorization, audiences, keys, silent_until };

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{AGE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH};
-use http::{Request, StatusCode, Uri};
+use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
@@ -128,13 +128,9 @@ impl FeedReader {
             heard.send_modify(|state| state.is_missing = true);
             return Ok(Self { policy, state, task: None });
         }
-        let issuer: Uri = rules
-            .issuer
-            .parse()
-            .map_err(|_| BuildError::new(format!("the issuer `{}` is no origin", rules.issuer)))?;
         let http = Client::builder(TokioExecutor::new())
             .pool_max_idle_per_host(1)
-            .build(connector(&issuer)?);
+            .build(connector(&rules.issuer)?);
         let keys = Arc::downgrade(keys);
         let asked_at = Instant::now();
         let listener = Listener { rules, keys, http, etag: None, asked_at, heard };

@@ -103,13 +103,11 @@ struct Found {
 
 impl IssuerClient {
     pub(super) fn new(issuer: &str) -> Result<Self, BuildError> {
-        let metadata_uri = format!("{issuer}/.well-known/oauth-authorization-server")
-            .parse()
-            .map_err(|_| BuildError::new(format!("the issuer `{issuer}` is no origin")))?;
+        let metadata_uri = uri_at(issuer, "/.well-known/oauth-authorization-server")?;
         // a pool would hold a connection for minutes, only to find it closed at the next fetch
         let http = Client::builder(TokioExecutor::new())
             .pool_max_idle_per_host(0)
-            .build(connector(&metadata_uri)?);
+            .build(connector(issuer)?);
         Ok(Self { http, issuer: issuer.to_owned(), metadata_uri, last: None })
     }
 
@@ -189,8 +187,15 @@ impl IssuerClient {
     }
 }
 
-/// The crypto provider is given, so that no default of the process is asked for or set.
-pub(crate) fn connector(uri: &Uri) -> Result<HttpsConnector<HttpConnector>, BuildError> {
+fn uri_at(issuer: &str, path: &str) -> Result<Uri, BuildError> {
+    let uri = format!("{issuer}{path}").parse();
+    uri.map_err(|_| BuildError::new(format!("the issuer `{issuer}` is no origin")))
+}
+
+/// What connects to an issuer. The crypto provider is given, so that no default of the process is
+/// asked for or set.
+pub(crate) fn connector(issuer: &str) -> Result<HttpsConnector<HttpConnector>, BuildError> {
+    let uri = uri_at(issuer, "")?;
     let provider = rustls::crypto::ring::default_provider();
     if uri.scheme_str() == Some("https") {
         return HttpsConnectorBuilder::new()
