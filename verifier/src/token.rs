@@ -111,6 +111,12 @@ impl Token {
         self.mode(|raw_key| raw_key.policy.mode_for(action, resource, raw_key.draw))
     }
 
+    /// The policy that the answer has to tell of, where this is what is done with the credential.
+    #[cfg(feature = "axum")]
+    pub(crate) fn warned_by(&self, mode: RawKeyMode) -> Option<Arc<RawKeyPolicy>> {
+        self.raw_key_policy().filter(|_| mode == RawKeyMode::Warn).cloned()
+    }
+
     fn mode(&self, of: impl Fn(&RawKey) -> RawKeyMode) -> RawKeyMode {
         self.raw_key.as_ref().map(of).unwrap_or_default()
     }

@@ -13,7 +13,6 @@ use crate::axum::answer::Refusal;
 use crate::axum::guard::{Guard, Guarded, Warning};
 use crate::axum::require_token::Organization;
 use crate::error::{SyntaxError, VerifyError};
-use crate::raw_key_policy::RawKeyMode;
 use crate::resource::Resource;
 use crate::scope::Action;
 use crate::template::ResourceTemplate;
@@ -177,8 +176,7 @@ impl Guard for RequireScope {
     async fn admit(&self, parts: &mut Parts) -> Result<Warning, Refusal> {
         let allowed = self.needed.check(parts).await?;
         let warning = parts.extensions.get::<Token>().and_then(|token| {
-            let mode = token.raw_key_mode_for(&allowed.action, &allowed.resource);
-            token.raw_key_policy().filter(|_| mode == RawKeyMode::Warn).cloned()
+            token.warned_by(token.raw_key_mode_for(&allowed.action, &allowed.resource))
         });
         parts.extensions.insert(allowed);
         Ok(warning)

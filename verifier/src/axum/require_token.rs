@@ -11,7 +11,6 @@ use crate::axum::answer::Refusal;
 use crate::axum::credential;
 use crate::axum::guard::{Guard, Guarded, Warning};
 use crate::error::{InvalidToken, VerifyError};
-use crate::raw_key_policy::RawKeyMode;
 use crate::token::Token;
 use crate::verify::Verifier;
 
@@ -195,8 +194,7 @@ impl RequireToken {
 impl Guard for RequireToken {
     async fn admit(&self, parts: &mut Parts) -> Result<Warning, Refusal> {
         let token = self.token(parts).await.map_err(|error| Refusal::of(error, &self.verifier))?;
-        let is_warned = token.raw_key_mode() == RawKeyMode::Warn;
-        let warning = token.raw_key_policy().filter(|_| is_warned).cloned();
+        let warning = token.warned_by(token.raw_key_mode());
         parts.extensions.insert(token);
         if let Some(organization) = &self.organization {
             parts.extensions.insert(organization.clone());
