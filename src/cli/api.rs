@@ -106,7 +106,7 @@ fn encoded(text: &str) -> impl std::fmt::Display + '_ {
 }
 
 /// The fields of a body; those that nobody named are left out.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub(super) struct Fields(Map<String, Value>);
 
 impl Fields {

@@ -78,28 +78,24 @@ async fn step(mode: &str, args: StepArgs, session: &Session<'_>) -> Result<ExitC
             || args.share < 100 && rule.get("mode") != Some(&json!(mode))
     });
     rules.push(json!({"scope": args.scope, "mode": mode, "share": args.share}));
-    let told = |name: &str, said: Option<OrNone<String>>| match said {
-        Some(said) => said.into(),
-        None => before.get(name).cloned().unwrap_or_default(),
-    };
-    let raw_keys = json!({
-        "rules": rules,
-        "sunset_at": told("sunset_at", args.sunset),
-        "link": told("link", args.link),
-    });
-    write(&args.audience, raw_keys, args.write, session).await
+    let mut raw_keys = with_rules(&before, rules);
+    for (name, said) in [("sunset_at", args.sunset), ("link", args.link)] {
+        if let Some(said) = said {
+            raw_keys = raw_keys.with(name, Some(Value::from(said)));
+        }
+    }
+    write(&args.audience, Some(raw_keys), args.write, session).await
 }
 
 async fn back(args: BackArgs, session: &Session<'_>) -> Result<ExitCode> {
     let Some(scope) = args.scope else {
-        return write(&args.audience, Value::Null, args.write, session).await;
+        return write(&args.audience, None, args.write, session).await;
     };
     let before = raw_keys_of(&args.audience, session).await?;
     let mut rules = rules_of(&before);
     rules.retain(|rule| rule.get("scope") != Some(&json!(scope)));
-    let of = |name| before.get(name).cloned().unwrap_or_default();
-    let raw_keys = json!({"rules": rules, "sunset_at": of("sunset_at"), "link": of("link")});
-    write(&args.audience, raw_keys, args.write, session).await
+    let raw_keys = with_rules(&before, rules);
+    write(&args.audience, Some(raw_keys), args.write, session).await
 }
 
 async fn raw_keys_of(audience: &str, session: &Session<'_>) -> Result<Value> {
@@ -111,9 +107,16 @@ fn rules_of(raw_keys: &Value) -> Vec<Value> {
     raw_keys.get("rules").and_then(Value::as_array).cloned().unwrap_or_default()
 }
 
+/// These rules, and what callers were told before.
+fn with_rules(before: &Value, rules: Vec<Value>) -> Fields {
+    let told = |name| before.get(name);
+    let rules = Fields::default().with("rules", Some(rules));
+    rules.with("sunset_at", told("sunset_at")).with("link", told("link"))
+}
+
 async fn write(
     audience: &str,
-    raw_keys: Value,
+    raw_keys: Option<Fields>,
     args: WriteArgs,
     session: &Session<'_>,
 ) -> Result<ExitCode> {
