@@ -10,7 +10,7 @@ use crate::mint::index::AuthenticatedKey;
 use crate::mint::quotas::{Permit, Quotas};
 use crate::mint::targets::Targets;
 use crate::mint::{Caller, Refused, TokenRequest};
-use crate::model::access::Credential;
+use crate::model::access::{Credential, first_on_installation, without_installation};
 use crate::model::audience::TokenType;
 use crate::model::id::{ApiKeyId, AudienceId, OrgId};
 use crate::model::installation::{Issuer, TokenLifetime};
@@ -256,20 +256,25 @@ fn grant_scope(entries: Entries<'_>, asked: Option<&str>) -> Result<ScopeSet, Re
             return Err(Refused::ScopeBeyondKey(place));
         }
     }
-    Ok(asked)
+    match first_on_installation(&asked).filter(|_| !entries.owner.is_account_admin) {
+        Some(place) => Err(Refused::ScopeBeyondKey(place)),
+        None => Ok(asked),
+    }
 }
 
 /// All that the key still has: its scopes that the owner has too, covered ones dropped.
 fn held_scope(entries: Entries<'_>) -> Result<ScopeSet, Refused> {
-    let Some(own) = &entries.api_key.scopes else {
-        return owner_scope(entries)?.ok_or(Refused::NoScope);
+    let held = match &entries.api_key.scopes {
+        None => owner_scope(entries)?,
+        Some(own) if has_no_more_than(entries) => Some(parse_stored(own)?.without_covered()),
+        Some(own) => match owner_scope(entries)? {
+            Some(owners) => parse_stored(own)?.intersect(&owners),
+            None => None,
+        },
     };
-    let own = parse_stored(own)?;
-    if has_no_more_than(entries) {
-        return Ok(own.without_covered());
-    }
-    let owners = owner_scope(entries)?.ok_or(Refused::NoScope)?;
-    own.intersect(&owners).ok_or(Refused::NoScope)
+    let is_account_admin = entries.owner.is_account_admin;
+    let reached = if is_account_admin { held } else { held.and_then(without_installation) };
+    reached.ok_or(Refused::NoScope)
 }
 
 /// Equal texts are one allocation, so most keys are seen to have exactly what their bot was given.

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tenmint_verifier::{Action, Resource, Scope, ScopeSet, SyntaxError};
+use tenmint_verifier::{Action, Resource, Scope, ScopeSet, ScopeView, SyntaxError};
 
 use crate::model::id::{ApiKeyId, AudienceId, OrgId};
 use crate::model::ip_rules::IpRules;
@@ -117,15 +117,73 @@ impl Actor {
 
     /// The first of these scopes that the actor does not hold; the first at all where it holds none.
     pub fn first_beyond<'s>(&self, scopes: &'s ScopeSet) -> Option<&'s str> {
-        let place = match &self.credential.scopes {
-            Some(held) => held.first_uncovered(scopes)?,
-            None => 0,
-        };
-        scopes.iter().nth(place).map(tenmint_verifier::ScopeView::as_str)
+        let Credential { scopes: held, is_account_admin, .. } = &self.credential;
+        let place = first_not_held(held.as_ref(), *is_account_admin, scopes)?;
+        scopes.iter().nth(place).map(ScopeView::as_str)
     }
 
     /// Whether the actor holds one scope.
     pub fn holds(&self, scope: &Scope) -> bool {
         self.credential.scopes.as_ref().is_some_and(|held| held.covers(scope))
+    }
+}
+
+/// The place of the first scope that somebody does not hold. No scope of an organization reaches the
+/// installation, `*:*` included: what names it is held by admins of the account alone.
+pub fn first_not_held(
+    held: Option<&ScopeSet>,
+    is_account_admin: bool,
+    asked: &ScopeSet,
+) -> Option<usize> {
+    let Some(held) = held else { return Some(0) };
+    let beyond = held.first_uncovered(asked);
+    let on_installation = if is_account_admin { None } else { first_on_installation(asked) };
+    beyond.into_iter().chain(on_installation).min()
+}
+
+/// The place of the first scope that names the installation.
+pub fn first_on_installation(scopes: &ScopeSet) -> Option<usize> {
+    scopes.iter().position(is_on_installation)
+}
+
+/// The scopes that name the installation left out; nothing where no other is there.
+pub fn without_installation(scopes: ScopeSet) -> Option<ScopeSet> {
+    if first_on_installation(&scopes).is_none() {
+        return Some(scopes);
+    }
+    let others = scopes.iter().filter(|scope| !is_on_installation(*scope));
+    ScopeSet::from_scopes(others.map(ScopeView::to_scope).collect::<Vec<_>>())
+}
+
+fn is_on_installation(scope: ScopeView<'_>) -> bool {
+    scope.filter().split('/').next() == Some("installation")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scopes(text: &str) -> ScopeSet {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn what_names_the_installation_is_held_by_admins_of_the_account_alone() {
+        let all = scopes("*:*");
+        let asked = scopes("read:a/b admin:installation/* read:installation");
+        assert_eq!(first_not_held(Some(&all), false, &asked), Some(1));
+        assert_eq!(first_not_held(Some(&all), true, &asked), None);
+        assert_eq!(first_not_held(Some(&scopes("read:b")), false, &asked), Some(0));
+        assert_eq!(first_not_held(None, true, &asked), Some(0));
+        let narrow = scopes("read:installations/a read:*/b");
+        assert_eq!(first_not_held(Some(&all), false, &narrow), None);
+    }
+
+    #[test]
+    fn the_scopes_that_name_the_installation_can_be_left_out() {
+        let left = |text| without_installation(scopes(text)).map(|left| left.as_str().to_owned());
+        assert_eq!(left("read:a admin:installation/*").as_deref(), Some("read:a"));
+        assert_eq!(left("admin:installation/*"), None);
+        assert_eq!(left("read:a read:a").as_deref(), Some("read:a read:a"));
     }
 }

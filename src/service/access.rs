@@ -164,15 +164,6 @@ pub(crate) fn require_to_hold_scopes(actor: &Actor, scopes: Option<&ScopeSet>) -
     }
 }
 
-/// The scopes of a key that its owner has too.
-pub(crate) fn effective(own: Option<&ScopeSet>, owners: Option<&ScopeSet>) -> Option<ScopeSet> {
-    match (own, owners) {
-        (Some(own), Some(owners)) => own.intersect(owners),
-        (None, owners) => owners.cloned(),
-        (Some(_), None) => None,
-    }
-}
-
 /// The first scope that one set has and another does not.
 pub(crate) fn first_beyond<'s>(held: Option<&ScopeSet>, asked: &'s ScopeSet) -> Option<&'s str> {
     let place = match held {

@@ -7,12 +7,12 @@ use crate::error::{Error, Result};
 use crate::model::api_key::{ApiKey, ApiKeyStatus, EditApiKey};
 use crate::model::bot::Bot;
 use crate::model::id::ApiKeyId;
-use crate::model::owner::{IndexedOwner, OwnerId};
+use crate::model::owner::OwnerId;
 use crate::model::quota::Quota;
 use crate::model::revocation::{RevokedSubject, RevokedTokens};
 use crate::model::time::Timestamp;
 use crate::service::Service;
-use crate::service::access::{effective, first_beyond, require_to_hold, require_to_reach};
+use crate::service::access::{first_beyond, require_to_hold, require_to_reach};
 use crate::service::api_key_life::check_may_change;
 use crate::service::api_keys::{find_key, no_such_key};
 use crate::service::asks::{
@@ -20,7 +20,7 @@ use crate::service::asks::{
 };
 use crate::service::call::{Call, Changed, Done};
 use crate::service::new_api_key::{check_catalogues, given};
-use crate::service::owners::read_owner_in;
+use crate::service::owners::{OwnerScopes, read_owner_in};
 use crate::service::side_changes::bot_edited;
 use crate::store::changes::Subject;
 use crate::store::{Write, api_keys, bots};
@@ -77,24 +77,23 @@ impl Service {
         after: &ApiKey,
     ) -> Result<Reach> {
         let owner = read_owner_in(write, &before.owner, before.org).await?;
-        let owners = owner.as_ref().and_then(IndexedOwner::scopes);
-        let held_before = effective(before.scopes.as_ref(), owners.as_ref());
+        let mut owners = OwnerScopes::of(owner.as_ref());
+        let held_before = owners.effective(before.scopes.as_ref());
         let mut reach = Reach::default();
-        let mut owners_after = owners.clone();
         let changes_meaning = before.scopes != after.scopes || before.audiences != after.audiences;
         if let Some(scopes) = after.scopes.as_ref().filter(|_| changes_meaning) {
             check_catalogues(write, after.org, &after.audiences, scopes).await?;
         }
         if let Some(scopes) = after.scopes.as_ref().filter(|_| before.scopes != after.scopes)
-            && let Some(scope) = first_beyond(owners.as_ref(), scopes)
+            && let Some(scope) = owners.first_beyond(scopes)
         {
+            if let Some(scope) = owners.first_out_of_reach(scopes) {
+                return Err(not_held(scope));
+            }
             reach.bot = Some(widened_bot(write, after, scopes, scope).await?);
-            owners_after = Some(match owners_after {
-                Some(held) => held.union(scopes),
-                None => scopes.clone(),
-            });
+            owners = owners.with(scopes);
         }
-        let held_after = effective(after.scopes.as_ref(), owners_after.as_ref());
+        let held_after = owners.effective(after.scopes.as_ref());
         reach.compare((before, held_before.as_ref()), (after, held_after.as_ref()));
         if reach.is_more {
             require_to_reach(&call.actor, owner.as_ref())?;
@@ -177,10 +176,7 @@ async fn widened_bot(
     beyond: &str,
 ) -> Result<(Bot, Bot)> {
     let OwnerId::Bot(id) = api_key.owner else {
-        return Err(Error::invalid(
-            "scopes",
-            format!("the owner of the key does not hold `{beyond}`"),
-        ));
+        return Err(not_held(beyond));
     };
     let before = bots::find(write, &id).await?.ok_or_else(|| no_such_key(&api_key.id))?;
     let grants = match &before.grants {
@@ -193,6 +189,11 @@ async fn widened_bot(
     })?;
     let after = Bot { grants: Some(grants), ..before.clone() };
     Ok((before, after))
+}
+
+/// A scope that the owner of a key lacks.
+pub(crate) fn not_held(scope: &str) -> Error {
+    Error::invalid("scopes", format!("the owner of the key does not hold `{scope}`"))
 }
 
 /// The key as it shall be, audiences aside.

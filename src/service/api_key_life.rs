@@ -13,14 +13,12 @@ use crate::model::id::ApiKeyId;
 use crate::model::revocation::{RevokedSubject, RevokedTokens};
 use crate::model::space::Space;
 use crate::model::time::Timestamp;
-use crate::service::access::{
-    effective, guarded_key, part, require, require_to_hold, require_to_reach,
-};
+use crate::service::access::{guarded_key, part, require, require_to_hold, require_to_reach};
 use crate::service::api_keys::{find_key, shown_prefix, slug_of, what};
 use crate::service::asks::parse_expiry;
 use crate::service::call::{Call, Changed, Done};
 use crate::service::new_api_key::{NewApiKey, given};
-use crate::service::owners::read_owner_in;
+use crate::service::owners::{OwnerScopes, read_owner_in};
 use crate::service::{Service, random};
 use crate::store::changes::Subject;
 use crate::store::{Connection, Write, api_keys};
@@ -135,8 +133,7 @@ impl Service {
             own_bot: None,
         };
         let owners = read_owner_in(&mut write, &old.owner, org.id).await?;
-        let owners = owners.and_then(|owner| owner.scopes());
-        let effective = effective(old.scopes.as_ref(), owners.as_ref());
+        let effective = OwnerScopes::of(owners.as_ref()).effective(old.scopes.as_ref());
         require_to_hold(&call.actor, given(&new.api_key, effective.as_ref()))?;
         let text = self.insert_api_key(&mut write, &org, &new).await?;
         self.end_replaced(&mut write, &old, grace, now).await?;
@@ -274,8 +271,7 @@ impl Service {
         api_key: &ApiKey,
     ) -> Result<Option<ScopeSet>> {
         let owner = read_owner_in(connection, &api_key.owner, api_key.org).await?;
-        let owners = owner.and_then(|owner| owner.scopes());
-        Ok(effective(api_key.scopes.as_ref(), owners.as_ref()))
+        Ok(OwnerScopes::of(owner.as_ref()).effective(api_key.scopes.as_ref()))
     }
 }
 

@@ -73,7 +73,7 @@ impl Service {
 
     /// A bot that the caller may see.
     pub async fn get_bot(&self, actor: &Actor, org: OrgId, id: &str) -> Result<Bot> {
-        visible_bot(&mut *self.store.read().await?, actor, org, id).await
+        Ok(visible_bot(&mut *self.store.read().await?, actor, org, id).await?.0)
     }
 
     /// A page of the bots that the caller may see, from new to old; of a space where one is named.
@@ -237,16 +237,16 @@ pub(crate) async fn find_bot(
     Ok((bot, space))
 }
 
-/// A bot that the caller may see.
+/// A bot that the caller may see, and its space.
 pub(crate) async fn visible_bot(
     connection: &mut Connection,
     actor: &Actor,
     org: OrgId,
     id: &str,
-) -> Result<Bot> {
+) -> Result<(Bot, Option<Space>)> {
     let (bot, space) = find_bot(connection, org, id).await?;
     require(actor, &Action::Read, &guarded_bot(&bot, space.as_ref())?, || what(id))?;
-    Ok(bot)
+    Ok((bot, space))
 }
 
 fn what(id: &str) -> String {

@@ -12,14 +12,14 @@ use crate::model::ip_rules::IpRules;
 use crate::model::org::Org;
 use crate::model::owner::OwnerId;
 use crate::model::quota::Quota;
-use crate::model::role::RoleBinding;
+use crate::model::role::{RoleBinding, RolePlace, RoleRef};
 use crate::model::scope_catalogue::{self, ScopeCatalogue};
 use crate::model::space::Space;
 use crate::model::time::Timestamp;
 use crate::service::access::{
-    Given, effective, first_beyond, guarded, part, require_to_hold, require_to_make,
-    require_to_reach,
+    Given, guarded, part, require_to_hold, require_to_make, require_to_reach,
 };
+use crate::service::api_key_edits::not_held;
 use crate::service::api_keys::{shown_prefix, slug_of};
 use crate::service::asks::{
     Wrong, both, parse_description, parse_expiry, parse_name, parse_quota, parse_scopes,
@@ -28,8 +28,9 @@ use crate::service::audiences::catalogues;
 use crate::service::bots::visible_bot;
 use crate::service::call::Call;
 use crate::service::first_roles::FirstRoles;
-use crate::service::owners::read_owner_in;
+use crate::service::owners::{OwnerScopes, read_owner_in};
 use crate::service::side_changes::{bot_created, role_bound};
+use crate::service::spaces::require_active;
 use crate::service::{Service, random};
 use crate::store::changes::Subject;
 use crate::store::{Connection, Write};
@@ -52,8 +53,13 @@ pub(crate) struct OwnBot {
 
 impl OwnBot {
     /// All that it holds.
-    pub(crate) fn scopes(&self) -> Option<ScopeSet> {
-        union(self.bot.grants.as_ref(), self.role_scopes.as_ref())
+    pub(crate) fn scopes(&self) -> OwnerScopes {
+        let administers =
+            |bound: &RoleBinding| (bound.place, bound.role) == (RolePlace::Account, RoleRef::Admin);
+        OwnerScopes {
+            scopes: union(self.bot.grants.as_ref(), self.role_scopes.as_ref()),
+            is_account_admin: self.roles.iter().any(administers),
+        }
     }
 
     /// What the audit is told of it.
@@ -113,10 +119,7 @@ impl NewApiKey {
         let fields = Fields::parse(&ask, now);
         let audiences = service.find_audiences(write, call.org, ask.audiences.as_deref()).await;
         let (fields, audiences) = both(fields, audiences)?;
-        let space = match &ask.space {
-            Some(name) => Some(service.active_space(write, &call.actor, call.org, name).await?),
-            None => None,
-        };
+        let space = space_of(service, write, call, &ask).await?;
         let id = ApiKeyId::from_random(random()?);
         let key_type = ask.key_type.unwrap_or(match call.actor.credential.owner {
             OwnerId::User(_) => ApiKeyType::User,
@@ -173,13 +176,13 @@ impl NewApiKey {
         } else {
             let owner = read_owner_in(connection, &self.api_key.owner, org.id).await?;
             require_to_reach(actor, owner.as_ref())?;
-            owner.and_then(|owner| owner.scopes())
+            OwnerScopes::of(owner.as_ref())
         };
         let catalogues = match &self.api_key.scopes {
             Some(_) => catalogues(connection, org.id, &self.api_key.audiences).await?,
             None => Vec::new(),
         };
-        self.check_reach(actor, owners.as_ref(), &catalogues)
+        self.check_reach(actor, &owners, &catalogues)
     }
 
     /// The part of the check that needs nothing from the database, once it is known what the owner
@@ -187,18 +190,17 @@ impl NewApiKey {
     pub(crate) fn check_reach(
         &self,
         actor: &Actor,
-        owners: Option<&ScopeSet>,
+        owners: &OwnerScopes,
         catalogues: &[Option<ScopeCatalogue>],
     ) -> Result<()> {
         if let Some(scopes) = &self.api_key.scopes {
-            if let Some(scope) = first_beyond(owners, scopes) {
-                let message = format!("the owner of the key does not hold `{scope}`");
-                return Err(Error::invalid("scopes", message));
+            if let Some(scope) = owners.first_beyond(scopes) {
+                return Err(not_held(scope));
             }
             scope_catalogue::check(scopes, catalogues)
                 .map_err(|cause| Error::invalid("scopes", cause))?;
         }
-        let effective = effective(self.api_key.scopes.as_ref(), owners);
+        let effective = owners.effective(self.api_key.scopes.as_ref());
         require_to_hold(actor, given(&self.api_key, effective.as_ref()))
     }
 
@@ -250,6 +252,37 @@ pub(crate) async fn check_catalogues(
     scope_catalogue::check(scopes, &catalogues).map_err(|cause| Error::invalid("scopes", cause))
 }
 
+/// The space of a key: the one that is named, or else that of its bot.
+async fn space_of(
+    service: &Service,
+    write: &mut Write<'_>,
+    call: &Call,
+    ask: &CreateApiKey,
+) -> Result<Option<Space>> {
+    let named = match &ask.space {
+        Some(name) => Some(service.active_space(write, &call.actor, call.org, name).await?),
+        None => None,
+    };
+    let home = match &ask.bot {
+        Some(bot) => visible_bot(write, &call.actor, call.org, bot).await?.1,
+        None => None,
+    };
+    within_home(named, home)
+}
+
+/// Holds a key to the space that its bot belongs to: what stops a space stops all that is in it.
+///
+/// # Errors
+/// [`Error::Invalid`] for another space; [`Error::Conflict`] `space_suspended`.
+pub(crate) fn within_home(named: Option<Space>, home: Option<Space>) -> Result<Option<Space>> {
+    let Some(home) = home else { return Ok(named) };
+    if named.is_some_and(|named| named.id != home.id) {
+        let message = format!("the owner of the key belongs to the space `{}`", home.slug);
+        return Err(Error::invalid("space", message));
+    }
+    require_active(home).map(Some)
+}
+
 /// Who shall own the key: the caller, a bot that is named, or a new one.
 async fn owner_of(
     write: &mut Write<'_>,
@@ -276,7 +309,7 @@ async fn owner_of(
             "roles are given to a new bot: bind them to this one instead",
         )),
         (ApiKeyType::Service, _, Some(bot)) => {
-            let bot = visible_bot(write, &call.actor, call.org, bot).await?;
+            let (bot, _) = visible_bot(write, &call.actor, call.org, bot).await?;
             Ok((OwnerId::Bot(bot.id), None))
         }
         (ApiKeyType::Service, _, None) => {

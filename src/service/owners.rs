@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use tenmint_verifier::{Scope, ScopeSet, ScopeView};
 
 use crate::error::{Error, Result};
-use crate::model::access::Actor;
+use crate::model::access::{Actor, first_not_held, first_on_installation, without_installation};
 use crate::model::id::{OrgId, RoleId, Slug, SpaceId};
 use crate::model::owner::{BoundRole, IndexedOwner, OwnerId, StoredOwner};
 use crate::model::role::{Level, RoleRef, RoleScopes};
@@ -134,12 +134,49 @@ pub(crate) async fn require_to_touch(
     Ok(())
 }
 
-impl IndexedOwner {
-    /// All that the owner holds.
-    pub(crate) fn scopes(&self) -> Option<ScopeSet> {
-        match (&self.grants, &self.roles) {
+/// What the owner of a key holds: the bound of all that the key may do.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct OwnerScopes {
+    /// Its grants and roles together.
+    pub(crate) scopes: Option<ScopeSet>,
+    pub(crate) is_account_admin: bool,
+}
+
+impl OwnerScopes {
+    /// Of an owner that was looked for; nothing where it is not there.
+    pub(crate) fn of(owner: Option<&IndexedOwner>) -> Self {
+        let Some(IndexedOwner { grants, roles, is_account_admin, .. }) = owner else {
+            return Self::default();
+        };
+        let scopes = match (grants, roles) {
             (Some(grants), Some(roles)) => Some(grants.union(roles)),
             (grants, roles) => grants.as_ref().or(roles.as_ref()).map(ScopeSet::without_covered),
-        }
+        };
+        Self { scopes, is_account_admin: *is_account_admin }
+    }
+
+    /// The same owner, given these scopes too.
+    pub(crate) fn with(self, more: &ScopeSet) -> Self {
+        let scopes = self.scopes.map_or_else(|| more.clone(), |held| held.union(more));
+        Self { scopes: Some(scopes), ..self }
+    }
+
+    /// The scopes of a key that its owner has too.
+    pub(crate) fn effective(&self, own: Option<&ScopeSet>) -> Option<ScopeSet> {
+        let owners = self.scopes.as_ref()?;
+        let both = own.map_or_else(|| Some(owners.clone()), |own| own.intersect(owners))?;
+        if self.is_account_admin { Some(both) } else { without_installation(both) }
+    }
+
+    /// The first of these scopes that the owner does not hold.
+    pub(crate) fn first_beyond<'s>(&self, asked: &'s ScopeSet) -> Option<&'s str> {
+        let place = first_not_held(self.scopes.as_ref(), self.is_account_admin, asked)?;
+        asked.iter().nth(place).map(ScopeView::as_str)
+    }
+
+    /// The first of these scopes that no grant could make the owner hold.
+    pub(crate) fn first_out_of_reach<'s>(&self, asked: &'s ScopeSet) -> Option<&'s str> {
+        let place = first_on_installation(asked).filter(|_| !self.is_account_admin)?;
+        asked.iter().nth(place).map(ScopeView::as_str)
     }
 }

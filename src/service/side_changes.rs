@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 
 use crate::model::audit::SideChange;
 use crate::model::bot::Bot;
-use crate::model::id::{ApiKeyId, OrgId};
+use crate::model::id::{ApiKeyId, BotId, OrgId};
 use crate::model::role::RoleBinding;
 use crate::model::time::Timestamp;
 use crate::service::call::state;
 
-/// Keys that are told one by one where what they belong to goes; of more, their number is told.
+/// Keys and bots that are told one by one where what they belong to goes; of more, their number is told.
 const TOLD: usize = 1_000;
 
 /// A bot that is made for its first key.
@@ -41,15 +41,32 @@ pub(crate) fn role_unbound(binding: &RoleBinding) -> SideChange {
 /// Keys that end with what they belonged to.
 pub(crate) fn keys_revoked(
     ids: &[ApiKeyId],
+    with: (&dyn Display, OrgId),
+    now: Timestamp,
+) -> Vec<SideChange> {
+    ended(ids, ("api_key.revoke", "revoked_keys", "revoked_at"), with, now)
+}
+
+/// Bots that end with their space.
+pub(crate) fn bots_deleted(
+    ids: &[BotId],
+    with: (&dyn Display, OrgId),
+    now: Timestamp,
+) -> Vec<SideChange> {
+    ended(ids, ("bot.delete", "deleted_bots", "deleted_at"), with, now)
+}
+
+fn ended(
+    ids: &[impl Display],
+    (action, number, moment): (&'static str, &str, &str),
     (with, org): (&dyn Display, OrgId),
     now: Timestamp,
 ) -> Vec<SideChange> {
-    let action = "api_key.revoke";
     if ids.len() > TOLD {
-        let number = json!({"revoked_keys": ids.len()});
+        let number = json!({number: ids.len()});
         return vec![side_change(action, with, org, (None, Some(&number)))];
     }
-    let [before, after] = [None, Some(now)].map(|at| json!({"revoked_at": at}));
+    let [before, after] = [None, Some(now)].map(|at| json!({moment: at}));
     let told = |id| side_change(action, id, org, (Some(&before), Some(&after)));
     ids.iter().map(told).collect()
 }

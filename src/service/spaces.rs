@@ -1,20 +1,25 @@
 //! Spaces of an organization.
 
+use std::fmt::Display;
+
 use tenmint_verifier::Action;
 
 use crate::error::{Error, Result};
 use crate::model::access::{Actor, Guarded};
+use crate::model::audit::SideChange;
 use crate::model::id::{OrgId, SpaceId};
 use crate::model::revocation::{RevokedSubject, RevokedTokens};
 use crate::model::space::{CreateSpace, EditSpace, Space};
+use crate::model::time::Timestamp;
 use crate::service::access::{part, require, require_to_list, require_to_make};
 use crate::service::asks::{Wrong, parse_name, the_only};
 use crate::service::call::{Call, Changed, Done};
-use crate::service::side_changes::keys_revoked;
+use crate::service::roles::check_admins_left;
+use crate::service::side_changes::{bots_deleted, keys_revoked};
 use crate::service::{Service, page_limit, random};
 use crate::store::changes::Subject;
 use crate::store::page::{Cursor, Page};
-use crate::store::{Connection, Write, api_keys, spaces};
+use crate::store::{Connection, Write, api_keys, bots, roles, spaces};
 
 impl Service {
     /// Creates a space.
@@ -111,7 +116,7 @@ impl Service {
         self.change_space(write, call, action, (before, after)).await
     }
 
-    /// Deletes a space for ever: its API keys stop, and its slug is never used again.
+    /// Deletes a space for ever, with its bots: its API keys stop, and its slug is never used again.
     pub async fn delete_space(&self, call: &Call, name: &str) -> Result<Changed<Space>> {
         let (write, before) = self.space_to_change(call, name).await?;
         let after = Space { deleted_at: Some(self.clock.now()), ..before.clone() };
@@ -125,21 +130,23 @@ impl Service {
         action: &'static str,
         (before, after): (Space, Space),
     ) -> Result<Changed<Space>> {
+        let led = roles::list_led_from(&mut write, &after.id).await?;
         spaces::update(&mut write, &after).await?;
-        let revoked = match after.deleted_at {
-            Some(now) => api_keys::revoke_all_in(&mut write, &after.id, now).await?,
-            None => Vec::new(),
-        };
         if before.is_active() && !after.is_active() {
+            check_admins_left(&mut write, &led).await?;
             let tokens =
                 if after.deleted_at.is_some() { RevokedTokens::All } else { RevokedTokens::Before };
             let subject = RevokedSubject::Space(after.id);
             self.revoke_tokens(&mut write, (subject, tokens), after.org).await?;
         }
+        let ended = match after.deleted_at {
+            Some(now) => end_all_in(&mut write, &after, now).await?,
+            None => Vec::new(),
+        };
         let done = Done::new(action, after.org, after.id, after.clone())
             .was(before)
             .touches([Subject::Space(after.id)])
-            .also(keys_revoked(&revoked, (&after.id, after.org), self.clock.now()));
+            .also(ended);
         self.finish(write, call, done).await
     }
 
@@ -179,13 +186,33 @@ impl Service {
         org: OrgId,
         name: &str,
     ) -> Result<Space> {
-        let space = self.visible_space(connection, actor, org, name).await?;
-        if space.is_active() {
-            return Ok(space);
-        }
-        let message = format!("the space `{}` is suspended", space.slug);
-        Err(Error::Conflict("space_suspended", message))
+        require_active(self.visible_space(connection, actor, org, name).await?)
     }
+}
+
+/// Refuses to put something new into a space that is suspended or gone.
+pub(crate) fn require_active(space: Space) -> Result<Space> {
+    if space.is_active() {
+        return Ok(space);
+    }
+    let message = format!("the space `{}` is suspended", space.slug);
+    Err(Error::Conflict("space_suspended", message))
+}
+
+/// Ends the API keys and bots of a space that is deleted. The nodes hear of the keys alone: a bot
+/// without keys is nobody to them.
+async fn end_all_in(
+    write: &mut Write<'_>,
+    space: &Space,
+    now: Timestamp,
+) -> Result<Vec<SideChange>> {
+    let revoked = api_keys::revoke_all_in(write, &space.id, now).await?;
+    roles::unbind_all_from(write, &space.id).await?;
+    let deleted = bots::delete_all_in(write, &space.id, now).await?;
+    let with = (&space.id as &dyn Display, space.org);
+    let mut ended = keys_revoked(&revoked, with, now);
+    ended.extend(bots_deleted(&deleted, with, now));
+    Ok(ended)
 }
 
 /// A space by its slug, or else by a name that no other one has.

@@ -53,6 +53,22 @@ pub async fn update(connection: &mut Connection, bot: &Bot) -> Result<()> {
     Ok(())
 }
 
+/// Deletes all bots of a space: their ids.
+pub async fn delete_all_in(
+    write: &mut Write<'_>,
+    space: &SpaceId,
+    now: Timestamp,
+) -> Result<Vec<BotId>> {
+    let rows = sqlx::query(
+        "UPDATE bots SET deleted_at = $1 WHERE space_id = $2 AND deleted_at IS NULL RETURNING id",
+    )
+    .bind(now.as_millis())
+    .bind(space.to_string())
+    .fetch_all(&mut **write)
+    .await?;
+    rows.iter().map(|row| Row::of("bots", row).parsed("id")).collect()
+}
+
 fn grants_text(bot: &Bot) -> String {
     bot.grants.as_ref().map(|grants| grants.as_str().to_owned()).unwrap_or_default()
 }

@@ -1,7 +1,7 @@
 //! Roles that organizations defined, and where roles are bound.
 
 use crate::error::{Error, Result};
-use crate::model::id::{OrgId, RoleId};
+use crate::model::id::{OrgId, RoleId, SpaceId};
 use crate::model::owner::OwnerId;
 use crate::model::role::{Role, RoleBinding, RolePlace, RoleRef, RoleScopes};
 use crate::store::page::{Cursor, Page};
@@ -175,6 +175,30 @@ pub async fn unbind_all(connection: &mut Connection, owner: &OwnerId, org: &OrgI
     Ok(())
 }
 
+/// Takes all roles of the bots of a space away.
+pub async fn unbind_all_from(connection: &mut Connection, space: &SpaceId) -> Result<()> {
+    sqlx::query(
+        "DELETE FROM role_bindings WHERE owner_id IN (SELECT id FROM bots WHERE space_id = $1)",
+    )
+    .bind(space.to_string())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// The places beyond a space that bots of it administer.
+pub async fn list_led_from(connection: &mut Connection, space: &SpaceId) -> Result<Vec<RolePlace>> {
+    let rows = sqlx::query(
+        "SELECT DISTINCT place_id, level, organization_id FROM role_bindings
+         WHERE role = 'admin' AND place_id <> $1
+         AND owner_id IN (SELECT id FROM bots WHERE space_id = $1)",
+    )
+    .bind(space.to_string())
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(|row| place_of(&Row::of("role_bindings", row))).collect()
+}
+
 /// The role of an owner at a place.
 pub async fn find_bound(
     connection: &mut Connection,
@@ -239,8 +263,10 @@ pub async fn count_live_admins(connection: &mut Connection, place: &RolePlace) -
         "SELECT COUNT(*) FROM role_bindings WHERE place_id = $1 AND role = 'admin' AND (
              EXISTS (SELECT 1 FROM bots
                      JOIN organizations ON organizations.id = bots.organization_id
+                     LEFT JOIN spaces ON spaces.id = bots.space_id
                      WHERE bots.id = owner_id AND bots.suspended_at IS NULL
-                     AND bots.deleted_at IS NULL AND organizations.suspended_at IS NULL)
+                     AND bots.deleted_at IS NULL AND organizations.suspended_at IS NULL
+                     AND spaces.suspended_at IS NULL AND spaces.deleted_at IS NULL)
              OR EXISTS (SELECT 1 FROM users JOIN memberships ON user_id = users.id
                         JOIN organizations ON organizations.id = memberships.organization_id
                         WHERE users.id = owner_id AND users.suspended_at IS NULL
@@ -256,14 +282,18 @@ pub async fn count_live_admins(connection: &mut Connection, place: &RolePlace) -
 }
 
 fn binding_of(row: &Row<'_>) -> Result<RoleBinding> {
+    let place = place_of(row)?;
+    Ok(RoleBinding { owner: row.parsed("owner_id")?, place, role: row.parsed("role")? })
+}
+
+fn place_of(row: &Row<'_>) -> Result<RolePlace> {
     let level = row.text("level")?;
-    let place = match level.as_str() {
+    Ok(match level.as_str() {
         "account" => RolePlace::Account,
         "organization" => RolePlace::Organization { organization: row.parsed("organization_id")? },
         _ => RolePlace::Space {
             organization: row.parsed("organization_id")?,
             space: row.parsed("place_id")?,
         },
-    };
-    Ok(RoleBinding { owner: row.parsed("owner_id")?, place, role: row.parsed("role")? })
+    })
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use tenmint_verifier::{Action, ScopeSet, ScopeView};
+use tenmint_verifier::{Action, ScopeView};
 
 use crate::error::{Error, InvalidField, Result};
 use crate::model::access::Actor;
@@ -21,7 +21,8 @@ use crate::service::access::{guarded_key, part, require_to_make};
 use crate::service::api_keys::slug_of;
 use crate::service::import::known::{Asking, Known, KnownAudiences, Stop};
 use crate::service::import::line::ParsedLine;
-use crate::service::new_api_key::{NewApiKey, OwnBot};
+use crate::service::new_api_key::{NewApiKey, OwnBot, within_home};
+use crate::service::owners::OwnerScopes;
 use crate::store::imports::KnownApiKey;
 use crate::store::spaces;
 
@@ -40,7 +41,7 @@ pub(super) struct Candidate {
     pub(super) new: NewApiKey,
     pub(super) digest: SecretDigest,
     /// What its owner holds.
-    owners: Option<ScopeSet>,
+    owners: OwnerScopes,
     audiences: Arc<KnownAudiences>,
 }
 
@@ -142,22 +143,23 @@ impl Judge<'_> {
         line: &ParsedLine,
         id: ApiKeyId,
     ) -> std::result::Result<Candidate, Stop> {
-        let space = match &line.space {
-            Some(name) => Some(self.known.space(&mut self.asking, name).await?),
+        let mut space = match &line.space {
+            Some(name) => Some(Space::clone(&*self.known.space(&mut self.asking, name).await?)),
             None => None,
         };
-        let space = space.as_deref();
         let audiences = self.known.audiences(&mut self.asking, line.audiences.as_ref()).await?;
         let (owner, owners, own_bot) = if let Some(name) = &line.owner {
             let owner = self.known.owner(&mut self.asking, name).await?;
+            space = within_home(space, owner.space.clone())
+                .map_err(|cause| Stop::of(cause, "space"))?;
             (owner.id, owner.scopes.clone(), None)
         } else {
-            let own_bot = self.own_bot(line, id, space).await?;
+            let own_bot = self.own_bot(line, id, space.as_ref()).await?;
             (OwnerId::Bot(own_bot.bot.id), own_bot.scopes(), Some(own_bot))
         };
         let key_type = key_type_of(line, owner)?;
-        let api_key = self.api_key(line, (id, owner, key_type), (space, &audiences));
-        let new = NewApiKey { api_key, space: space.cloned(), own_bot };
+        let api_key = self.api_key(line, (id, owner, key_type), (space.as_ref(), &audiences));
+        let new = NewApiKey { api_key, space, own_bot };
         Ok(Candidate { new, digest: line.digest, owners, audiences })
     }
 
@@ -250,7 +252,7 @@ fn in_use(id: Option<ApiKeyId>, errors: Vec<(&'static str, String)>) -> Refusal 
 
 impl Candidate {
     fn check_reach(&self, actor: &Actor) -> Result<()> {
-        self.new.check_reach(actor, self.owners.as_ref(), &self.audiences.catalogues)
+        self.new.check_reach(actor, &self.owners, &self.audiences.catalogues)
     }
 
     /// What a repeated line has to say again.

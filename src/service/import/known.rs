@@ -24,7 +24,7 @@ use crate::service::audiences::catalogues;
 use crate::service::bots::visible_bot;
 use crate::service::call::Call;
 use crate::service::new_api_key::union;
-use crate::service::owners::read_owner_in;
+use crate::service::owners::{OwnerScopes, read_owner_in};
 use crate::service::roles::role_to_bind;
 use crate::service::spaces::shown;
 use crate::store::{Connection, users};
@@ -46,9 +46,16 @@ pub(super) enum Stop {
     Failed(Error),
 }
 
+impl Stop {
+    /// A refusal is one of this field, unless it names another.
+    pub(super) fn of(cause: Error, field: &'static str) -> Self {
+        Refusal::of(cause, field).map_or_else(Self::Failed, Self::Refused)
+    }
+}
+
 impl From<Error> for Stop {
     fn from(cause: Error) -> Self {
-        Refusal::of(cause, "").map_or_else(Self::Failed, Self::Refused)
+        Self::of(cause, "")
     }
 }
 
@@ -56,7 +63,9 @@ impl From<Error> for Stop {
 #[derive(Debug)]
 pub(super) struct KnownOwner {
     pub(super) id: OwnerId,
-    pub(super) scopes: Option<ScopeSet>,
+    pub(super) scopes: OwnerScopes,
+    /// The space of a bot.
+    pub(super) space: Option<Space>,
 }
 
 /// Audiences that a line restricts its key to.
@@ -180,9 +189,11 @@ async fn kept<K: Eq + Hash, T>(
 async fn find_owner(asking: &mut Asking<'_>, name: &str) -> Result<KnownOwner> {
     let Call { actor, org, .. } = asking.call;
     let unknown = || Error::NotFound(format!("owner `{}` in the organization", shown(name)));
+    let mut space = None;
     let id = match (name.parse::<OwnerId>(), name.parse::<EmailAddress>()) {
         (Ok(OwnerId::Bot(id)), _) => {
-            visible_bot(asking.connection, actor, *org, name).await.map_err(|_| unknown())?;
+            let found = visible_bot(asking.connection, actor, *org, name).await;
+            space = found.map_err(|_| unknown())?.1;
             OwnerId::Bot(id)
         }
         (Ok(person), _) => person,
@@ -198,7 +209,7 @@ async fn find_owner(asking: &mut Asking<'_>, name: &str) -> Result<KnownOwner> {
     // a person of another organization is as unknown here as one that never was
     let held = read_owner_in(asking.connection, &id, *org).await?.ok_or_else(unknown)?;
     require_to_reach(actor, Some(&held))?;
-    Ok(KnownOwner { id, scopes: held.scopes() })
+    Ok(KnownOwner { id, scopes: OwnerScopes::of(Some(&held)), space })
 }
 
 async fn find_own_roles(asking: &mut Asking<'_>, space: Option<&Space>) -> Result<OwnRoles> {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::api::{
-    at, call, good, good_of, key, key_of, member, org_admin, outcome, outcome_of, text, told,
-    user_key, with_role, with_space_role,
+    at, call, fields, good, good_of, key, key_of, member, org_admin, outcome, outcome_of, text,
+    told, user_key, with_role, with_space_role,
 };
 use crate::server::{Key, Server, on_both_engines};
 
@@ -255,8 +255,7 @@ on_both_engines! {
     }
 
     async fn no_scope_of_an_organization_reaches_the_installation(server: Server) {
-        let ask = json!({"name": "all", "org_role": "admin", "scopes": ["*:*", "admin:installation/*", "*:installation/*"]});
-        let all = key(&server, ask).await;
+        let all = org_admin(&server).await;
         let token = server.token(&all, "audience=management").await.token();
         for (method, path, operation) in operations(&server).await {
             if operation["x-tenmint-plane"] != "installation" && !path.starts_with("/v1/installation") && !path.starts_with("/v1/organizations") {
@@ -273,6 +272,32 @@ on_both_engines! {
         assert_eq!(outcome_of(&server, &all, "POST", "/v1/audiences", shared).await, "403 forbidden");
         let promoted = json!({"name": "x", "account_role": "admin"});
         assert_eq!(outcome_of(&server, &all, "POST", "/v1/keys", promoted).await, "403 forbidden");
+    }
+
+    async fn a_scope_of_the_installation_is_held_by_admins_of_the_account_alone(server: Server) {
+        let admin = org_admin(&server).await;
+        let asked = "audience=management&scope=read:org/*+read:installation/*";
+        assert_eq!(server.token(&admin, asked).await.outcome(), "400 invalid_scope");
+        let bot = owner_of(&server, &admin).await;
+        for scope in ["admin:installation/*", "*:installation", "read:installation/settings"] {
+            let ask = json!({"name": "x", "bot": bot, "scopes": ["read:org/*", scope]});
+            for credential in [&admin, &server.administrator] {
+                let answer = server.api_with(&credential.text, "POST", "/v1/keys", ask.clone(), &[]).await;
+                assert_eq!(fields(&answer), ["scopes"], "{scope}: {answer:?}");
+            }
+            let edit = json!({"scopes": ["*:*", scope]});
+            assert_eq!(fields(&call(&server, "PATCH", &at(&admin), edit).await), ["scopes"]);
+            let grants = json!({"name": "x", "grants": [scope]});
+            assert_eq!(outcome_of(&server, &admin, "POST", "/v1/bots", grants).await, "403 forbidden");
+        }
+        assert_eq!(server.token(&server.administrator, asked).await.outcome(), "200");
+        let narrow = json!({"name": "x", "account_role": "admin", "scopes": ["read:installation/*"]});
+        let narrow = key(&server, narrow).await;
+        let granted = server.token(&narrow, "audience=management").await.json();
+        assert_eq!(granted["scope"], "read:installation/*");
+        let demoted = format!("/v1/installation/admins/{}", owner_of(&server, &narrow).await);
+        good(&server, "DELETE", &demoted, Value::Null).await;
+        assert_eq!(server.token(&narrow, "audience=management").await.outcome(), "400 invalid_scope");
     }
 
     async fn an_admin_of_the_organization_gets_no_key_of_an_admin_of_the_account(server: Server) {

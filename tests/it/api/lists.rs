@@ -92,14 +92,18 @@ on_both_engines! {
         let inside = key(&server, json!({"name": "inside", "space": "alpha"})).await;
         let bot = text(&good(&server, "GET", &at(&inside), Value::Null).await, "owner");
         key(&server, json!({"name": "inside two", "space": "alpha"})).await;
-        key(&server, json!({"name": "inside of bot", "bot": bot})).await;
+        key(&server, json!({"name": "of bot", "bot": bot})).await;
+        let outside = key(&server, json!({"name": "outside"})).await;
+        let roamer = text(&good(&server, "GET", &at(&outside), Value::Null).await, "owner");
+        key(&server, json!({"name": "inside of roamer", "bot": roamer, "space": "alpha"})).await;
         for (query, expected) in [
             ("key_type=user".to_owned(), vec!["personal"]),
-            ("key_type=service".to_owned(), vec!["inside of bot", "inside two", "inside", "administrator"]),
-            ("space=alpha".to_owned(), vec!["inside two", "inside"]),
+            ("key_type=service&name=insid".to_owned(), vec!["inside", "inside of roamer", "inside two"]),
+            ("space=alpha".to_owned(), vec!["inside of roamer", "of bot", "inside two", "inside"]),
             (format!("owner={ada}"), vec!["personal"]),
-            (format!("owner={bot}"), vec!["inside of bot", "inside"]),
-            (format!("owner={bot}&space=alpha"), vec!["inside"]),
+            (format!("owner={bot}"), vec!["of bot", "inside"]),
+            (format!("owner={roamer}"), vec!["inside of roamer", "outside"]),
+            (format!("owner={roamer}&space=alpha"), vec!["inside of roamer"]),
             (format!("owner={bot}&space=alpha&key_type=service&status=active&name=INSIDE"), vec!["inside"]),
             (format!("owner={bot}&key_type=user"), vec![]),
             ("owner=bot_0123456789abcdef".to_owned(), vec![]),

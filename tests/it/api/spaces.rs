@@ -53,6 +53,48 @@ on_both_engines! {
         assert_eq!(server.token(&inside, "").await.claims()["space"].as_str().unwrap()[..4], *"spc_");
     }
 
+    async fn a_key_of_a_bot_of_a_space_is_a_key_of_that_space_and_stops_with_it(server: Server) {
+        for slug in ["alpha", "beta"] {
+            good(&server, "POST", "/v1/spaces", json!({"slug": slug})).await;
+        }
+        let ask = json!({"name": "b", "space": "alpha", "grants": ["chat"]});
+        let bot = text(&good(&server, "POST", "/v1/bots", ask).await, "id");
+        let unsaid = key(&server, json!({"bot": bot})).await;
+        let alpha = text(&good(&server, "GET", "/v1/spaces/alpha", Value::Null).await, "id");
+        assert_eq!(good(&server, "GET", &at(&unsaid), Value::Null).await["space"], alpha.as_str());
+        let elsewhere = json!({"name": "x", "bot": bot, "space": "beta"});
+        assert_eq!(fields(&call(&server, "POST", "/v1/keys", elsewhere).await), ["space"]);
+        good(&server, "POST", "/v1/spaces/alpha/suspend", Value::Null).await;
+        assert_eq!(server.token(&unsaid, "").await.outcome(), "401 invalid_client");
+        let new = json!({"name": "x", "bot": bot});
+        assert_eq!(outcome(&server, "POST", "/v1/keys", new.clone()).await, "409 space_suspended");
+        good(&server, "POST", "/v1/spaces/alpha/resume", Value::Null).await;
+        assert_eq!(server.token(&unsaid, "").await.outcome(), "200");
+        let shown = good(&server, "DELETE", "/v1/spaces/alpha?dry_run=true", Value::Null).await;
+        let ends = |action: &str, object: &str| {
+            let also = shown["also"].as_array().unwrap();
+            also.iter().any(|one| one["action"] == action && one["object"] == object)
+        };
+        assert!(ends("api_key.revoke", &unsaid.id.to_string()) && ends("bot.delete", &bot), "{shown}");
+        good(&server, "DELETE", "/v1/spaces/alpha", Value::Null).await;
+        assert_eq!(server.token(&unsaid, "").await.outcome(), "401 invalid_client");
+        assert_eq!(outcome(&server, "GET", &format!("/v1/bots/{bot}"), Value::Null).await, "404 not_found");
+        assert_eq!(outcome(&server, "POST", "/v1/keys", new).await, "404 not_found");
+    }
+
+    async fn a_space_whose_bot_is_the_last_admin_beyond_it_stays(server: Server) {
+        good(&server, "POST", "/v1/spaces", json!({"slug": "alpha"})).await;
+        let ask = json!({"name": "b", "space": "alpha", "org_role": "admin"});
+        good(&server, "POST", "/v1/bots", ask).await;
+        let root = text(&good(&server, "GET", "/v1/whoami", Value::Null).await, "owner");
+        good(&server, "DELETE", &format!("/v1/owners/{root}/role"), Value::Null).await;
+        for (method, path) in [("POST", "/v1/spaces/alpha/suspend"), ("DELETE", "/v1/spaces/alpha")] {
+            assert_eq!(outcome(&server, method, path, Value::Null).await, "409 last_admin", "{method}");
+        }
+        good(&server, "PUT", &format!("/v1/owners/{root}/role"), json!({"role": "admin"})).await;
+        assert_eq!(outcome(&server, "DELETE", "/v1/spaces/alpha", Value::Null).await, "200");
+    }
+
     async fn a_deleted_space_stops_its_keys_and_roles_for_ever(server: Server) {
         good(&server, "POST", "/v1/spaces", json!({"slug": "alpha"})).await;
         let inside = key(&server, json!({"space": "alpha", "scopes": ["chat"]})).await;
