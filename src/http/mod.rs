@@ -97,6 +97,7 @@ pub fn routes(node: &Node, config: HttpConfig) -> Router {
         .route("/oauth/introspect", any(oauth::introspect::introspect))
         .route("/oauth/revoke", any(oauth::introspect::revoke))
         .route("/oauth/raw-keys", get(oauth::raw_keys::show))
+        .route("/oauth/uses", any(oauth::uses::take))
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route("/v1/openapi.json", get(api::openapi::show))
@@ -110,9 +111,10 @@ pub fn routes(node: &Node, config: HttpConfig) -> Router {
 
 /// What a log line calls a path. Never the path itself: people paste secrets into URLs.
 fn route_name(path: &str) -> &'static str {
-    const ROUTES: [&str; 10] = [
+    const ROUTES: [&str; 11] = [
         "/oauth/token",
         "/oauth/raw-keys",
+        "/oauth/uses",
         "/oauth/introspect",
         "/oauth/revoke",
         "/oauth/revocations",

@@ -31,7 +31,7 @@ pub(super) struct Grant {
     subject: String,
     org: String,
     client_id: String,
-    audiences: Vec<Arc<str>>,
+    audiences: Vec<(AudienceId, Arc<str>)>,
     pub(super) token_type: TokenType,
     pub(super) scope: ScopeSet,
     space: Option<String>,
@@ -98,6 +98,11 @@ impl<'i> AuthenticatedKey<'i> {
 }
 
 impl AdmittedKey<'_> {
+    /// Whose use it is.
+    pub(super) fn whose(&self) -> Option<(ApiKeyId, OrgId)> {
+        self.key.whose()
+    }
+
     /// The organization of the key.
     pub(super) fn org(&self) -> Result<OrgId, Refused> {
         Ok(self.key.entries()?.org.id)
@@ -138,7 +143,7 @@ impl AdmittedKey<'_> {
             subject: owner.id.to_string(),
             org: org.id.to_string(),
             client_id: api_key.id.to_string(),
-            audiences: targets.uris,
+            audiences: targets.audiences,
             token_type: targets.token_type,
             scope,
             space: space.map(|space| space.id.to_string()),
@@ -192,6 +197,10 @@ impl Grant {
         self.expires_at - self.issued_at
     }
 
+    pub(super) fn audience_ids(&self) -> impl Iterator<Item = AudienceId> {
+        self.audiences.iter().map(|(id, _)| *id)
+    }
+
     /// Signs what the grant says: the claims exist as long as `sign` runs.
     pub(super) fn with_claims<T>(
         &self,
@@ -199,7 +208,7 @@ impl Grant {
         token_id: &str,
         sign: impl FnOnce(&NewClaims<'_>) -> T,
     ) -> T {
-        let audiences: Vec<&str> = self.audiences.iter().map(AsRef::as_ref).collect();
+        let audiences: Vec<&str> = self.audiences.iter().map(|(_, uri)| &**uri).collect();
         let net = self.ip_rules.as_deref().and_then(net_of);
         sign(&NewClaims {
             iss: issuer.as_str(),

@@ -94,6 +94,17 @@ pub(super) struct State {
     ip_rules: HashSet<Arc<IpRules>>,
 }
 
+/// An API, as whoever answers for it is told.
+#[derive(Debug)]
+pub(super) struct Served {
+    pub(super) id: AudienceId,
+    pub(super) uri: Arc<str>,
+    /// What it does with raw keys; nothing where it takes them.
+    pub(super) raw_keys: Option<Arc<RawKeyPolicy>>,
+    /// Whether it takes tokens of all organizations.
+    pub(super) is_for_all: bool,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct SecretEntry {
     api_key: Place,
@@ -158,19 +169,19 @@ impl Index {
         Ok(AuthenticatedKey { api_key: secret.api_key, secret_ends, state })
     }
 
-    /// The URI of an API that the holder of a credential answers for, by URI or slug.
-    pub(super) fn served_by(&self, holder: &Credential, name: &str) -> Option<Arc<str>> {
-        Some(self.state.read().served_by(holder, name)?.uri.clone())
+    /// An API that the holder of a credential answers for, by URI or slug.
+    pub(super) fn served_by(&self, holder: &Credential, name: &str) -> Option<Served> {
+        let state = self.state.read();
+        let AudienceEntry { id, uri, raw_keys, org, .. } = state.served_by(holder, name)?;
+        let (uri, raw_keys) = (uri.clone(), raw_keys.clone());
+        Some(Served { id: *id, uri, raw_keys, is_for_all: org.is_none() })
     }
 
-    /// What such an API does with raw keys. `None` of an API of somebody else.
-    pub(super) fn raw_key_policy(
-        &self,
-        holder: &Credential,
-        name: &str,
-    ) -> Option<Arc<RawKeyPolicy>> {
+    /// Whose use it is when a key of this id comes to an API.
+    pub(super) fn holder_of(&self, id: ApiKeyId) -> Option<(ApiKeyId, OrgId)> {
         let state = self.state.read();
-        Some(state.served_by(holder, name)?.raw_keys.clone().unwrap_or_default())
+        let place = state.api_keys.find(&id)?;
+        Some((id, state.org(state.api_key(place)?.org)?.id))
     }
 
     /// Whether the holder of a credential answers for this API, and for all organizations.

@@ -4,6 +4,7 @@
 //! admitted key makes one, and only an authenticated key is admitted. The service fills the
 //! index and the signing keys; the token route calls. Nothing here does I/O.
 
+pub mod api_uses;
 mod entries;
 mod feed;
 mod grant;
@@ -19,6 +20,7 @@ mod slab;
 mod targets;
 mod token_id;
 mod usage;
+mod user_agent;
 
 use std::time::Duration;
 
@@ -32,12 +34,15 @@ pub use signer::{PublicKeys, Signer, etag_of};
 pub use usage::{Caller, UsageCounters, Used};
 
 use crate::clock::Clock;
+use crate::mint::api_uses::NewUses;
 use crate::mint::grant::Grant;
 use crate::mint::index::AuthenticatedKey;
 use crate::mint::quotas::{Permit, Quotas, RateLimit, Ticket};
 use crate::model::access::Credential;
 use crate::model::audience::AudienceUri;
+use crate::model::id::{ApiKeyId, AudienceId, OrgId};
 use crate::model::installation::{Installation, Issuer};
+use crate::model::migration::{Form, UsesOf};
 use crate::model::secret::{Pepper, PlainSecret};
 use crate::model::time::Timestamp;
 
@@ -330,7 +335,7 @@ impl Mint {
         }
         let client = &request.client;
         let key = self.index.authenticate(client, &self.pepper)?;
-        let holder = key.holder();
+        let holder = key.whose();
         let issued = self.issue_to(key, request, from, now);
         if let (Some((api_key, org)), Some(outcome)) = (holder, usage::outcome_of(&issued)) {
             self.usage.count(&Used { api_key, org, outcome, from, client }, now);
@@ -347,9 +352,26 @@ impl Mint {
     ) -> Result<IssuedToken, Refused> {
         let admitted = key.admit(from, now)?;
         let permit = admitted.permit(&self.quotas)?;
+        let holder = admitted.whose();
         let grant = admitted.grant(request, self.installation.token_lifetime, now)?;
         let issued = self.sign(&grant, now)?;
+        let new = NewUses::seen(from, &request.client.texts, now);
+        self.count_uses(holder, &grant, (Form::Token, &new));
         Ok(IssuedToken { rate_limit: permit.map(Permit::used), ..issued })
+    }
+
+    /// Counts how a key came to each API that a grant is for. The management API is no API of
+    /// anybody's.
+    fn count_uses(
+        &self,
+        holder: Option<(ApiKeyId, OrgId)>,
+        grant: &Grant,
+        (form, new): (Form, &NewUses<'_>),
+    ) {
+        let Some((api_key, org)) = holder else { return };
+        for audience in grant.audience_ids().filter(|id| *id != AudienceId::MANAGEMENT) {
+            self.usage.api_uses().count(UsesOf { api_key, audience, form }, org, new);
+        }
     }
 
     fn sign(&self, grant: &Grant, now: Timestamp) -> Result<IssuedToken, Refused> {

@@ -7,6 +7,7 @@ use crate::mint::index::State;
 use crate::mint::slab::Place;
 use crate::mint::{Refused, TokenRequest};
 use crate::model::audience::TokenType;
+use crate::model::id::AudienceId;
 use crate::model::installation::TokenLifetime;
 
 /// The slug under which every organization finds the audience of the management API.
@@ -21,7 +22,7 @@ pub(super) struct Targets<'s> {
 
 /// The audiences that a token will be for.
 pub(super) struct Selected {
-    pub(super) uris: Vec<Arc<str>>,
+    pub(super) audiences: Vec<(AudienceId, Arc<str>)>,
     /// The shortest lifetime that one of them asks for.
     pub(super) lifetime: Option<TokenLifetime>,
     pub(super) token_type: TokenType,
@@ -107,7 +108,7 @@ fn selected(entries: &[&AudienceEntry]) -> Result<Selected, Refused> {
     }
     let all_take_jwt = entries.iter().all(|audience| audience.token_type == TokenType::Jwt);
     Ok(Selected {
-        uris: entries.iter().map(|audience| audience.uri.clone()).collect(),
+        audiences: entries.iter().map(|one| (one.id, one.uri.clone())).collect(),
         lifetime: entries.iter().filter_map(|audience| audience.lifetime).min(),
         token_type: if all_take_jwt { TokenType::Jwt } else { TokenType::AccessToken },
         is_management,

@@ -13,11 +13,12 @@ use std::net::IpAddr;
 
 use parking_lot::Mutex;
 
+use crate::mint::api_uses::ApiUses;
 use crate::mint::index::AuthenticatedKey;
+use crate::mint::user_agent::UserAgents;
 use crate::mint::{ClientCredential, IssuedToken, Refused};
 use crate::model::id::{ApiKeyId, OrgId};
 use crate::model::installation::ApiKeyPrefix;
-use crate::model::secret::PlainSecret;
 use crate::model::time::Timestamp;
 use crate::model::usage::{Grain, HourCount, LastUse, Outcome, Usage, UsageSubject};
 
@@ -25,8 +26,6 @@ use crate::model::usage::{Grain, HourCount, LastUse, Outcome, Usage, UsageSubjec
 const SHARDS: usize = 16;
 /// Counts that all shards keep together before hours collapse: 50 MB.
 const MAX_COUNTS: usize = 2 << 20;
-/// Bytes of a user agent that are kept.
-const MAX_USER_AGENT: usize = 200;
 
 /// Who sends a request, as far as it is known.
 #[derive(Debug, Clone, Copy, Default)]
@@ -56,8 +55,8 @@ pub struct Used<'u> {
 #[derive(Debug)]
 pub struct UsageCounters {
     shards: [Mutex<Shard>; SHARDS],
-    /// What every text of an API key of this installation begins with.
-    text_prefix: Box<str>,
+    user_agents: UserAgents,
+    api_uses: ApiUses,
     counts_per_shard: usize,
 }
 
@@ -91,7 +90,8 @@ impl UsageCounters {
     fn with_room(prefix: &ApiKeyPrefix, counts: usize) -> Self {
         Self {
             shards: std::array::from_fn(|_| Mutex::default()),
-            text_prefix: format!("{}_", prefix.as_str()).into(),
+            user_agents: UserAgents::new(prefix),
+            api_uses: ApiUses::new(prefix),
             counts_per_shard: counts / SHARDS,
         }
     }
@@ -108,7 +108,7 @@ impl UsageCounters {
         });
         let grown = usage.count(Grain::Hour.start_of(now), used.outcome, has_room);
         if matches!(used.outcome, Outcome::Issued | Outcome::Introspected) {
-            usage.use_now(used, &self.text_prefix, now);
+            usage.use_now(used, &self.user_agents, now);
         }
         shard.counts += usize::from(grown);
     }
@@ -127,9 +127,15 @@ impl UsageCounters {
             }
         }
         orgs.append_to(&mut usage);
+        (usage.api_uses, usage.watched) = self.api_uses.take();
         usage.hours.sort_unstable_by_key(|row| (row.subject, row.hour_at, row.outcome));
         usage.last_uses.sort_unstable_by_key(|(subject, _)| *subject);
         usage
+    }
+
+    /// How keys came to APIs.
+    pub fn api_uses(&self) -> &ApiUses {
+        &self.api_uses
     }
 
     /// What was counted for one subject, without taking it.
@@ -181,20 +187,15 @@ impl ApiKeyUsage {
     }
 
     /// The last use only moves forward.
-    fn use_now(&mut self, used: &Used<'_>, text_prefix: &str, now: Timestamp) {
+    fn use_now(&mut self, used: &Used<'_>, user_agents: &UserAgents, now: Timestamp) {
         let address = used.from.address.map(|address| address.to_canonical());
-        let user_agent = used.from.user_agent.filter(|text| !text.trim().is_empty());
         let last_use =
             self.last_use.get_or_insert(LastUse { used_at: now, address: None, user_agent: None });
         if now < last_use.used_at {
             return;
         }
         (last_use.used_at, last_use.address) = (now, address);
-        if !is_same(last_use.user_agent.as_deref(), user_agent) {
-            last_use.user_agent = user_agent
-                .filter(|text| !shows_secret(text, text_prefix, &used.client.texts))
-                .map(|text| kept(text).map(char::from).collect());
-        }
+        user_agents.put(&mut last_use.user_agent, used.from.user_agent, &used.client.texts);
     }
 }
 
@@ -232,35 +233,6 @@ impl Sums {
     }
 }
 
-/// What is kept of a user agent. Anything but printable ASCII becomes `?`: a log or a terminal that
-/// shows it must not be steered by it, and PostgreSQL stores no NUL.
-fn kept(text: &str) -> impl Iterator<Item = u8> {
-    let printable = |byte| if matches!(byte, b' '..=b'~') { byte } else { b'?' };
-    text.bytes().take(MAX_USER_AGENT).map(printable)
-}
-
-/// Whether `kept` would keep just this.
-fn is_same(known: Option<&str>, sent: Option<&str>) -> bool {
-    match (known, sent) {
-        (Some(known), Some(sent)) => {
-            let head = sent.as_bytes().get(..MAX_USER_AGENT).unwrap_or(sent.as_bytes());
-            // nearly always the bytes are the same, which is far faster to see
-            known.as_bytes() == head || known.bytes().eq(kept(sent))
-        }
-        (None, None) => true,
-        _ => false,
-    }
-}
-
-/// Whether a header holds an API key by mistake: any of this installation, or the one it came with,
-/// which may be an imported one of any form.
-fn shows_secret(text: &str, text_prefix: &str, secrets: &[PlainSecret]) -> bool {
-    let shows = |secret: &PlainSecret| {
-        std::str::from_utf8(secret.as_bytes()).is_ok_and(|secret| text.contains(secret))
-    };
-    text.contains(text_prefix) || secrets.iter().any(shows)
-}
-
 impl Refused {
     /// As what a refusal is counted, where it is anybody's.
     fn outcome(self) -> Option<Outcome> {
@@ -295,7 +267,7 @@ pub(super) fn outcome_of(issued: &Result<IssuedToken, Refused>) -> Option<Outcom
 
 impl AuthenticatedKey<'_> {
     /// Whose use it is.
-    pub(super) fn holder(&self) -> Option<(ApiKeyId, OrgId)> {
+    pub(super) fn whose(&self) -> Option<(ApiKeyId, OrgId)> {
         let api_key = self.state.api_key(self.api_key)?;
         Some((api_key.id, self.state.org(api_key.org)?.id))
     }
@@ -304,6 +276,7 @@ impl AuthenticatedKey<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::secret::PlainSecret;
 
     /// The first moment of an hour.
     const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);

@@ -14,6 +14,7 @@ pub mod import;
 pub mod installation;
 pub mod ip_range;
 pub mod ip_rules;
+pub mod migration;
 pub mod org;
 pub mod owner;
 pub mod quota;

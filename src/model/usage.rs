@@ -10,7 +10,8 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::model::id::{ApiKeyId, OrgId};
+use crate::model::id::{ApiKeyId, AudienceId, OrgId};
+use crate::model::migration::{CountedUses, Watched};
 use crate::model::time::Timestamp;
 
 /// What became of a request whose secret matched. The names are stable: they are stored.
@@ -196,6 +197,10 @@ pub struct Usage {
     pub hours: Vec<HourCount>,
     /// The last use of each, in the order of the subjects.
     pub last_uses: Vec<(UsageSubject, LastUse)>,
+    /// How keys came to APIs, in the order of what they are of.
+    pub api_uses: Vec<CountedUses>,
+    /// When APIs were heard of, in the order of their ids.
+    pub watched: Vec<(AudienceId, Watched)>,
 }
 
 impl Usage {
@@ -212,12 +217,22 @@ impl Usage {
         self.last_uses.get(place).map(|(_, last_use)| last_use)
     }
 
-    /// Parts of so many rows at most. Each holds counts or last uses, never both.
+    /// How one key came to APIs.
+    pub fn api_uses_of(&self, id: &ApiKeyId) -> &[CountedUses] {
+        let from = self.api_uses.partition_point(|row| row.of.api_key < *id);
+        let behind = self.api_uses.partition_point(|row| row.of.api_key <= *id);
+        self.api_uses.get(from..behind).unwrap_or_default()
+    }
+
+    /// Parts of so many rows at most. Each holds rows of one table alone.
     pub fn into_parts(self, rows: usize) -> impl Iterator<Item = Self> {
         let hours = split(self.hours, rows).map(|hours| Self { hours, ..Self::default() });
         let last_uses =
             split(self.last_uses, rows).map(|last_uses| Self { last_uses, ..Self::default() });
-        hours.chain(last_uses)
+        let api_uses =
+            split(self.api_uses, rows).map(|api_uses| Self { api_uses, ..Self::default() });
+        let watched = split(self.watched, rows).map(|watched| Self { watched, ..Self::default() });
+        hours.chain(last_uses).chain(api_uses).chain(watched)
     }
 }
 
@@ -268,6 +283,7 @@ mod tests {
                 row(4, Outcome::Issued),
             ],
             last_uses: vec![(subject(1), last_use.clone()), (subject(4), last_use.clone())],
+            ..Usage::default()
         };
         let found = [1, 2, 3, 4].map(|number| usage.hours_of(subject(number)).len());
         assert_eq!(found, [1, 2, 0, 1]);
@@ -281,7 +297,8 @@ mod tests {
         let now = Timestamp::from_millis(0);
         let count = HourCount { subject, hour_at: now, outcome: Outcome::Issued, count: 1 };
         let last_use = LastUse { used_at: now, address: None, user_agent: None };
-        let usage = Usage { hours: vec![count; 5], last_uses: vec![(subject, last_use); 2] };
+        let (hours, last_uses) = (vec![count; 5], vec![(subject, last_use); 2]);
+        let usage = Usage { hours, last_uses, ..Usage::default() };
         let sizes: Vec<_> =
             usage.into_parts(2).map(|part| (part.hours.len(), part.last_uses.len())).collect();
         assert_eq!(sizes, [(2, 0), (2, 0), (1, 0), (0, 2)]);

@@ -178,7 +178,7 @@ pub(crate) fn shown_prefix(prefix: &ApiKeyPrefix, label: &Slug, id: &ApiKeyId) -
 }
 
 /// Leaves out what the caller may not see: the cursor goes on behind it.
-async fn only_visible(
+pub(crate) async fn only_visible(
     connection: &mut Connection,
     actor: &Actor,
     mut page: Page<ApiKey>,

@@ -215,7 +215,7 @@ impl Service {
     }
 }
 
-async fn visible_audience(
+pub(crate) async fn visible_audience(
     connection: &mut Connection,
     actor: &Actor,
     org: OrgId,

@@ -15,6 +15,7 @@ mod first_roles;
 pub mod import;
 pub mod init;
 pub mod master_key;
+pub mod migration;
 pub(crate) mod new_api_key;
 pub mod node;
 pub mod orgs;

@@ -17,6 +17,8 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::mint::Mint;
+use crate::model::id::ApiKeyId;
+use crate::model::migration::CountedUses;
 use crate::model::time::Timestamp;
 use crate::model::usage::{HourCount, LastUse, Usage, UsageSubject};
 use crate::service::refresh::within;
@@ -187,6 +189,20 @@ impl Unwritten<'_> {
             waiting.flat_map(|part| part.hours_of(subject)).copied().collect();
         hours.extend(self.writer.mint.usage().of(subject).hours);
         Ok(hours)
+    }
+
+    /// How keys came to APIs, as far as it is not in what `read` sees.
+    pub(super) async fn api_uses_of(
+        &self,
+        read: &mut Connection,
+        ids: &[ApiKeyId],
+    ) -> Result<Vec<CountedUses>> {
+        let written = usage::written(read, &self.writer.id).await? - self.pending.written;
+        let waiting = self.pending.parts.iter().skip(usize::try_from(written).unwrap_or(0));
+        let waiting = waiting.flat_map(|part| ids.iter().flat_map(|id| part.api_uses_of(id)));
+        let mut uses: Vec<CountedUses> = waiting.cloned().collect();
+        uses.extend(self.writer.mint.usage().api_uses().of(ids));
+        Ok(uses)
     }
 
     /// The last use of a subject, where there is one that may not be in the database.

@@ -133,8 +133,8 @@ fn above(prefix: &str) -> String {
     format!("{prefix}{}", char::MAX)
 }
 
-/// The rows of these ids, in the order of the list, each with its place.
-async fn find_all(
+/// The rows of these ids, in their order, each with its place.
+pub async fn find_all(
     connection: &mut Connection,
     ids: &[String],
     by_name: bool,

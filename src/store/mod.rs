@@ -5,6 +5,7 @@
 
 pub mod api_key_lists;
 pub mod api_keys;
+pub mod api_uses;
 pub mod audiences;
 pub mod audit;
 pub mod bots;

@@ -11,14 +11,14 @@ use crate::model::id::ApiKeyId;
 use crate::model::time::Timestamp;
 use crate::model::usage::{Grain, HourCount, LastUse, Usage, UsageSubject};
 use crate::store::row::Row;
-use crate::store::{Append, Connection};
+use crate::store::{Append, Connection, api_uses};
 
 /// Lines of one statement.
-const LINES: usize = 50;
+pub(super) const LINES: usize = 50;
 /// Rows that one pruning deletes, or a few more where they share hour and subject.
 const PRUNED_AT_ONCE: i64 = 500;
 /// The largest moment that has fifteen digits, in the year 33658.
-const MAX_MOMENT: i64 = 999_999_999_999_999;
+pub(super) const MAX_MOMENT: i64 = 999_999_999_999_999;
 
 /// A count, as it is told. The outcome may be one of a newer version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +59,10 @@ pub async fn add(
     }
     for rows in part.last_uses.chunks(LINES) {
         put_last_uses(append, rows.iter().map(line_of_last_use).collect()).await?;
+    }
+    api_uses::add(append, &part.api_uses).await?;
+    for watched in &part.watched {
+        api_uses::put_watched(append, watched).await?;
     }
     Ok(true)
 }

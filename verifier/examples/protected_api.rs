@@ -39,7 +39,8 @@ impl FromRef<App> for Verifier {
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut verifier = Verifier::builder(env("ISSUER")?).audience(env("AUDIENCE")?);
     if let Ok(own_key) = env("OWN_API_KEY") {
-        verifier = verifier.raw_keys(RawKeys::asked_with(own_key).header("X-Api-Key"));
+        verifier =
+            verifier.raw_keys(RawKeys::asked_with(own_key).header("X-Api-Key").reporting_uses());
     }
     let verifier = verifier.remote()?;
     let listener = TcpListener::bind(env("LISTEN")?).await?;

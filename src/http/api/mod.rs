@@ -10,6 +10,7 @@ mod guard;
 mod import;
 mod installation;
 mod json;
+mod migration;
 pub mod openapi;
 mod operation;
 mod orgs;
@@ -34,6 +35,7 @@ fn operations() -> Vec<Operation> {
         api_keys::operations(),
         import::operations(),
         usage::operations(),
+        migration::operations(),
         orgs::operations(),
         spaces::operations(),
         audiences::operations(),

@@ -36,7 +36,9 @@ pub(super) fn operations() -> Vec<Operation> {
             .takes::<EditSpace>()
             .gives::<Written<Space>>(),
         delete("/v1/spaces/{space}", "delete_space", remove)
-            .says("Delete a space for ever: its API keys and bots end, its slug is never used again")
+            .says(
+                "Delete a space for ever: its API keys and bots end, its slug is never used again",
+            )
             .needs(ADMIN)
             .changes("space.delete")
             .gives::<Written<Space>>(),

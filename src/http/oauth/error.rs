@@ -49,16 +49,14 @@ impl OAuthError {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_request", "this endpoint takes POST")
     }
 
-    pub(super) fn unsupported_media_type() -> Self {
-        Self::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "invalid_request",
-            "send the parameters as application/x-www-form-urlencoded",
-        )
+    pub(super) fn unsupported_media_type(wanted: &str) -> Self {
+        let description = format!("send the parameters as {wanted}");
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request", description)
     }
 
-    pub(super) fn too_large() -> Self {
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request", "the body is over 8 KiB")
+    pub(super) fn too_large(max_bytes: usize) -> Self {
+        let description = format!("the body is over {} KiB", max_bytes / 1024);
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request", description)
     }
 
     pub(super) fn too_slow() -> Self {

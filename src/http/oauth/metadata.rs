@@ -31,6 +31,8 @@ impl Metadata {
             "revocation_feed_uri": format!("{issuer}/oauth/revocations"),
             // and what an API does with API keys that are sent to it as they are
             "raw_key_policy_uri": format!("{issuer}/oauth/raw-keys"),
+            // where they tell how often keys and tokens come
+            "use_report_endpoint": format!("{issuer}/oauth/uses"),
             "grant_types_supported": ["client_credentials"],
             // some clients take the first that they know, and Basic keeps the key out of logs
             "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],

@@ -11,3 +11,4 @@ pub(super) mod metadata;
 mod rate_limit;
 pub(super) mod raw_keys;
 pub(super) mod token;
+pub(super) mod uses;

@@ -36,7 +36,7 @@ fn policy(app: &App, head: &Parts) -> Result<String, OAuthError> {
     query.refuse_repeated().map_err(OAuthError::invalid_request)?;
     let audience =
         query.take("audience").ok_or(OAuthError::invalid_request("audience is missing"))?;
-    let policy = app.mint.raw_key_policy(&credential, &audience);
+    let policy = app.mint.raw_key_policy(&credential, &audience, app.clock.now());
     let (policy, rev) = policy.map_err(|refused| OAuthError::of(refused, way, None))?;
     Ok(serde_json::to_string(&ToldRawKeyPolicy { rev, policy: (*policy).clone() })
         .unwrap_or_default())

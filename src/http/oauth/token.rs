@@ -61,9 +61,19 @@ pub(super) async fn read_form(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<Form, OAuthError> {
-    check_media_type(headers)?;
-    let body = read_body(headers, body, app.body_deadline).await?;
+    check_media_type(headers, "application/x-www-form-urlencoded")?;
+    let body = read_body(headers, (body, MAX_BODY_BYTES), app.body_deadline).await?;
     Form::parse(&body).map_err(OAuthError::invalid_request)
+}
+
+/// A body of JSON, of so many bytes at most.
+pub(super) async fn read_json(
+    app: &App,
+    headers: &HeaderMap,
+    body: (Body, usize),
+) -> Result<Bytes, OAuthError> {
+    check_media_type(headers, "application/json")?;
+    read_body(headers, body, app.body_deadline).await
 }
 
 /// Who asks: from this address, where it is known, and under the name the client gives itself.
@@ -72,22 +82,22 @@ pub(super) fn caller_of(headers: &HeaderMap, address: Option<IpAddr>) -> Caller<
     Caller { address, user_agent: user_agent.and_then(|bytes| std::str::from_utf8(bytes).ok()) }
 }
 
-/// `application/x-www-form-urlencoded` in any case, with no charset or with UTF-8, and never packed:
-/// unpacking is how a small body becomes a large one.
-fn check_media_type(headers: &HeaderMap) -> Result<(), OAuthError> {
+/// The media type in any case, with no charset or with UTF-8, and never packed: unpacking is how a small
+/// body becomes a large one.
+fn check_media_type(headers: &HeaderMap, wanted: &str) -> Result<(), OAuthError> {
     if headers.contains_key(CONTENT_ENCODING) {
-        return Err(OAuthError::unsupported_media_type());
+        return Err(OAuthError::unsupported_media_type(wanted));
     }
     let mut types = headers.get_all(CONTENT_TYPE).iter();
     let (Some(value), None) = (types.next(), types.next()) else {
-        return Err(OAuthError::unsupported_media_type());
+        return Err(OAuthError::unsupported_media_type(wanted));
     };
-    let value = value.to_str().map_err(|_| OAuthError::unsupported_media_type())?;
+    let value = value.to_str().map_err(|_| OAuthError::unsupported_media_type(wanted))?;
     let (media_type, parameters) = value.split_once(';').unwrap_or((value, ""));
-    let is_form = media_type.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded");
+    let is_wanted = media_type.trim().eq_ignore_ascii_case(wanted);
     let parameter = parameters.trim().to_ascii_lowercase();
     let is_utf8 = matches!(parameter.as_str(), "" | "charset=utf-8" | "charset=\"utf-8\"");
-    if is_form && is_utf8 { Ok(()) } else { Err(OAuthError::unsupported_media_type()) }
+    if is_wanted && is_utf8 { Ok(()) } else { Err(OAuthError::unsupported_media_type(wanted)) }
 }
 
 fn check_grant_type(grant_type: Option<&str>) -> Result<(), OAuthError> {
@@ -102,19 +112,19 @@ fn check_grant_type(grant_type: Option<&str>) -> Result<(), OAuthError> {
 /// which is nearly every one, starts no timer.
 async fn read_body(
     headers: &HeaderMap,
-    body: Body,
+    (body, max_bytes): (Body, usize),
     deadline: Duration,
 ) -> Result<Bytes, OAuthError> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|length: usize| length > MAX_BODY_BYTES) {
-        return Err(OAuthError::too_large());
+    if announced.is_some_and(|length: usize| length > max_bytes) {
+        return Err(OAuthError::too_large(max_bytes));
     }
-    let collected = timeout(deadline, Limited::new(body, MAX_BODY_BYTES).collect())
+    let collected = timeout(deadline, Limited::new(body, max_bytes).collect())
         .await
         .map_err(|_| OAuthError::too_slow())?;
     match collected {
         Ok(body) => Ok(body.to_bytes()),
-        Err(cause) if cause.is::<LengthLimitError>() => Err(OAuthError::too_large()),
+        Err(cause) if cause.is::<LengthLimitError>() => Err(OAuthError::too_large(max_bytes)),
         Err(_) => Err(OAuthError::invalid_request("the body breaks off or is malformed")),
     }
 }

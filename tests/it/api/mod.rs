@@ -12,6 +12,7 @@ mod idempotency;
 mod isolation;
 mod lifecycle;
 mod lists;
+mod migration;
 mod orgs;
 mod roles;
 mod spaces;

@@ -20,6 +20,7 @@ on_both_engines! {
             "jwks_uri": "http://127.0.0.1/.well-known/jwks.json",
             "revocation_feed_uri": "http://127.0.0.1/oauth/revocations",
             "raw_key_policy_uri": "http://127.0.0.1/oauth/raw-keys",
+            "use_report_endpoint": "http://127.0.0.1/oauth/uses",
             "introspection_endpoint": "http://127.0.0.1/oauth/introspect",
             "introspection_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
             "revocation_endpoint": "http://127.0.0.1/oauth/revoke",

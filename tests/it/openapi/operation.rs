@@ -120,6 +120,9 @@ impl Operation {
             "by",
             "action",
             "outcome",
+            "days",
+            "locked_out",
+            "scope",
         ];
         named(self.queries.iter().map(String::as_str), PLAIN)
     }

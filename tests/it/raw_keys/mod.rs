@@ -4,6 +4,7 @@
 mod decisions;
 mod policy;
 mod recognised;
+mod reports;
 
 use std::net::IpAddr;
 use std::time::Duration;

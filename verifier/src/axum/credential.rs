@@ -66,3 +66,32 @@ fn by_scheme<'r>(
         is_taken.then_some(text)
     })
 }
+
+/// Counts a call, where the API reports them.
+#[cfg(not(feature = "raw-keys"))]
+pub(super) fn count_use(_: &Verifier, _: &Token, _: &HeaderMap, _: Option<IpAddr>) {}
+
+/// Counts a call, where the API reports them.
+#[cfg(feature = "raw-keys")]
+pub(super) fn count_use(
+    verifier: &Verifier,
+    token: &Token,
+    headers: &HeaderMap,
+    caller: Option<IpAddr>,
+) {
+    if verifier.counts_uses() {
+        verifier.count_use(token, caller, user_agent(verifier, headers));
+    }
+}
+
+/// What the client calls itself, unless its credential is in it.
+#[cfg(feature = "raw-keys")]
+fn user_agent<'r>(verifier: &Verifier, headers: &'r HeaderMap) -> Option<&'r str> {
+    let text = headers.get(http::header::USER_AGENT)?.to_str().ok()?;
+    let sources = verifier.raw_key_verifier().map(|raw_keys| &raw_keys.sources)?;
+    let own = sources.headers.iter().flat_map(|name| headers.get_all(&**name));
+    let all = own.chain(headers.get_all(http::header::AUTHORIZATION));
+    let credentials = all.filter_map(|value| value.to_str().ok()?.split_ascii_whitespace().last());
+    let shows_one = credentials.into_iter().any(|credential| text.contains(credential));
+    (!shows_one).then_some(text)
+}

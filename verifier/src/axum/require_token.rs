@@ -187,6 +187,7 @@ impl RequireToken {
         if self.counts {
             self.verifier.count(&token)?;
         }
+        credential::count_use(&self.verifier, &token, &parts.headers, caller);
         Ok(token)
     }
 }

@@ -127,6 +127,19 @@ impl Issuer {
         Ok(all)
     }
 
+    /// Tells how often keys and tokens came. An issuer that takes no reports is told none.
+    ///
+    /// # Errors
+    /// Like [`Issuer::introspect`].
+    pub(super) async fn report(&self, report: Vec<u8>) -> Result<(), VerifyError> {
+        let Some(endpoint) = self.endpoints()?.use_report else { return Ok(()) };
+        let request = Request::post(&endpoint)
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::from(report));
+        let answer = self.send(request, "the issuer was told how often keys came").await?;
+        ok_body(&answer).map(drop)
+    }
+
     /// Whether the feed says that there is a newer policy than that of this revision.
     pub(super) fn is_outdated(&self, rev: u64, revocations: &Revocations) -> bool {
         self.inner.audiences.iter().any(|uri| revocations.voids_of(uri, rev))

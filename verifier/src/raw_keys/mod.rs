@@ -10,6 +10,7 @@ mod known;
 mod limit;
 mod policy;
 mod shape;
+mod uses;
 
 use std::fmt;
 use std::net::IpAddr;
@@ -26,6 +27,7 @@ use crate::raw_keys::known::{KeyDigest, Known, KnownKeys};
 use crate::raw_keys::limit::Limit;
 use crate::raw_keys::policy::PolicyReader;
 use crate::raw_keys::shape::Shape;
+use crate::raw_keys::uses::UseReporter;
 use crate::remote::Remote;
 use crate::revocations::Revocations;
 use crate::rules::Rules;
@@ -60,6 +62,7 @@ pub struct RawKeys {
     own_key: Arc<str>,
     sources: Sources,
     cached: usize,
+    reports: bool,
 }
 
 /// Where raw keys come in, beside those of our form in `Authorization`.
@@ -79,7 +82,8 @@ impl RawKeys {
     /// let raw_keys = tenmint_verifier::RawKeys::asked_with("tm_...");
     /// ```
     pub fn asked_with(own_key: impl Into<Arc<str>>) -> Self {
-        Self { own_key: own_key.into(), sources: Sources::default(), cached: CACHED_KEYS }
+        let sources = Sources::default();
+        Self { own_key: own_key.into(), sources, cached: CACHED_KEYS, reports: false }
     }
 
     /// Takes what comes in this header as a raw key. Say it again for another one.
@@ -113,6 +117,20 @@ impl RawKeys {
     #[must_use]
     pub fn starting_with(mut self, start: &str) -> Self {
         self.sources.starts.push(start.into());
+        self
+    }
+
+    /// Tells the service twice a minute how often each key came, raw and by token, from where and with
+    /// which client: what `tenmint migration status` shows. At most 10,000 keys are counted from one
+    /// report to the next, and what cannot be told is lost. Without this the service knows of tokens that
+    /// it issued, and of questions about raw keys.
+    ///
+    /// ```
+    /// let raw_keys = tenmint_verifier::RawKeys::asked_with("tm_...").reporting_uses();
+    /// ```
+    #[must_use]
+    pub fn reporting_uses(mut self) -> Self {
+        self.reports = true;
         self
     }
 
@@ -220,6 +238,7 @@ pub(crate) struct RawKeyVerifier {
     pub(crate) sources: Sources,
     policy: PolicyReader,
     asked: Arc<Asked>,
+    uses: Option<UseReporter>,
 }
 
 /// What a question in the background needs too.
@@ -237,12 +256,13 @@ impl RawKeyVerifier {
         rules: &Rules,
         remote: &Remote,
     ) -> Result<Self, BuildError> {
-        let RawKeys { own_key, sources, cached } = raw_keys;
+        let RawKeys { own_key, sources, cached, reports } = raw_keys;
         let issuer = Issuer::new(rules, &own_key, remote.key_source())?;
         let policy = PolicyReader::start(issuer.clone(), remote.heard());
+        let uses = reports.then(|| UseReporter::start(issuer.clone(), &rules.audiences));
         let (known, limit) = (KnownKeys::new(cached), Limit::default());
         let asked = Asked { rules: rules.clone(), issuer, known, limit };
-        Ok(Self { sources, policy, asked: Arc::new(asked) })
+        Ok(Self { sources, policy, asked: Arc::new(asked), uses })
     }
 
     /// Waits until the policy was heard once.

@@ -47,6 +47,9 @@ pub(crate) struct Endpoints {
     #[cfg(feature = "raw-keys")]
     #[serde(rename = "raw_key_policy_uri")]
     pub(crate) raw_key_policy: Option<String>,
+    #[cfg(feature = "raw-keys")]
+    #[serde(rename = "use_report_endpoint")]
+    pub(crate) use_report: Option<String>,
 }
 
 impl Endpoints {
@@ -58,6 +61,8 @@ impl Endpoints {
             ("introspection_endpoint", &self.introspection),
             #[cfg(feature = "raw-keys")]
             ("raw_key_policy_uri", &self.raw_key_policy),
+            #[cfg(feature = "raw-keys")]
+            ("use_report_endpoint", &self.use_report),
         ];
         all.into_iter().filter_map(|(name, uri)| Some((name, uri.as_ref()?)))
     }

@@ -1,0 +1,194 @@
+//! Counting how API keys come to APIs, in memory: as they are or by token, as this service sees it and
+//! as verifiers report it. What the way from raw keys to tokens is watched by.
+//!
+//! Memory: about 200 bytes for each key, API and form since the last taking, and never more than
+//! [`MAX_USES`] of them: what comes above is not counted until the database has taken the rest.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use parking_lot::Mutex;
+
+use crate::mint::Caller;
+use crate::mint::user_agent::UserAgents;
+use crate::model::id::{ApiKeyId, AudienceId, OrgId};
+use crate::model::installation::ApiKeyPrefix;
+use crate::model::migration::{CountedUses, Form, Uses, UsesOf, Watched};
+use crate::model::secret::PlainSecret;
+use crate::model::time::Timestamp;
+
+/// Keys, APIs and forms that are counted between two takings: 100 MB.
+const MAX_USES: usize = 1 << 19;
+
+/// What was counted and not taken yet.
+#[derive(Debug)]
+pub struct ApiUses {
+    counted: Mutex<Counted>,
+    user_agents: UserAgents,
+}
+
+#[derive(Debug, Default)]
+struct Counted {
+    api_keys: HashMap<ApiKeyId, KeyUses>,
+    rows: usize,
+    watched: HashMap<AudienceId, Watched>,
+}
+
+#[derive(Debug)]
+struct KeyUses {
+    org: OrgId,
+    /// One or two, nearly always.
+    uses: Vec<(AudienceId, Form, Uses)>,
+}
+
+impl KeyUses {
+    fn rows(&self, api_key: ApiKeyId) -> impl Iterator<Item = CountedUses> {
+        self.uses.iter().map(move |(audience, form, uses)| CountedUses {
+            of: UsesOf { api_key, audience: *audience, form: *form },
+            org: self.org,
+            uses: uses.clone(),
+        })
+    }
+}
+
+/// Uses that come together.
+#[derive(Debug, Clone, Copy)]
+pub struct NewUses<'u> {
+    /// Seen by this service.
+    pub seen: u64,
+    /// Reported by a verifier.
+    pub calls: u64,
+    /// The first of them.
+    pub first_at: Timestamp,
+    /// The last of them.
+    pub last_at: Timestamp,
+    /// Who called last.
+    pub from: Caller<'u>,
+    /// What the call was authenticated by: what must not be stored.
+    pub secrets: &'u [PlainSecret],
+}
+
+impl<'u> NewUses<'u> {
+    /// One that this service sees now.
+    pub(super) fn seen(from: Caller<'u>, secrets: &'u [PlainSecret], now: Timestamp) -> Self {
+        Self { seen: 1, calls: 0, first_at: now, last_at: now, from, secrets }
+    }
+}
+
+impl ApiUses {
+    pub(super) fn new(prefix: &ApiKeyPrefix) -> Self {
+        Self { counted: Mutex::default(), user_agents: UserAgents::new(prefix) }
+    }
+
+    /// Counts uses. For what was counted since the last taking this allocates nothing, unless the
+    /// user agent is new.
+    pub(super) fn count(&self, of: UsesOf, org: OrgId, new: &NewUses<'_>) {
+        let mut counted = self.counted.lock();
+        let has_room = counted.rows < MAX_USES;
+        let first = || KeyUses { org, uses: Vec::with_capacity(1) };
+        let rows = &mut counted.api_keys.entry(of.api_key).or_insert_with(first).uses;
+        let is_same =
+            |row: &&mut (AudienceId, Form, Uses)| (row.0, row.1) == (of.audience, of.form);
+        if let Some((_, _, uses)) = rows.iter_mut().find(is_same) {
+            self.add(uses, new);
+        } else if has_room {
+            let mut uses = Uses::none(new.first_at);
+            self.add(&mut uses, new);
+            rows.push((of.audience, of.form, uses));
+            counted.rows += 1;
+        }
+    }
+
+    fn add(&self, uses: &mut Uses, new: &NewUses<'_>) {
+        uses.seen = uses.seen.saturating_add(new.seen);
+        uses.calls = uses.calls.saturating_add(new.calls);
+        uses.first_at = uses.first_at.min(new.first_at);
+        if new.last_at < uses.last_at {
+            return;
+        }
+        uses.last_at = new.last_at;
+        let address = new.from.address.map(|address: IpAddr| address.to_canonical());
+        uses.address = address.or(uses.address);
+        if new.from.user_agent.is_some() {
+            self.user_agents.put(&mut uses.user_agent, new.from.user_agent, new.secrets);
+        }
+    }
+
+    /// Notes that an API was heard of.
+    pub(super) fn heard(&self, audience: AudienceId, now: Timestamp) {
+        let mut counted = self.counted.lock();
+        let first = Watched { since_at: now, heard_at: now };
+        let watched = counted.watched.entry(audience).or_insert(first);
+        watched.heard_at = watched.heard_at.max(now);
+    }
+
+    /// Takes all that was counted, in its order, and begins anew.
+    pub(super) fn take(&self) -> (Vec<CountedUses>, Vec<(AudienceId, Watched)>) {
+        let Counted { api_keys, watched, .. } = std::mem::take(&mut *self.counted.lock());
+        let mut rows: Vec<CountedUses> =
+            api_keys.iter().flat_map(|(id, api_key)| api_key.rows(*id)).collect();
+        rows.sort_unstable_by_key(|row| row.of);
+        let mut watched: Vec<_> = watched.into_iter().collect();
+        watched.sort_unstable_by_key(|(id, _)| *id);
+        (rows, watched)
+    }
+
+    /// How some keys came to APIs, as far as it was not taken.
+    pub fn of(&self, ids: &[ApiKeyId]) -> Vec<CountedUses> {
+        let counted = self.counted.lock();
+        let found = ids.iter().filter_map(|id| Some((*id, counted.api_keys.get(id)?)));
+        found.flat_map(|(id, api_key)| api_key.rows(id)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+    fn of(number: u8, form: Form) -> UsesOf {
+        let audience = AudienceId::from_random([9; 16]);
+        UsesOf { api_key: ApiKeyId::from_random([number; 16]), audience, form }
+    }
+
+    fn org() -> OrgId {
+        OrgId::from_random([1; 16])
+    }
+
+    fn at(millis: i64) -> NewUses<'static> {
+        let moment = Timestamp::from_millis(NOW.as_millis() + millis);
+        NewUses::seen(Caller::default(), &[], moment)
+    }
+
+    #[test]
+    fn what_comes_together_is_counted_together_and_taken_once() {
+        let uses = ApiUses::new(&ApiKeyPrefix::default());
+        uses.count(of(1, Form::Raw), org(), &at(5));
+        uses.count(of(1, Form::Raw), org(), &NewUses { seen: 0, calls: 7, ..at(-5) });
+        uses.count(of(1, Form::Token), org(), &at(0));
+        let (rows, _) = uses.take();
+        let told = |row: &CountedUses| {
+            let Uses { seen, calls, first_at, last_at, .. } = row.uses;
+            (row.of.form, seen, calls, last_at.as_millis() - first_at.as_millis())
+        };
+        let told: Vec<_> = rows.iter().map(told).collect();
+        assert_eq!(told, [(Form::Raw, 1, 7, 10), (Form::Token, 1, 0, 0)]);
+        assert!(uses.take().0.is_empty());
+    }
+
+    #[test]
+    fn who_called_last_is_known_as_long_as_nobody_says_otherwise() {
+        let uses = ApiUses::new(&ApiKeyPrefix::default());
+        let from = |text, user_agent| Caller { address: Some(text), user_agent };
+        let first = from("::ffff:192.0.2.1".parse().unwrap(), Some("curl/8"));
+        uses.count(of(1, Form::Raw), org(), &NewUses { from: first, ..at(0) });
+        uses.count(of(1, Form::Raw), org(), &at(1));
+        let secret = Caller { user_agent: Some("x tm_default_abc"), ..Caller::default() };
+        uses.count(of(2, Form::Raw), org(), &NewUses { from: secret, ..at(1) });
+        let (rows, _) = uses.take();
+        assert_eq!(rows[0].uses.address, "192.0.2.1".parse().ok());
+        assert_eq!(rows[0].uses.user_agent.as_deref(), Some("curl/8"));
+        assert_eq!(rows[1].uses.user_agent, None, "an API key is never kept");
+    }
+}
