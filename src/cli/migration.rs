@@ -9,18 +9,43 @@ use serde_json::{Value, json};
 use crate::cli::api::{Fields, Request};
 use crate::cli::audiences::COLUMNS;
 use crate::cli::failure::Result;
-use crate::cli::session::{Session, WriteArgs};
+use crate::cli::output::{Column, written};
+use crate::cli::session::{PageArgs, Session, WriteArgs};
 use crate::cli::values::OrNone;
 
 /// Commands on the way from raw keys to tokens.
 #[derive(Debug, Subcommand)]
 pub(super) enum MigrationCommand {
+    /// Show how far APIs are, or how each API key came to one of them
+    Status(StatusArgs),
     /// Take raw API keys, and tell in each answer that they will not be taken for long
     Warn(StepArgs),
     /// Refuse raw API keys: their holders have to fetch tokens
     RequireTokens(StepArgs),
     /// Take raw API keys again, as if nothing had been said
     AllowRaw(BackArgs),
+}
+
+/// Of what the way is shown.
+#[derive(Debug, Args)]
+pub(super) struct StatusArgs {
+    /// The keys that came to this API: id or slug of its audience [default: all APIs]
+    #[arg(value_name = "AUDIENCE")]
+    audience: Option<String>,
+    /// The APIs that this API key came to
+    #[arg(long, value_name = "KEY_ID", conflicts_with_all = ["audience", "locked_out", "scope"])]
+    api_key: Option<String>,
+    /// Days that count: a key that did not come raw in them is not expected to [default: 30]
+    #[arg(long, value_name = "DAYS")]
+    days: Option<u16>,
+    /// Only keys that requiring tokens now would lock out, the last that came first
+    #[arg(long, requires = "audience")]
+    locked_out: bool,
+    /// Only keys that may do something of this scope, as `write:*`
+    #[arg(long, value_name = "SCOPE", requires = "audience")]
+    scope: Option<String>,
+    #[command(flatten)]
+    page: PageArgs,
 }
 
 /// Which requests, and what is told.
@@ -60,13 +85,110 @@ pub(super) struct BackArgs {
 
 /// The scope of the whole API.
 const EVERYTHING: &str = "*:*";
+/// Keys that are looked for before tokens are required: a page, of which more are told as more.
+const LOOKED_FOR: usize = 200;
+
+static API_COLUMNS: [Column; 11] = [
+    Column::text("slug").titled("AUDIENCE"),
+    Column::number("raw").titled("RAW"),
+    Column::number("by_token").titled("BY_TOKEN"),
+    Column::moment("last_raw_at").titled("LAST_RAW").or("never"),
+    Column::moment("watched_since").titled("WATCHED_SINCE").or("never"),
+    Column::text("safe_to_require_tokens").titled("SAFE"),
+    Column::text("reason").titled("REASON"),
+    Column::text("audience"),
+    Column::text("uri"),
+    Column::text("raw_keys"),
+    Column::moment("heard_at"),
+];
+
+static KEY_COLUMNS: [Column; 13] = [
+    Column::text("id").titled("ID"),
+    Column::text("name").titled("NAME"),
+    Column::moment("raw.last_at").titled("LAST_RAW").or("never"),
+    Column::text("raw.address").titled("FROM"),
+    Column::text("raw.user_agent").titled("CLIENT"),
+    Column::moment("token.last_at").titled("LAST_TOKEN").or("never"),
+    Column::text("safe_to_require_tokens").titled("SAFE"),
+    Column::text("reason").titled("REASON"),
+    Column::text("prefix"),
+    Column::text("owner"),
+    Column::text("audience"),
+    Column::text("raw"),
+    Column::text("token"),
+];
+
+static OF_KEY_COLUMNS: [Column; 8] = [
+    Column::text("audience").titled("AUDIENCE"),
+    Column::moment("raw.last_at").titled("LAST_RAW").or("never"),
+    Column::text("raw.address").titled("FROM"),
+    Column::moment("token.last_at").titled("LAST_TOKEN").or("never"),
+    Column::text("safe_to_require_tokens").titled("SAFE"),
+    Column::text("reason").titled("REASON"),
+    Column::text("raw"),
+    Column::text("token"),
+];
 
 pub(super) async fn run(command: MigrationCommand, session: &Session<'_>) -> Result<ExitCode> {
     match command {
+        MigrationCommand::Status(args) => status(args, session).await,
         MigrationCommand::Warn(args) => step("warn", args, session).await,
-        MigrationCommand::RequireTokens(args) => step("deny", args, session).await,
+        MigrationCommand::RequireTokens(args) => {
+            say_who_is_locked_out(&args, session).await?;
+            step("deny", args, session).await
+        }
         MigrationCommand::AllowRaw(args) => back(args, session).await,
     }
+}
+
+async fn status(args: StatusArgs, session: &Session<'_>) -> Result<ExitCode> {
+    let StatusArgs { audience, api_key, days, locked_out, scope, page } = args;
+    if let Some(id) = api_key {
+        return status_of_key(&id, days, session).await;
+    }
+    let Some(audience) = audience else {
+        let request = Request::get(&["migration"]).query("days", days);
+        return session.list(request, &API_COLUMNS, page).await;
+    };
+    let request = keys_of(&audience).query("days", days).query("scope", scope);
+    let request = request.query("locked_out", locked_out.then_some(true));
+    session.list(request, &KEY_COLUMNS, page).await
+}
+
+async fn status_of_key(id: &str, days: Option<u16>, session: &Session<'_>) -> Result<ExitCode> {
+    let request = Request::get(&["keys", id, "migration"]).query("days", days);
+    let apis = session.send(&request).await?;
+    let items = apis.get("items").and_then(Value::as_array).cloned().unwrap_or_default();
+    let mut rows = session.output.rows(&OF_KEY_COLUMNS)?;
+    written(rows.add(&items))?;
+    written(rows.finish(None))?;
+    session.output.end_of_list(u64::try_from(items.len()).unwrap_or(u64::MAX), None);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn keys_of(audience: &str) -> Request {
+    Request::get(&["audiences", audience, "migration"])
+}
+
+/// Tells before a switch how many keys it is known to lock out. It can be taken back within two seconds,
+/// so nobody is asked.
+async fn say_who_is_locked_out(args: &StepArgs, session: &Session<'_>) -> Result<()> {
+    let scope = (args.scope != EVERYTHING).then_some(&args.scope);
+    let request = keys_of(&args.audience).query("locked_out", Some(true)).query("scope", scope);
+    let page = session.send(&request.query("limit", Some(LOOKED_FOR))).await?;
+    let found = page.get("items").and_then(Value::as_array).map_or(0, Vec::len);
+    let more = page.get("next_cursor").is_some_and(Value::is_string);
+    let (at_least, keys) =
+        (if more { "at least " } else { "" }, if found == 1 { "key" } else { "keys" });
+    session.output.note(&match found {
+        0 if !more => "no API key came raw to it within 30 days, as far as is known".to_owned(),
+        _ => format!(
+            "{at_least}{found} API {keys} came raw to it within 30 days: \
+             `tenmint migration status {} --locked-out` names them",
+            args.audience
+        ),
+    });
+    Ok(())
 }
 
 async fn step(mode: &str, args: StepArgs, session: &Session<'_>) -> Result<ExitCode> {

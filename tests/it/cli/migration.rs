@@ -64,3 +64,32 @@ fn a_step_shows_what_it_would_change_and_what_is_wrong_with_it() {
     }
     assert!(rules(&live).is_empty());
 }
+
+#[test]
+fn the_way_is_shown_by_api_and_by_key() {
+    let live = Live::start();
+    let apis = live.run(&["migration", "status"]);
+    let shown = stdout(&apis);
+    assert!(shown.starts_with("AUDIENCE") && shown.contains("not_watched"), "{shown}");
+    let keys = live.json(&["migration", "status", "default"]);
+    let first = &keys["items"][0];
+    assert_eq!(
+        (&first["reason"], &first["safe_to_require_tokens"]),
+        (&json!("not_watched"), &json!(false))
+    );
+    let own = live.run(&["migration", "status", "--api-key", first["id"].as_str().unwrap()]);
+    assert!(own.status.success(), "{own:?}");
+    let switched = live.run(&["migration", "require-tokens", "default", "--share", "1"]);
+    let told = String::from_utf8_lossy(&switched.stderr);
+    assert!(told.contains("no API key came raw"), "{told}");
+    for (arguments, code) in [
+        (vec!["--locked-out"], 2),
+        (vec!["default", "--api-key", "key_0123456789abcdef"], 2),
+        (vec!["--api-key", "key_0123456789abcdef"], 3),
+        (vec!["default", "--days", "0"], 2),
+        (vec!["nowhere"], 3),
+    ] {
+        let (exit, told) = live.refusal(&[vec!["migration", "status"], arguments].concat());
+        assert_eq!(exit, code, "{told}");
+    }
+}
