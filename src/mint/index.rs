@@ -9,18 +9,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{RwLock, RwLockReadGuard};
-use tenmint_verifier::{RawKeyPolicy, ScopeSet};
+use tenmint_verifier::ScopeSet;
 
 use crate::mint::entries::{
     ApiKeyEntry, ApiKeyExtras, AudienceEntry, Ending, OrgEntry, OwnerEntry, RoleTexts, RolesPlace,
     SpaceEntry,
 };
+use crate::mint::served::GatewayPolicies;
 use crate::mint::slab::{Place, Slab};
 use crate::mint::{ClientCredential, Refused};
-use crate::model::access::Credential;
 use crate::model::api_key::IndexedApiKey;
 use crate::model::audience::{Audience, AudienceUri};
-use crate::model::id::{ApiKeyId, AudienceId, OrgId, SpaceId, UserId};
+use crate::model::gateway_policy::GatewayPolicy;
+use crate::model::id::{ApiKeyId, AudienceId, GatewayPolicyId, OrgId, SpaceId, UserId};
 use crate::model::ip_rules::IpRules;
 use crate::model::org::Org;
 use crate::model::owner::{IndexedOwner, OwnerId};
@@ -48,6 +49,10 @@ pub enum Change {
     User(UserId, Vec<IndexedOwner>),
     /// An API key.
     ApiKey(IndexedApiKey),
+    /// A gateway policy.
+    GatewayPolicy(GatewayPolicy),
+    /// A gateway policy that is there no more.
+    NoGatewayPolicy(GatewayPolicyId),
 }
 
 impl Change {
@@ -57,7 +62,7 @@ impl Change {
             Self::Org(_) => 0,
             Self::Space(_) | Self::Audience(_) => 1,
             Self::Owner(_) | Self::User(..) => 2,
-            Self::ApiKey(_) => 3,
+            Self::ApiKey(_) | Self::GatewayPolicy(_) | Self::NoGatewayPolicy(_) => 3,
         }
     }
 }
@@ -65,7 +70,7 @@ impl Change {
 /// The index.
 #[derive(Debug)]
 pub struct Index {
-    state: RwLock<State>,
+    pub(super) state: RwLock<State>,
     management: AudienceUri,
 }
 
@@ -87,6 +92,7 @@ pub(super) struct State {
     audiences: Slab<AudienceId, AudienceEntry>,
     audiences_by_uri: HashMap<Arc<str>, Place>,
     audiences_by_slug: HashMap<OrgId, HashMap<Box<str>, Place>>,
+    pub(super) gateway_policies: GatewayPolicies,
     /// Each text of scopes once: most keys of an installation have the same few.
     scope_texts: HashSet<Arc<str>>,
     role_texts: RoleTexts,
@@ -156,27 +162,6 @@ impl Index {
         }
         let secret_ends = state.end_of(digest, secret);
         Ok(AuthenticatedKey { api_key: secret.api_key, secret_ends, state })
-    }
-
-    /// The URI of an API that the holder of a credential answers for, by URI or slug.
-    pub(super) fn served_by(&self, holder: &Credential, name: &str) -> Option<Arc<str>> {
-        Some(self.state.read().served_by(holder, name)?.uri.clone())
-    }
-
-    /// What such an API does with raw keys. `None` of an API of somebody else.
-    pub(super) fn raw_key_policy(
-        &self,
-        holder: &Credential,
-        name: &str,
-    ) -> Option<Arc<RawKeyPolicy>> {
-        let state = self.state.read();
-        Some(state.served_by(holder, name)?.raw_keys.clone().unwrap_or_default())
-    }
-
-    /// Whether the holder of a credential answers for this API, and for all organizations.
-    pub(super) fn serves_all(&self, holder: &Credential, uri: &str) -> bool {
-        let state = self.state.read();
-        state.served_by(holder, uri).is_some_and(|audience| audience.org.is_none())
     }
 
     /// The revision that the index is of; `None` before it was filled.
@@ -319,6 +304,10 @@ impl State {
         self.orgs.at(place)
     }
 
+    pub(super) fn org_by_id(&self, id: &OrgId) -> Option<&OrgEntry> {
+        self.org(self.orgs.find(id)?)
+    }
+
     pub(super) fn audience(&self, place: Place) -> Option<&AudienceEntry> {
         self.audiences.at(place)
     }
@@ -329,14 +318,6 @@ impl State {
 
     pub(super) fn audience_by_uri(&self, uri: &str) -> Option<Place> {
         self.audiences_by_uri.get(uri).copied()
-    }
-
-    /// An API that the holder of a credential answers for.
-    fn served_by(&self, holder: &Credential, name: &str) -> Option<&AudienceEntry> {
-        let place = self.audience_by_uri(name);
-        let audience = self.audience(place.or_else(|| self.audience_by_slug(holder.org, name))?)?;
-        let is_named = holder.audiences.is_empty() || holder.audiences.contains(&audience.id);
-        (audience.home == Some(holder.org) && is_named).then_some(audience)
     }
 
     /// The audience of the management API.
@@ -357,6 +338,8 @@ impl State {
             Change::Owner(owner) => self.put_owner(&owner),
             Change::User(id, memberships) => self.put_user(id, &memberships),
             Change::ApiKey(api_key) => self.put_api_key(&api_key),
+            Change::GatewayPolicy(policy) => self.gateway_policies.put(policy),
+            Change::NoGatewayPolicy(id) => self.gateway_policies.remove(&id),
         };
         if put.is_none() {
             tracing::error!("the index met a row whose organization or space it does not know");
@@ -369,6 +352,7 @@ impl State {
             default_audience: org.default_audience,
             suspended: Ending::of(org.suspended_at),
         };
+        self.gateway_policies.name_org(org);
         self.orgs.put(&org.id, entry).map(drop)
     }
 

@@ -4,9 +4,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
-use tenmint_verifier::{Claims, RawKeyPolicy};
+use tenmint_verifier::{Claims, InvalidToken, RawKeyPolicy, Token, VerifyError};
 
+use crate::mint::grant::Grant;
 use crate::mint::quotas::Permit;
+use crate::mint::served::ServedApi;
 use crate::mint::{Caller, ClientCredential, Mint, Presented, Refused, TokenRequest, Used};
 use crate::model::access::Credential;
 use crate::model::secret::PlainSecret;
@@ -89,20 +91,28 @@ impl Mint {
     ) -> Result<(Arc<RawKeyPolicy>, u64), Refused> {
         // read first: a change that comes between the two is then asked for once more
         let revision = self.index.revision().and_then(|revision| u64::try_from(revision).ok());
-        let policy = self.index.raw_key_policy(asker, audience).ok_or(Refused::InvalidTarget)?;
-        Ok((policy, revision.unwrap_or_default()))
+        let api = self.index.served_by(asker, audience).ok_or(Refused::InvalidTarget)?;
+        Ok((api.raw_keys, revision.unwrap_or_default()))
     }
 
     /// The claims of a token of this service that holds at this moment, whoever it is for.
     pub fn claims_of(&self, text: &str, now: Timestamp) -> Option<Claims> {
+        self.token_of(text, now).ok().map(|token| token.claims().clone())
+    }
+
+    /// A token of this service that holds at this moment, whoever it is for.
+    pub(super) fn token_of(&self, text: &str, now: Timestamp) -> Result<Token, VerifyError> {
         let verifier = self.verifier.read().clone();
-        let token = verifier.verify_for_any_audience(text).ok()?;
-        let claims = token.claims();
-        if self.feed.voids(claims) {
-            return None;
+        let token = verifier.verify_for_any_audience(text)?;
+        if self.feed.voids(token.claims()) {
+            return Err(InvalidToken::Revoked.into());
         }
-        self.index.find_client(&claims.client_id).ok()?.check_status(now).ok()?;
-        Some(claims.clone())
+        let client = self.index.find_client(&token.claims().client_id);
+        match client.and_then(|client| client.check_status(now)) {
+            Ok(()) => Ok(token),
+            Err(Refused::Expired) => Err(InvalidToken::Expired.into()),
+            Err(_) => Err(InvalidToken::Revoked.into()),
+        }
     }
 
     fn introspect_token(
@@ -111,12 +121,12 @@ impl Mint {
         request: &IntrospectionRequest,
         asker: &Credential,
     ) -> Introspected {
+        let serves = |name: &str| self.index.served_by(asker, name);
         let is_own = claims.org == asker.org.to_string();
-        let is_told = is_own || claims.aud.iter().any(|uri| self.index.serves_all(asker, uri));
+        let is_told =
+            is_own || claims.aud.iter().any(|uri| serves(uri).is_some_and(|api| api.takes_all));
         let is_for = |name: &String| {
-            self.index
-                .served_by(asker, name)
-                .is_some_and(|uri| claims.aud.iter().any(|aud| **aud == *uri))
+            serves(name).is_some_and(|api| claims.aud.iter().any(|aud| **aud == *api.uri))
         };
         let is_allowed = match (&claims.net, request.client_ip) {
             (Some(net), Some(from)) => net.allows(from),
@@ -139,34 +149,18 @@ impl Mint {
         now: Timestamp,
     ) -> Result<Introspected, Refused> {
         let audience = request.audience.as_deref().ok_or(Refused::NoTarget)?;
-        let audience = self.index.served_by(asker, audience).ok_or(Refused::InvalidTarget)?;
-        let is_for_all = self.index.serves_all(asker, &audience);
+        let api = self.index.served_by(asker, audience).ok_or(Refused::InvalidTarget)?;
         // an API that asks for itself is held to what it has switched off too
-        if self.raw_key_policy(asker, &audience)?.0.denies_all() {
+        if api.raw_keys.denies_all() {
             return Ok(Introspected::Inactive);
         }
         let client = ClientCredential::bare(PlainSecret::new(text.to_owned()));
         let caller = Caller { address: request.client_ip, user_agent: None };
-        let Ok(key) = self.index.authenticate(&client, &self.pepper) else {
-            return Ok(Introspected::Inactive);
+        let grant = match self.grant_to_raw_key(&client, &api, caller, now) {
+            Ok(grant) => grant,
+            Err(refused) if refused.is_passing() => return Err(refused),
+            Err(_) => return Ok(Introspected::Inactive),
         };
-        let holder = key.holder();
-        let Ok(admitted) = key.admit(caller, now) else { return Ok(Introspected::Inactive) };
-        // not even its quota is a stranger's to know, or to use up
-        if !is_for_all && admitted.org()? != asker.org {
-            return Ok(Introspected::Inactive);
-        }
-        let permit = admitted.permit(&self.quotas)?;
-        let as_token =
-            TokenRequest { audience: Some(audience.to_string()), ..TokenRequest::default() };
-        let Ok(grant) = admitted.grant(&as_token, self.installation.token_lifetime, now) else {
-            return Ok(Introspected::Inactive);
-        };
-        permit.map(Permit::used);
-        if let Some((api_key, org)) = holder {
-            let outcome = Outcome::Introspected;
-            self.usage.count(&Used { api_key, org, outcome, from: caller, client: &client }, now);
-        }
         let claims = grant.with_claims(self.issuer(), "", |claims| serde_json::to_value(claims));
         Ok(match claims {
             Ok(Value::Object(mut claims)) => {
@@ -176,6 +170,45 @@ impl Mint {
             }
             _ => Introspected::Inactive,
         })
+    }
+
+    /// What an API key that was sent to an API as it is would get in a token. Counted as a use of the
+    /// key and of its quota.
+    ///
+    /// # Errors
+    /// [`Refused::is_passing`] tells what may be otherwise in a moment from a key that is worth
+    /// nothing there.
+    pub(super) fn grant_to_raw_key(
+        &self,
+        client: &ClientCredential,
+        api: &ServedApi,
+        from: Caller<'_>,
+        now: Timestamp,
+    ) -> Result<Grant, Refused> {
+        let key = self.index.authenticate(client, &self.pepper)?;
+        let holder = key.holder();
+        let admitted = key.admit(from, now)?;
+        // not even its quota is a stranger's to know, or to use up
+        if !api.takes_all && admitted.org()? != api.org {
+            return Err(Refused::UnknownClient);
+        }
+        let permit = admitted.permit(&self.quotas)?;
+        let as_token =
+            TokenRequest { audience: Some(api.uri.to_string()), ..TokenRequest::default() };
+        let grant = admitted.grant(&as_token, self.installation.token_lifetime, now)?;
+        permit.map(Permit::used);
+        if let Some((api_key, org)) = holder {
+            let outcome = Outcome::Introspected;
+            self.usage.count(&Used { api_key, org, outcome, from, client }, now);
+        }
+        Ok(grant)
+    }
+}
+
+impl Refused {
+    /// Whether it says nothing of what the key is worth.
+    pub(super) fn is_passing(self) -> bool {
+        matches!(self, Self::QuotaSpent(_) | Self::NeedsLease(_) | Self::Unavailable)
     }
 }
 

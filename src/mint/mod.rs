@@ -6,6 +6,7 @@
 
 mod entries;
 mod feed;
+pub mod forward_auth;
 mod grant;
 mod index;
 pub mod introspect;
@@ -14,6 +15,7 @@ mod lease_queue;
 mod permits;
 pub mod quotas;
 mod rsa;
+mod served;
 mod signer;
 mod slab;
 mod targets;
