@@ -338,8 +338,8 @@ impl State {
             Change::Owner(owner) => self.put_owner(&owner),
             Change::User(id, memberships) => self.put_user(id, &memberships),
             Change::ApiKey(api_key) => self.put_api_key(&api_key),
-            Change::GatewayPolicy(policy) => self.gateway_policies.put(policy),
-            Change::NoGatewayPolicy(id) => self.gateway_policies.remove(&id),
+            Change::GatewayPolicy(policy) => return self.gateway_policies.put(policy),
+            Change::NoGatewayPolicy(id) => return self.gateway_policies.remove(&id),
         };
         if put.is_none() {
             tracing::error!("the index met a row whose organization or space it does not know");

@@ -116,21 +116,19 @@ impl GatewayPolicies {
         }
     }
 
-    pub(super) fn put(&mut self, policy: GatewayPolicy) -> Option<()> {
+    pub(super) fn put(&mut self, policy: GatewayPolicy) {
         let (org, name): (_, Box<str>) = (policy.org, policy.name.as_str().into());
         self.named.insert(policy.id, (org, name.clone()));
         self.by_name.entry(org).or_default().insert(name, Arc::new(policy));
-        Some(())
     }
 
     /// One that is not known may have come and gone since the last look.
-    pub(super) fn remove(&mut self, id: &GatewayPolicyId) -> Option<()> {
-        let Some((org, name)) = self.named.remove(id) else { return Some(()) };
+    pub(super) fn remove(&mut self, id: &GatewayPolicyId) {
+        let Some((org, name)) = self.named.remove(id) else { return };
         let of_org = self.by_name.entry(org).or_default();
         // the name may be another one's by now
         if of_org.get(&name).is_some_and(|policy| policy.id == *id) {
             of_org.remove(&name);
         }
-        Some(())
     }
 }

@@ -313,58 +313,20 @@ mod tests {
         }
     }
 
+    /// Each is refused, whatever rules there are.
+    #[rustfmt::skip]
+    const AMBIGUOUS: [&str; 47] = [
+        "", "a", "*", "http://api/a", "//a", "/a//b", "/a/", "/./a", "/a/..", "/..", "/a/../b",
+        "/%2e%2e/a", "/%2E%2E/a", "/a/%2E", "/a/.%2E/b", "/%61", "/a%2fb", "/a%2Fb", "/a%5Cb",
+        "/x%2F..%2Fy", "/a\\b", "/a%", "/a%4", "/a%zz", "/a%00", "/a%0A", "/a%7F", "/a%252F",
+        "/a%3Fb", "/a%23b", "/a%3Bb", "/a;b", "/a+b", "/a,b", "/a b", "/a#b", "/a*", "/a|b",
+        "/\u{e9}", "/a\u{0}", "/a%C3%a9", "/a\"", "/a'b", "/(a)", "/a$", "/a&b", "/a!",
+    ];
+
     #[test]
     fn a_path_that_two_readers_could_read_differently_is_refused() {
         let rules = rules(&["- /{*all}"]);
-        for target in [
-            "",
-            "a",
-            "*",
-            "http://api/a",
-            "//a",
-            "/a//b",
-            "/a/",
-            "/./a",
-            "/a/..",
-            "/..",
-            "/a/../b",
-            "/%2e%2e/a",
-            "/%2E%2E/a",
-            "/a/%2E",
-            "/a/.%2E/b",
-            "/%61",
-            "/a%2fb",
-            "/a%2Fb",
-            "/a%5Cb",
-            "/x%2F..%2Fy",
-            "/a\\b",
-            "/a%",
-            "/a%4",
-            "/a%zz",
-            "/a%00",
-            "/a%0A",
-            "/a%7F",
-            "/a%252F",
-            "/a%3Fb",
-            "/a%23b",
-            "/a%3Bb",
-            "/a;b",
-            "/a+b",
-            "/a,b",
-            "/a b",
-            "/a#b",
-            "/a*",
-            "/a|b",
-            "/\u{e9}",
-            "/a\u{0}",
-            "/a%C3%a9",
-            "/a\"",
-            "/a'b",
-            "/(a)",
-            "/a$",
-            "/a&b",
-            "/a!",
-        ] {
+        for target in AMBIGUOUS {
             assert_eq!(needed(&rules, "GET", target), "not canonical", "{target:?}");
         }
         for (target, resource) in [

@@ -4,9 +4,9 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use http::HeaderMap;
 use http::header::{AUTHORIZATION, HeaderName};
 use http::request::Parts;
+use http::{HeaderMap, HeaderValue};
 use tenmint_verifier::VerifyError;
 use tenmint_verifier::axum::bearer_token;
 
@@ -121,7 +121,7 @@ fn the_one<'h>(
 fn the_only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h [u8]>, Reason> {
     let mut lines = headers.get_all(name).iter();
     match (lines.next(), lines.next()) {
-        (line, None) => Ok(line.map(|line| line.as_bytes())),
+        (line, None) => Ok(line.map(HeaderValue::as_bytes)),
         (_, Some(_)) => Err(Reason::RequestNotTold),
     }
 }

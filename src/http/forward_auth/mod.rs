@@ -1,5 +1,5 @@
 //! `/forward-auth`: gateways ask whether a request may pass, before they hand it to the API (nginx's
-//! `auth_request`, Traefik's ForwardAuth, Envoy's `ext_authz`).
+//! `auth_request`, Traefik's `forwardAuth`, Envoy's `ext_authz`).
 //!
 //! `Authorization` is the end caller's here. Nothing that is told of its request is believed before
 //! the gateway has shown its own key, or has reached the private listener. No body is read.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::api::{audited, call, each, fields, good, good_of, key, outcome, outcome_of, text};
 use crate::forward_auth::policy;
-use crate::server::{Server, on_both_engines};
+use crate::server::on_both_engines;
 
 const AT: &str = "/v1/gateway-policies";
 
