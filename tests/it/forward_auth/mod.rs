@@ -3,8 +3,10 @@
 
 mod credentials;
 mod gateways;
+mod nginx;
 mod policies;
 mod raw_keys;
+mod samples;
 
 use serde_json::{Value, json};
 
