@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::forward_auth::{ask, guarded, told};
-use crate::server::{Server, on_both_engines};
+use crate::server::on_both_engines;
 
 /// All headers that tell an API who calls.
 const IDENTITY: [&str; 8] =
