@@ -190,8 +190,7 @@ impl GatewayRule {
 
 fn parse_path(text: &str) -> Result<PathTemplate, String> {
     let path = text.strip_prefix('/').ok_or("a path starts with `/`")?;
-    let template: PathTemplate =
-        path.parse().map_err(|cause: tenmint_verifier::SyntaxError| cause.to_string())?;
+    let template: PathTemplate = path.parse()?;
     if holds_hidden_syntax(path) {
         return Err("no request with such an escape is let through".to_owned());
     }
@@ -199,8 +198,7 @@ fn parse_path(text: &str) -> Result<PathTemplate, String> {
 }
 
 fn parse_resource(text: &str, path: Option<&PathTemplate>) -> Result<PathTemplate, String> {
-    let resource: PathTemplate =
-        text.parse().map_err(|cause: tenmint_verifier::SyntaxError| cause.to_string())?;
+    let resource: PathTemplate = text.parse()?;
     match path.and_then(|path| resource.first_unknown_to(path)) {
         Some(unknown) => Err(format!("the path has no `{unknown}`")),
         None => Ok(resource),

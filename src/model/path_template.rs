@@ -5,6 +5,9 @@ use std::str::FromStr;
 
 use tenmint_verifier::{Resource, ResourceTemplate, SyntaxError};
 
+/// Bytes that a template may have: as many as a filter of a scope.
+const MAX_BYTES: usize = 512;
+
 /// Segments as they stand in a path, and parameters in braces: `{id}` is one segment, `{*rest}`, at
 /// the end alone, one or more.
 ///
@@ -80,13 +83,16 @@ impl<'p> Captures<'_, 'p> {
 }
 
 impl FromStr for PathTemplate {
-    type Err = SyntaxError;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, SyntaxError> {
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.len() > MAX_BYTES {
+            return Err(format!("a path has at most {MAX_BYTES} bytes"));
+        }
         // how parameters are written is told in one place
-        text.parse::<ResourceTemplate>()?;
-        let parts = text.split('/').map(Part::parse).collect::<Result<_, _>>()?;
-        Ok(Self { parts })
+        text.parse::<ResourceTemplate>().map_err(|cause| cause.to_string())?;
+        let parts = text.split('/').map(Part::parse).collect::<Result<_, _>>();
+        parts.map(|parts| Self { parts }).map_err(|cause| cause.to_string())
     }
 }
 
@@ -180,9 +186,11 @@ mod tests {
             ("a/%41", "write `A`"),
             ("a/*", "not allowed"),
         ] {
-            let refused = text.parse::<PathTemplate>().unwrap_err().to_string();
+            let refused = text.parse::<PathTemplate>().unwrap_err();
             assert!(refused.contains(told), "{text}: {refused}");
         }
+        assert!("a".repeat(512).parse::<PathTemplate>().is_ok());
+        assert!("a".repeat(513).parse::<PathTemplate>().is_err());
         let text = "v1/{id}/a%20b/{*rest}";
         assert_eq!(template(text).to_string(), text);
         let unknown = |of: &str, path: &str| template(of).first_unknown_to(&template(path));

@@ -1,6 +1,11 @@
 //! `/v1/gateway-policies`.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
+use tenmint::mint::forward_auth::Gateway;
+use tenmint::service::Service;
+use tenmint::service::node::Node;
 
 use crate::api::{audited, call, each, fields, good, good_of, key, outcome, outcome_of, text};
 use crate::forward_auth::policy;
@@ -47,6 +52,30 @@ on_both_engines! {
             cursor = format!("&cursor={next}");
         }
         assert_eq!(names, ["p4", "p3", "p2", "p1", "p0"]);
+    }
+
+    async fn another_node_knows_policies_from_its_start_and_follows_their_changes(server: Server) {
+        policy(&server, "old", json!([{"path": "/a"}])).await;
+        let keys_dir = server.directory.path().join("keys");
+        let service = Service::open(&server.database, &keys_dir, server.clock.clone()).await.unwrap();
+        let node = Node::start(service, Duration::from_mins(5)).await.unwrap();
+        let needed = async |name: &str| {
+            node.follower.catch_up().await.unwrap();
+            let guarding = node.mint.guarding(Gateway::Private("default"), name, server.clock.now()).unwrap();
+            guarding.map(|guarding| guarding.needed("GET", "/a").is_ok())
+        };
+        assert_eq!((needed("old").await, needed("new").await), (Some(true), None));
+        policy(&server, "new", json!([{"path": "/b"}])).await;
+        good(&server, "PATCH", &format!("{AT}/old"), json!({"rules": [{"path": "/{id}/b"}]})).await;
+        assert_eq!((needed("old").await, needed("new").await), (Some(false), Some(false)));
+        good(&server, "DELETE", &format!("{AT}/old"), Value::Null).await;
+        assert_eq!((needed("old").await, needed("new").await), (None, Some(false)));
+        // made and deleted between two looks
+        policy(&server, "brief", json!([{"path": "/a"}])).await;
+        good(&server, "DELETE", &format!("{AT}/brief"), Value::Null).await;
+        policy(&server, "brief", json!([{"path": "/a"}])).await;
+        assert_eq!(needed("brief").await, Some(true), "the name is another one's");
+        node.stop().await;
     }
 
     async fn every_bad_field_is_told_at_once(server: Server) {
