@@ -45,6 +45,8 @@ pub(super) struct Config {
     pub(super) keys_dir: PathBuf,
     /// Where to listen.
     pub(super) listen: String,
+    /// Where gateways ask that show no key.
+    pub(super) private_listen: Option<String>,
     /// How the face for machines is set up.
     pub(super) http: HttpConfig,
     /// How long a node goes on issuing without its database.
@@ -62,7 +64,7 @@ struct Setting {
 }
 
 /// All settings; a test holds the fields of the file to this table.
-const SETTINGS: [Setting; 9] = [
+const SETTINGS: [Setting; 10] = [
     Setting {
         key: "data_dir",
         variable: "TENMINT_DATA_DIR",
@@ -92,6 +94,13 @@ const SETTINGS: [Setting; 9] = [
         variable: "TENMINT_LISTEN",
         default: "`127.0.0.1:8080`",
         about: "where a node listens",
+    },
+    Setting {
+        key: "forward_auth.listen",
+        variable: "-",
+        default: "nowhere",
+        about: "where gateways ask `/forward-auth` without a key of their own; whoever reaches it may \
+                ask, so keep it on a loopback or private address",
     },
     Setting {
         key: "max_connections",
@@ -151,7 +160,16 @@ struct File {
     trusted_proxies: Option<Vec<String>>,
     forwarding_header: Option<String>,
     #[serde(default)]
+    forward_auth: ForwardAuth,
+    #[serde(default)]
     store_outage: StoreOutage,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+struct ForwardAuth {
+    listen: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -192,6 +210,7 @@ impl Config {
             database,
             keys_dir: overrides.keys_dir.or(file.keys_dir).unwrap_or_else(|| "keys".into()),
             listen: overrides.listen.or(file.listen).unwrap_or_else(|| "127.0.0.1:8080".to_owned()),
+            private_listen: file.forward_auth.listen,
             http: HttpConfig { limits, trusted_proxies },
             serve_for: parse_duration(serve_for)
                 .ok_or_else(|| Error::invalid("store_outage.serve_for", "write `5m` or `0s`"))?,

@@ -14,6 +14,7 @@ mod contexts;
 mod doctor;
 mod failure;
 mod flag_style;
+mod gateway_policies;
 mod import;
 mod import_report;
 mod init;
@@ -72,6 +73,8 @@ enum Command {
     Spaces(WithServer<spaces::SpacesCommand>),
     /// Register, list and change the APIs that take tokens
     Audiences(WithServer<audiences::AudiencesCommand>),
+    /// Say what requests need that come to an API through a gateway
+    GatewayPolicies(WithServer<gateway_policies::GatewayPoliciesCommand>),
     /// Lead an API from raw keys to tokens
     Migration(WithServer<migration::MigrationCommand>),
     /// Add, list, change and remove users
@@ -215,6 +218,9 @@ async fn dispatch(command: Command, output: &Output) -> Result<ExitCode> {
         Command::Orgs(with) => orgs::run(with.command, &session(with.session)?).await,
         Command::Spaces(with) => spaces::run(with.command, &session(with.session)?).await,
         Command::Audiences(with) => audiences::run(with.command, &session(with.session)?).await,
+        Command::GatewayPolicies(with) => {
+            gateway_policies::run(with.command, &session(with.session)?).await
+        }
         Command::Migration(with) => migration::run(with.command, &session(with.session)?).await,
         Command::Users(with) => users::run(with.command, &session(with.session)?).await,
         Command::Bots(with) => bots::run(with.command, &session(with.session)?).await,

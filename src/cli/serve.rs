@@ -1,10 +1,12 @@
 //! `tenmint serve`: a node.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use clap::Args;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::config::{Config, Overrides};
@@ -12,7 +14,7 @@ use crate::cli::contexts;
 use crate::cli::output::Output;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
-use crate::http::{self, listener};
+use crate::http::{self, HttpConfig, listener};
 use crate::model::secret::PlainSecret;
 use crate::service::Service;
 use crate::service::init::{CreateInstallation, create_installation};
@@ -49,10 +51,11 @@ impl ServeArgs {
 
 pub(super) async fn run(config: Config, args: &ServeArgs, output: &Output) -> Result<ExitCode> {
     start_log(args.dev)?;
-    let cannot_listen =
-        |cause| Error::Setup(format!("cannot listen on {}: {cause}", config.listen));
-    let listener = TcpListener::bind(&config.listen).await.map_err(cannot_listen)?;
-    let address = listener.local_addr().map_err(cannot_listen)?;
+    let (listener, address) = listen(&config.listen).await?;
+    let private = match &config.private_listen {
+        Some(address) => Some(listen(address).await?),
+        None => None,
+    };
     let clock = Clock::system();
     if args.dev {
         set_up_for_dev(&config, &format!("http://{address}"), &clock, output).await?;
@@ -74,12 +77,46 @@ pub(super) async fn run(config: Config, args: &ServeArgs, output: &Output) -> Re
     // whoever reads this may ask it to stop at once
     let stop = stop_signal()?;
     output.note(&format!("tenmint listens on http://{address}, issuer {issuer}"));
+    if let Some((_, address)) = &private {
+        output.note(&format!("gateways ask without a key on http://{address}/forward-auth"));
+    }
 
-    let limits = config.http.limits;
-    listener::serve(listener, http::routes(&node, config.http), limits, stop).await;
+    let private = private.map(|(listener, _)| listener);
+    serve(&node, config.http, (listener, private), stop).await;
     node.stop().await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Serves on one listener or two, until both have let their requests finish.
+async fn serve(
+    node: &Node,
+    config: HttpConfig,
+    (main, private): (TcpListener, Option<TcpListener>),
+    stop: impl Future<Output = ()>,
+) {
+    let limits = config.limits;
+    let Some(private) = private else {
+        return listener::serve(main, http::routes(node, config), limits, stop).await;
+    };
+    let (stopping, mut stopped) = watch::channel(());
+    let private_routes = http::private_routes(node, config.clone());
+    let main = listener::serve(main, http::routes(node, config), limits, async move {
+        stop.await;
+        drop(stopping);
+    });
+    let private = listener::serve(private, private_routes, limits, async move {
+        // nothing is ever sent: it ends as the other end goes
+        drop(stopped.changed().await);
+    });
+    tokio::join!(main, private);
+}
+
+async fn listen(address: &str) -> Result<(TcpListener, SocketAddr)> {
+    let cannot_listen = |cause| Error::Setup(format!("cannot listen on {address}: {cause}"));
+    let listener = TcpListener::bind(address).await.map_err(cannot_listen)?;
+    let address = listener.local_addr().map_err(cannot_listen)?;
+    Ok((listener, address))
 }
 
 /// At the first start: an installation, and one key with a line to paste.

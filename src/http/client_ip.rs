@@ -147,6 +147,11 @@ impl ForwardingHeader {
     }
 }
 
+/// The last hop of a line of `X-Forwarded-For`, for who knows by whom it was written.
+pub(super) fn last_hop(line: &[u8]) -> Option<IpAddr> {
+    address_of_hop(line.rsplit(|byte| *byte == b',').next()?).map(canonical)
+}
+
 /// One hop of `X-Forwarded-For`: an address, or one with a port as some proxies write it.
 ///
 /// An empty hop is one that said nothing, not one that is not there: else what a caller sent would

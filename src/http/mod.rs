@@ -4,6 +4,7 @@ mod actor;
 pub mod api;
 pub mod client_ip;
 mod error;
+mod forward_auth;
 mod forwarded;
 pub mod health;
 pub mod listener;
@@ -63,21 +64,34 @@ impl App {
     fn caller_of(&self, head: &Parts) -> Option<IpAddr> {
         self.trusted_proxies.caller_of(head)
     }
+
+    fn of(node: &Node, config: HttpConfig) -> Arc<Self> {
+        let HttpConfig { limits, trusted_proxies } = config;
+        let (service, mint) = (node.service.clone(), node.mint.clone());
+        Arc::new(Self {
+            metadata: Metadata::of(mint.installation()),
+            clock: service.clock().clone(),
+            service,
+            mint,
+            trusted_proxies,
+            body_deadline: limits.body,
+            waiters: Waiters::of(limits),
+        })
+    }
+}
+
+/// The routes of a private listener, for gateways that need no key there: forward auth, and nothing
+/// else.
+pub fn private_routes(node: &Node, config: HttpConfig) -> Router {
+    forward_auth::private_routes()
+        .fallback(not_found)
+        .layer(CatchPanicLayer::custom(|_| panicked()))
+        .with_state(App::of(node, config))
 }
 
 /// All routes of a node.
 pub fn routes(node: &Node, config: HttpConfig) -> Router {
-    let HttpConfig { limits, trusted_proxies } = config;
-    let (service, mint) = (node.service.clone(), node.mint.clone());
-    let app = Arc::new(App {
-        metadata: Metadata::of(mint.installation()),
-        clock: service.clock().clone(),
-        service,
-        mint,
-        trusted_proxies,
-        body_deadline: limits.body,
-        waiters: Waiters::of(limits),
-    });
+    let app = App::of(node, config);
     let discovery = Router::new()
         .route("/.well-known/oauth-authorization-server", get(oauth::metadata::show))
         .route("/.well-known/openid-configuration", get(oauth::metadata::show))
@@ -102,6 +116,7 @@ pub fn routes(node: &Node, config: HttpConfig) -> Router {
         .route("/readyz", get(health::ready))
         .route("/v1/openapi.json", get(api::openapi::show))
         .merge(api::routes(&app))
+        .merge(forward_auth::routes())
         .method_not_allowed_fallback(method_not_allowed)
         .merge(discovery)
         .fallback(not_found)
@@ -124,6 +139,13 @@ fn route_name(path: &str) -> &'static str {
         "/healthz",
         "/readyz",
     ];
+    // what follows is the path of somebody else's request
+    if path
+        .strip_prefix(forward_auth::PATH)
+        .is_some_and(|rest| matches!(rest.get(..1), None | Some("/")))
+    {
+        return forward_auth::PATH;
+    }
     ROUTES.into_iter().find(|route| *route == path).unwrap_or("(none)")
 }
 

@@ -9,8 +9,9 @@ use std::net::IpAddr;
 
 use parking_lot::Mutex;
 
-use crate::mint::Caller;
 use crate::mint::user_agent::UserAgents;
+use crate::mint::{Caller, Mint, Refused};
+use crate::model::access::Credential;
 use crate::model::id::{ApiKeyId, AudienceId, OrgId};
 use crate::model::installation::ApiKeyPrefix;
 use crate::model::migration::{CountedUses, Form, Uses, UsesOf, Watched};
@@ -19,6 +20,10 @@ use crate::model::time::Timestamp;
 
 /// Keys, APIs and forms that are counted between two takings: 100 MB.
 const MAX_USES: usize = 1 << 19;
+/// Calls that one report can tell of one key.
+const MAX_CALLS: u64 = 1_000_000_000;
+/// How many seconds back a report can reach.
+const MAX_AGO: u64 = 24 * 60 * 60;
 
 /// What was counted and not taken yet.
 #[derive(Debug)]
@@ -68,10 +73,79 @@ pub struct NewUses<'u> {
     pub secrets: &'u [PlainSecret],
 }
 
+/// Calls of one key to an API in one form, as a verifier of the API reports them. Moments are told by
+/// how long ago they were, so that no clock but ours counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportedUses {
+    /// The key.
+    pub client_id: ApiKeyId,
+    /// In which form it came.
+    pub form: Form,
+    /// How often.
+    pub calls: u64,
+    /// Seconds since the first of them.
+    pub first_ago: u64,
+    /// Seconds since the last of them.
+    pub last_ago: u64,
+    /// From where the last came, where that is known.
+    pub address: Option<IpAddr>,
+    /// What the client called itself last.
+    pub user_agent: Option<String>,
+}
+
+impl Mint {
+    /// Counts what a verifier reports of the calls to its API. What is not its business, or of a key
+    /// that is not there, is left out; nothing can be in the future.
+    ///
+    /// # Errors
+    /// [`Refused::InvalidTarget`] for an API that the caller does not serve.
+    pub fn count_reported(
+        &self,
+        asker: &Credential,
+        (audience, reported): (&str, &[ReportedUses]),
+        now: Timestamp,
+    ) -> Result<(), Refused> {
+        let api = self.index.served_by(asker, audience).ok_or(Refused::InvalidTarget)?;
+        self.usage.api_uses().heard(api.id, now);
+        for one in reported {
+            let Some((api_key, org)) = self.index.whose(one.client_id) else { continue };
+            if !api.takes_all && org != asker.org {
+                continue;
+            }
+            let from = Caller { address: one.address, user_agent: one.user_agent.as_deref() };
+            let [first_at, last_at] = [one.first_ago, one.last_ago].map(|ago| before(now, ago));
+            let calls = one.calls.min(MAX_CALLS);
+            let new = NewUses { seen: 0, calls, first_at, last_at, from, secrets: &[] };
+            let of = UsesOf { api_key, audience: api.id, form: one.form };
+            self.usage.api_uses().count(of, org, &new);
+        }
+        Ok(())
+    }
+
+    /// Counts a call by token to an API, where this service sees each.
+    pub(super) fn count_call(&self, client_id: &str, audience: AudienceId, new: &NewUses<'_>) {
+        let id = client_id.parse().ok();
+        let Some((api_key, org)) = id.and_then(|id| self.index.whose(id)) else { return };
+        let of = UsesOf { api_key, audience, form: Form::Token };
+        self.usage.api_uses().count(of, org, new);
+    }
+}
+
+/// So many seconds ago.
+fn before(now: Timestamp, ago: u64) -> Timestamp {
+    let millis = i64::try_from(ago.min(MAX_AGO) * 1_000).unwrap_or(0);
+    Timestamp::from_millis(now.as_millis().saturating_sub(millis))
+}
+
 impl<'u> NewUses<'u> {
     /// One that this service sees now.
     pub(super) fn seen(from: Caller<'u>, secrets: &'u [PlainSecret], now: Timestamp) -> Self {
         Self { seen: 1, calls: 0, first_at: now, last_at: now, from, secrets }
+    }
+
+    /// One call that this service sees, as a gateway asks about each.
+    pub(super) fn call(from: Caller<'u>, secrets: &'u [PlainSecret], now: Timestamp) -> Self {
+        Self { seen: 0, calls: 1, first_at: now, last_at: now, from, secrets }
     }
 }
 

@@ -9,18 +9,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{RwLock, RwLockReadGuard};
-use tenmint_verifier::{RawKeyPolicy, ScopeSet};
+use tenmint_verifier::ScopeSet;
 
 use crate::mint::entries::{
     ApiKeyEntry, ApiKeyExtras, AudienceEntry, Ending, OrgEntry, OwnerEntry, RoleTexts, RolesPlace,
     SpaceEntry,
 };
+use crate::mint::served::GatewayPolicies;
 use crate::mint::slab::{Place, Slab};
 use crate::mint::{ClientCredential, Refused};
-use crate::model::access::Credential;
 use crate::model::api_key::IndexedApiKey;
 use crate::model::audience::{Audience, AudienceUri};
-use crate::model::id::{ApiKeyId, AudienceId, OrgId, SpaceId, UserId};
+use crate::model::gateway_policy::GatewayPolicy;
+use crate::model::id::{ApiKeyId, AudienceId, GatewayPolicyId, OrgId, SpaceId, UserId};
 use crate::model::ip_rules::IpRules;
 use crate::model::org::Org;
 use crate::model::owner::{IndexedOwner, OwnerId};
@@ -48,6 +49,10 @@ pub enum Change {
     User(UserId, Vec<IndexedOwner>),
     /// An API key.
     ApiKey(IndexedApiKey),
+    /// A gateway policy.
+    GatewayPolicy(GatewayPolicy),
+    /// A gateway policy that is there no more.
+    NoGatewayPolicy(GatewayPolicyId),
 }
 
 impl Change {
@@ -57,7 +62,7 @@ impl Change {
             Self::Org(_) => 0,
             Self::Space(_) | Self::Audience(_) => 1,
             Self::Owner(_) | Self::User(..) => 2,
-            Self::ApiKey(_) => 3,
+            Self::ApiKey(_) | Self::GatewayPolicy(_) | Self::NoGatewayPolicy(_) => 3,
         }
     }
 }
@@ -65,7 +70,7 @@ impl Change {
 /// The index.
 #[derive(Debug)]
 pub struct Index {
-    state: RwLock<State>,
+    pub(super) state: RwLock<State>,
     management: AudienceUri,
 }
 
@@ -87,22 +92,12 @@ pub(super) struct State {
     audiences: Slab<AudienceId, AudienceEntry>,
     audiences_by_uri: HashMap<Arc<str>, Place>,
     audiences_by_slug: HashMap<OrgId, HashMap<Box<str>, Place>>,
+    pub(super) gateway_policies: GatewayPolicies,
     /// Each text of scopes once: most keys of an installation have the same few.
     scope_texts: HashSet<Arc<str>>,
     role_texts: RoleTexts,
     /// Each set of rules for addresses once.
     ip_rules: HashSet<Arc<IpRules>>,
-}
-
-/// An API, as whoever answers for it is told.
-#[derive(Debug)]
-pub(super) struct Served {
-    pub(super) id: AudienceId,
-    pub(super) uri: Arc<str>,
-    /// What it does with raw keys; nothing where it takes them.
-    pub(super) raw_keys: Option<Arc<RawKeyPolicy>>,
-    /// Whether it takes tokens of all organizations.
-    pub(super) is_for_all: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -169,25 +164,11 @@ impl Index {
         Ok(AuthenticatedKey { api_key: secret.api_key, secret_ends, state })
     }
 
-    /// An API that the holder of a credential answers for, by URI or slug.
-    pub(super) fn served_by(&self, holder: &Credential, name: &str) -> Option<Served> {
-        let state = self.state.read();
-        let AudienceEntry { id, uri, raw_keys, org, .. } = state.served_by(holder, name)?;
-        let (uri, raw_keys) = (uri.clone(), raw_keys.clone());
-        Some(Served { id: *id, uri, raw_keys, is_for_all: org.is_none() })
-    }
-
     /// Whose use it is when a key of this id comes to an API.
-    pub(super) fn holder_of(&self, id: ApiKeyId) -> Option<(ApiKeyId, OrgId)> {
+    pub(super) fn whose(&self, id: ApiKeyId) -> Option<(ApiKeyId, OrgId)> {
         let state = self.state.read();
         let place = state.api_keys.find(&id)?;
         Some((id, state.org(state.api_key(place)?.org)?.id))
-    }
-
-    /// Whether the holder of a credential answers for this API, and for all organizations.
-    pub(super) fn serves_all(&self, holder: &Credential, uri: &str) -> bool {
-        let state = self.state.read();
-        state.served_by(holder, uri).is_some_and(|audience| audience.org.is_none())
     }
 
     /// The revision that the index is of; `None` before it was filled.
@@ -330,6 +311,10 @@ impl State {
         self.orgs.at(place)
     }
 
+    pub(super) fn org_by_id(&self, id: &OrgId) -> Option<&OrgEntry> {
+        self.org(self.orgs.find(id)?)
+    }
+
     pub(super) fn audience(&self, place: Place) -> Option<&AudienceEntry> {
         self.audiences.at(place)
     }
@@ -340,14 +325,6 @@ impl State {
 
     pub(super) fn audience_by_uri(&self, uri: &str) -> Option<Place> {
         self.audiences_by_uri.get(uri).copied()
-    }
-
-    /// An API that the holder of a credential answers for.
-    fn served_by(&self, holder: &Credential, name: &str) -> Option<&AudienceEntry> {
-        let place = self.audience_by_uri(name);
-        let audience = self.audience(place.or_else(|| self.audience_by_slug(holder.org, name))?)?;
-        let is_named = holder.audiences.is_empty() || holder.audiences.contains(&audience.id);
-        (audience.home == Some(holder.org) && is_named).then_some(audience)
     }
 
     /// The audience of the management API.
@@ -368,6 +345,8 @@ impl State {
             Change::Owner(owner) => self.put_owner(&owner),
             Change::User(id, memberships) => self.put_user(id, &memberships),
             Change::ApiKey(api_key) => self.put_api_key(&api_key),
+            Change::GatewayPolicy(policy) => return self.gateway_policies.put(policy),
+            Change::NoGatewayPolicy(id) => return self.gateway_policies.remove(&id),
         };
         if put.is_none() {
             tracing::error!("the index met a row whose organization or space it does not know");
@@ -380,6 +359,7 @@ impl State {
             default_audience: org.default_audience,
             suspended: Ending::of(org.suspended_at),
         };
+        self.gateway_policies.name_org(org);
         self.orgs.put(&org.id, entry).map(drop)
     }
 

@@ -4,15 +4,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
-use tenmint_verifier::{Claims, RawKeyPolicy};
+use tenmint_verifier::{Claims, InvalidToken, RawKeyPolicy, Token, VerifyError};
 
 use crate::mint::api_uses::NewUses;
-use crate::mint::index::Served;
+use crate::mint::grant::Grant;
 use crate::mint::quotas::Permit;
+use crate::mint::served::ServedApi;
 use crate::mint::{Caller, ClientCredential, Mint, Presented, Refused, TokenRequest, Used};
 use crate::model::access::Credential;
-use crate::model::id::ApiKeyId;
-use crate::model::migration::{Form, UsesOf};
+use crate::model::migration::Form;
 use crate::model::secret::PlainSecret;
 use crate::model::time::Timestamp;
 use crate::model::usage::Outcome;
@@ -26,37 +26,6 @@ pub struct IntrospectionRequest {
     pub audience: Option<String>,
     /// From where it was sent there.
     pub client_ip: Option<IpAddr>,
-}
-
-/// Calls of one key to an API in one form, as a verifier of the API reports them. Moments are told by
-/// how long ago they were, so that no clock but ours counts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReportedUses {
-    /// The key.
-    pub client_id: ApiKeyId,
-    /// In which form it came.
-    pub form: Form,
-    /// How often.
-    pub calls: u64,
-    /// Seconds since the first of them.
-    pub first_ago: u64,
-    /// Seconds since the last of them.
-    pub last_ago: u64,
-    /// From where the last came, where that is known.
-    pub address: Option<IpAddr>,
-    /// What the client called itself last.
-    pub user_agent: Option<String>,
-}
-
-/// Calls that one report can tell of one key.
-const MAX_CALLS: u64 = 1_000_000_000;
-/// How far back a report can reach.
-const MAX_AGO: u64 = 24 * 60 * 60;
-
-/// So many seconds ago.
-fn before(now: Timestamp, ago: u64) -> Timestamp {
-    let millis = i64::try_from(ago.min(MAX_AGO) * 1_000).unwrap_or(0);
-    Timestamp::from_millis(now.as_millis().saturating_sub(millis))
 }
 
 /// What is told of it.
@@ -125,50 +94,29 @@ impl Mint {
     ) -> Result<(Arc<RawKeyPolicy>, u64), Refused> {
         // read first: a change that comes between the two is then asked for once more
         let revision = self.index.revision().and_then(|revision| u64::try_from(revision).ok());
-        let Served { id, raw_keys, .. } =
-            self.index.served_by(asker, audience).ok_or(Refused::InvalidTarget)?;
-        self.usage.api_uses().heard(id, now);
-        Ok((raw_keys.unwrap_or_default(), revision.unwrap_or_default()))
-    }
-
-    /// Counts what a verifier reports of the calls to its API. What is not its business, or of a key
-    /// that is not there, is left out; nothing can be in the future.
-    ///
-    /// # Errors
-    /// [`Refused::InvalidTarget`] for an API that the caller does not serve.
-    pub fn count_reported(
-        &self,
-        asker: &Credential,
-        (audience, reported): (&str, &[ReportedUses]),
-        now: Timestamp,
-    ) -> Result<(), Refused> {
-        let served = self.index.served_by(asker, audience).ok_or(Refused::InvalidTarget)?;
-        self.usage.api_uses().heard(served.id, now);
-        for one in reported {
-            let Some((api_key, org)) = self.index.holder_of(one.client_id) else { continue };
-            if !served.is_for_all && org != asker.org {
-                continue;
-            }
-            let from = Caller { address: one.address, user_agent: one.user_agent.as_deref() };
-            let [first_at, last_at] = [one.first_ago, one.last_ago].map(|ago| before(now, ago));
-            let calls = one.calls.min(MAX_CALLS);
-            let new = NewUses { seen: 0, calls, first_at, last_at, from, secrets: &[] };
-            let of = UsesOf { api_key, audience: served.id, form: one.form };
-            self.usage.api_uses().count(of, org, &new);
-        }
-        Ok(())
+        let api = self.index.served_by(asker, audience).ok_or(Refused::InvalidTarget)?;
+        self.usage.api_uses().heard(api.id, now);
+        Ok((api.raw_keys, revision.unwrap_or_default()))
     }
 
     /// The claims of a token of this service that holds at this moment, whoever it is for.
     pub fn claims_of(&self, text: &str, now: Timestamp) -> Option<Claims> {
+        self.token_of(text, now).ok().map(|token| token.claims().clone())
+    }
+
+    /// A token of this service that holds at this moment, whoever it is for.
+    pub(super) fn token_of(&self, text: &str, now: Timestamp) -> Result<Token, VerifyError> {
         let verifier = self.verifier.read().clone();
-        let token = verifier.verify_for_any_audience(text).ok()?;
-        let claims = token.claims();
-        if self.feed.voids(claims) {
-            return None;
+        let token = verifier.verify_for_any_audience(text)?;
+        if self.feed.voids(token.claims()) {
+            return Err(InvalidToken::Revoked.into());
         }
-        self.index.find_client(&claims.client_id).ok()?.check_status(now).ok()?;
-        Some(claims.clone())
+        let client = self.index.find_client(&token.claims().client_id);
+        match client.and_then(|client| client.check_status(now)) {
+            Ok(()) => Ok(token),
+            Err(Refused::Expired) => Err(InvalidToken::Expired.into()),
+            Err(_) => Err(InvalidToken::Revoked.into()),
+        }
     }
 
     fn introspect_token(
@@ -177,12 +125,12 @@ impl Mint {
         request: &IntrospectionRequest,
         asker: &Credential,
     ) -> Introspected {
+        let serves = |name: &str| self.index.served_by(asker, name);
         let is_own = claims.org == asker.org.to_string();
-        let is_told = is_own || claims.aud.iter().any(|uri| self.index.serves_all(asker, uri));
+        let is_told =
+            is_own || claims.aud.iter().any(|uri| serves(uri).is_some_and(|api| api.takes_all));
         let is_for = |name: &String| {
-            self.index
-                .served_by(asker, name)
-                .is_some_and(|served| claims.aud.iter().any(|aud| **aud == *served.uri))
+            serves(name).is_some_and(|api| claims.aud.iter().any(|aud| **aud == *api.uri))
         };
         let is_allowed = match (&claims.net, request.client_ip) {
             (Some(net), Some(from)) => net.allows(from),
@@ -205,36 +153,20 @@ impl Mint {
         now: Timestamp,
     ) -> Result<Introspected, Refused> {
         let audience = request.audience.as_deref().ok_or(Refused::NoTarget)?;
-        let Served { id, uri, raw_keys, is_for_all } =
-            self.index.served_by(asker, audience).ok_or(Refused::InvalidTarget)?;
-        self.usage.api_uses().heard(id, now);
+        let api = self.index.served_by(asker, audience).ok_or(Refused::InvalidTarget)?;
+        self.usage.api_uses().heard(api.id, now);
         // an API that asks for itself is held to what it has switched off too
-        if raw_keys.is_some_and(|policy| policy.denies_all()) {
+        if api.raw_keys.denies_all() {
             return Ok(Introspected::Inactive);
         }
         let client = ClientCredential::bare(PlainSecret::new(text.to_owned()));
         let caller = Caller { address: request.client_ip, user_agent: None };
-        let Ok(key) = self.index.authenticate(&client, &self.pepper) else {
-            return Ok(Introspected::Inactive);
-        };
-        let holder = key.whose();
-        let Ok(admitted) = key.admit(caller, now) else { return Ok(Introspected::Inactive) };
-        // not even its quota is a stranger's to know, or to use up
-        if !is_for_all && admitted.org()? != asker.org {
-            return Ok(Introspected::Inactive);
-        }
-        let permit = admitted.permit(&self.quotas)?;
-        let as_token = TokenRequest { audience: Some(uri.to_string()), ..TokenRequest::default() };
-        let Ok(grant) = admitted.grant(&as_token, self.installation.token_lifetime, now) else {
-            return Ok(Introspected::Inactive);
-        };
-        permit.map(Permit::used);
-        if let Some((api_key, org)) = holder {
-            let outcome = Outcome::Introspected;
-            self.usage.count(&Used { api_key, org, outcome, from: caller, client: &client }, now);
-        }
         let new = NewUses::seen(caller, &client.texts, now);
-        self.count_uses(holder, &grant, (Form::Raw, &new));
+        let grant = match self.grant_to_raw_key(&client, &api, &new, now) {
+            Ok(grant) => grant,
+            Err(refused) if refused.is_passing() => return Err(refused),
+            Err(_) => return Ok(Introspected::Inactive),
+        };
         let claims = grant.with_claims(self.issuer(), "", |claims| serde_json::to_value(claims));
         Ok(match claims {
             Ok(Value::Object(mut claims)) => {
@@ -244,6 +176,47 @@ impl Mint {
             }
             _ => Introspected::Inactive,
         })
+    }
+
+    /// What an API key that was sent to an API as it is would get in a token. Counted as a use of the
+    /// key and of its quota.
+    ///
+    /// # Errors
+    /// [`Refused::is_passing`] tells what may be otherwise in a moment from a key that is worth
+    /// nothing there.
+    pub(super) fn grant_to_raw_key(
+        &self,
+        client: &ClientCredential,
+        api: &ServedApi,
+        new: &NewUses<'_>,
+        now: Timestamp,
+    ) -> Result<Grant, Refused> {
+        let from = new.from;
+        let key = self.index.authenticate(client, &self.pepper)?;
+        let holder = key.whose();
+        let admitted = key.admit(from, now)?;
+        // not even its quota is a stranger's to know, or to use up
+        if !api.takes_all && admitted.org()? != api.org {
+            return Err(Refused::UnknownClient);
+        }
+        let permit = admitted.permit(&self.quotas)?;
+        let as_token =
+            TokenRequest { audience: Some(api.uri.to_string()), ..TokenRequest::default() };
+        let grant = admitted.grant(&as_token, self.installation.token_lifetime, now)?;
+        permit.map(Permit::used);
+        if let Some((api_key, org)) = holder {
+            let outcome = Outcome::Introspected;
+            self.usage.count(&Used { api_key, org, outcome, from, client }, now);
+        }
+        self.count_uses(holder, &grant, (Form::Raw, new));
+        Ok(grant)
+    }
+}
+
+impl Refused {
+    /// Whether it says nothing of what the key is worth.
+    pub(super) fn is_passing(self) -> bool {
+        matches!(self, Self::QuotaSpent(_) | Self::NeedsLease(_) | Self::Unavailable)
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod api_uses;
 mod entries;
 mod feed;
+pub mod forward_auth;
 mod grant;
 mod index;
 pub mod introspect;
@@ -15,6 +16,7 @@ mod lease_queue;
 mod permits;
 pub mod quotas;
 mod rsa;
+mod served;
 mod signer;
 mod slab;
 mod targets;

@@ -60,6 +60,8 @@ nouns! {
     UserNoun UserId "usr_";
     /// A role that an organization defined.
     RoleNoun RoleId "rol_";
+    /// A policy of a gateway.
+    GatewayPolicyNoun GatewayPolicyId "gwp_";
     /// An entry of the audit.
     AuditNoun AuditId "evt_";
     /// An import of API keys.

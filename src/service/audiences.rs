@@ -229,7 +229,7 @@ pub(crate) async fn visible_audience(
 }
 
 /// An audience that takes tokens of an organization, by id, URI or slug.
-async fn find_named(
+pub(crate) async fn find_named(
     connection: &mut Connection,
     org: OrgId,
     name: &str,

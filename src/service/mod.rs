@@ -12,6 +12,7 @@ pub mod bots;
 pub mod call;
 pub mod doctor;
 mod first_roles;
+pub mod gateway_policies;
 pub mod import;
 pub mod init;
 pub mod master_key;

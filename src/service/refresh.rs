@@ -27,8 +27,8 @@ use crate::service::signing_keys::signer_of;
 use crate::service::{Service, random};
 use crate::store::changes::{Imported, Progress, Subject};
 use crate::store::{
-    Half, Read, Store, api_keys, audiences, changes, indexed_api_keys, orgs, owners, revocations,
-    roles, signing_keys, spaces,
+    Half, Read, Store, api_keys, audiences, changes, gateway_policies, indexed_api_keys, orgs,
+    owners, revocations, roles, signing_keys, spaces,
 };
 
 /// How often a node looks for changes. A change holds everywhere within a second.
@@ -354,8 +354,8 @@ pub(crate) async fn within<T>(limit: Duration, work: impl Future<Output = Result
     timeout(limit, work).await.map_err(|elapsed| Error::Unavailable(Box::new(elapsed)))?
 }
 
-/// What a change touched, as it is now. What is not there any more changes nothing: it is marked
-/// as ended before it goes, or nothing points to it.
+/// What a change touched, as it is now. What is not there any more changes nothing, unless it says so:
+/// it is marked as ended before it goes, or nothing points to it.
 async fn read_subject(read: &mut Read, subject: Subject) -> Result<Vec<Change>> {
     Ok(match subject {
         Subject::Installation | Subject::SigningKeys | Subject::Imported(_) => Vec::new(),
@@ -375,6 +375,10 @@ async fn read_subject(read: &mut Read, subject: Subject) -> Result<Vec<Change>> 
         Subject::User(id) => read_owner_changes(read, OwnerId::User(id)).await?,
         Subject::ApiKey(id) => {
             indexed_api_keys::find(read, &id).await?.map(Change::ApiKey).into_iter().collect()
+        }
+        Subject::GatewayPolicy(id) => {
+            let found = gateway_policies::find(read, &id).await?;
+            vec![found.map_or(Change::NoGatewayPolicy(id), Change::GatewayPolicy)]
         }
     })
 }
@@ -445,6 +449,9 @@ async fn fill_the_few(read: &mut Read, filled: &mut FilledIndex) -> Result<()> {
     }
     for audience in audiences::list_all(read).await? {
         filled.put(Change::Audience(audience));
+    }
+    for policy in gateway_policies::list_all(read).await? {
+        filled.put(Change::GatewayPolicy(policy));
     }
     Ok(())
 }

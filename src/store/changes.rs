@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::fmt;
 
 use crate::error::Result;
-use crate::model::id::{ApiKeyId, AudienceId, BotId, OrgId, RoleId, SpaceId, UserId};
+use crate::model::id::{
+    ApiKeyId, AudienceId, BotId, GatewayPolicyId, OrgId, RoleId, SpaceId, UserId,
+};
 use crate::model::owner::OwnerId;
 use crate::model::time::Timestamp;
 use crate::store::Connection;
@@ -35,6 +37,8 @@ pub enum Subject {
     User(UserId),
     /// An API key.
     ApiKey(ApiKeyId),
+    /// A gateway policy.
+    GatewayPolicy(GatewayPolicyId),
     /// The API keys of an import, and their bots.
     Imported(Imported),
 }
@@ -80,6 +84,7 @@ impl Subject {
             Self::Bot(_) => "bot",
             Self::User(_) => "user",
             Self::ApiKey(_) => "api_key",
+            Self::GatewayPolicy(_) => "gateway_policy",
             Self::Imported(_) => "import",
         }
     }
@@ -95,6 +100,7 @@ impl Subject {
             "bot" => Self::Bot(id.parse().ok()?),
             "user" => Self::User(id.parse().ok()?),
             "api_key" => Self::ApiKey(id.parse().ok()?),
+            "gateway_policy" => Self::GatewayPolicy(id.parse().ok()?),
             "import" => Self::Imported(Imported::parse(id)?),
             _ => return None,
         })
@@ -122,6 +128,7 @@ impl fmt::Display for Subject {
             Self::Bot(id) => id.fmt(f),
             Self::User(id) => id.fmt(f),
             Self::ApiKey(id) => id.fmt(f),
+            Self::GatewayPolicy(id) => id.fmt(f),
             Self::Imported(imported) => imported.fmt(f),
         }
     }

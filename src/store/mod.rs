@@ -10,6 +10,7 @@ pub mod audiences;
 pub mod audit;
 pub mod bots;
 pub mod changes;
+pub mod gateway_policies;
 pub mod idempotency;
 pub mod imports;
 pub mod indexed_api_keys;

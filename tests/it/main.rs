@@ -29,6 +29,7 @@ mod cli;
 mod docs;
 mod floors;
 mod follow;
+mod forward_auth;
 mod import;
 mod invariants;
 mod issuing;

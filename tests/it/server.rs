@@ -126,7 +126,7 @@ pub struct Server {
     pub org: Org,
     pub administrator: Key,
     pub directory: TempDir,
-    node: Option<Node>,
+    pub node: Option<Node>,
     stop: Option<oneshot::Sender<()>>,
     serving: Option<JoinHandle<()>>,
 }

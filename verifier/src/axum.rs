@@ -17,6 +17,7 @@ use http::header::AUTHORIZATION;
 use http::request::Parts;
 
 pub use crate::axum::answer::Refusal;
+pub use crate::axum::deprecation::tell_deprecation;
 pub use crate::axum::guard::Guarded;
 pub use crate::axum::protected_resource::ProtectedResource;
 pub use crate::axum::require_scope::{Allowed, RequireScope};

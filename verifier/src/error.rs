@@ -5,9 +5,11 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::filter::ResourceFilter;
 use crate::quota::Quota;
 use crate::raw_key_policy::RawKeyPolicy;
-use crate::scope::Scope;
+use crate::resource::Resource;
+use crate::scope::{Action, Scope};
 
 /// A text that is no canonical scope, filter, resource or address range. Its message names the fix.
 ///
@@ -144,6 +146,21 @@ impl fmt::Display for VerifyError {
 impl std::error::Error for VerifyError {}
 
 impl VerifyError {
+    /// The refusal that names the scope which would allow this.
+    ///
+    /// ```
+    /// use tenmint_verifier::{Action, Resource, VerifyError};
+    /// let alpha = Resource::new(["projects", "alpha"])?;
+    /// let refused = VerifyError::insufficient_scope(&Action::Read, &alpha);
+    /// assert_eq!(refused.to_string(), "the request needs the scope `read:projects/alpha`");
+    /// # Ok::<(), tenmint_verifier::SyntaxError>(())
+    /// ```
+    pub fn insufficient_scope(action: &Action, resource: &Resource) -> Self {
+        // a resource that is too long to be written as a filter is named by its kind alone
+        let filter = resource.to_filter().unwrap_or_else(|_| ResourceFilter::all());
+        Self::InsufficientScope(Scope::new(action, &filter))
+    }
+
     /// A word for each kind of refusal, for metrics and logs: it does not change.
     ///
     /// ```

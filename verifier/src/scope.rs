@@ -60,6 +60,22 @@ impl Action {
         })
     }
 
+    /// What a request of this method of HTTP does, where nothing else is said: the safe methods (RFC
+    /// 9110, section 9.2.1) read, all others write.
+    ///
+    /// ```
+    /// use tenmint_verifier::Action;
+    /// assert_eq!(Action::for_method("HEAD"), Action::Read);
+    /// assert_eq!(Action::for_method("PROPFIND"), Action::Write);
+    /// assert_eq!(Action::for_method("get"), Action::Write, "methods are told apart by case");
+    /// ```
+    pub fn for_method(method: &str) -> Self {
+        match method {
+            "GET" | "HEAD" | "OPTIONS" | "TRACE" => Self::Read,
+            _ => Self::Write,
+        }
+    }
+
     /// The text, as a scope starts with it.
     ///
     /// ```

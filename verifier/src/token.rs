@@ -8,7 +8,7 @@ use crate::error::{InvalidToken, VerifyError};
 use crate::filter::ResourceFilter;
 use crate::raw_key_policy::{Draw, RawKeyMode, RawKeyPolicy};
 use crate::resource::Resource;
-use crate::scope::{Action, Scope};
+use crate::scope::Action;
 
 /// A token that was verified. Only a [`Verifier`](crate::Verifier) makes one.
 ///
@@ -182,9 +182,7 @@ impl Token {
         if self.claims.org == org && self.claims.scope.matches(action, resource) {
             return self.check_mode(self.raw_key_mode_for(action, resource));
         }
-        // a resource that is too long to be written as a filter is named by its kind alone
-        let filter = resource.to_filter().unwrap_or_else(|_| ResourceFilter::all());
-        Err(VerifyError::InsufficientScope(Scope::new(action, &filter)))
+        Err(VerifyError::insufficient_scope(action, resource))
     }
 
     fn check_mode(&self, mode: RawKeyMode) -> Result<(), VerifyError> {

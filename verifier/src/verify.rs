@@ -176,8 +176,10 @@ impl Verifier {
     /// assert!(verifier.verify_for_any_audience("a.b.c").is_err());
     /// ```
     pub fn verify_for_any_audience(&self, token: &str) -> Result<Token, VerifyError> {
-        // other rules than those that the cache holds tokens by
-        let rules = Rules { audiences: Vec::new(), ..self.inner.rules.clone() };
+        // other rules than those that the cache holds tokens by; an audience may have been switched to
+        // `typ: JWT`
+        let rules = self.inner.rules.clone();
+        let rules = Rules { audiences: Vec::new(), accepts_typ_jwt: true, ..rules };
         self.inner.at_this_moment(|now| Ok(Token::new(rules.verify(token, now.into())?.claims)))
     }
 

@@ -6,6 +6,7 @@ mod api_keys;
 mod audiences;
 mod audit;
 mod bots;
+mod gateway_policies;
 mod guard;
 mod import;
 mod installation;
@@ -39,6 +40,7 @@ fn operations() -> Vec<Operation> {
         orgs::operations(),
         spaces::operations(),
         audiences::operations(),
+        gateway_policies::operations(),
         users::operations(),
         bots::operations(),
         roles::operations(),

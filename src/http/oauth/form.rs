@@ -36,7 +36,7 @@ impl Form {
     }
 
     /// Refuses a parameter that comes twice, `resource` excepted (RFC 8707, section 2).
-    pub(super) fn refuse_repeated(&self) -> Result<(), FormError> {
+    pub(in crate::http) fn refuse_repeated(&self) -> Result<(), FormError> {
         let repeated = self.parameters.iter().enumerate().any(|(at, (name, _))| {
             name != "resource"
                 && self.parameters.iter().skip(at + 1).any(|(other, _)| other == name)
@@ -50,7 +50,7 @@ impl Form {
     }
 
     /// Takes a parameter out.
-    pub(super) fn take(&mut self, name: &str) -> Option<String> {
+    pub(in crate::http) fn take(&mut self, name: &str) -> Option<String> {
         let at = self.parameters.iter().position(|(known, _)| known == name)?;
         Some(self.parameters.remove(at).1)
     }

@@ -126,12 +126,14 @@ fn token_of(form: &mut Form) -> Result<PlainSecret, OAuthError> {
 /// Refuses whoever does not hold `introspect` on the tokens of its organization.
 pub(super) fn require_to_introspect(credential: &Credential) -> Result<(), OAuthError> {
     let refused = || OAuthError::insufficient_scope("introspect:org/tokens/*");
-    let action = "introspect".parse::<Action>().map_err(|_| refused())?;
-    let tokens = Resource::new(["org", "tokens", "any"]).map_err(|_| refused())?;
+    if may_introspect(credential) { Ok(()) } else { Err(refused()) }
+}
+
+/// Whether somebody holds `introspect` on the tokens of its organization.
+pub(in crate::http) fn may_introspect(credential: &Credential) -> bool {
+    let action = "introspect".parse::<Action>();
+    let tokens = Resource::new(["org", "tokens", "any"]);
+    let (Ok(action), Ok(tokens)) = (action, tokens) else { return false };
     let held = credential.scopes.as_ref();
-    if held.is_some_and(|scopes| scopes.matches(&action, &tokens)) {
-        Ok(())
-    } else {
-        Err(refused())
-    }
+    held.is_some_and(|scopes| scopes.matches(&action, &tokens))
 }

@@ -77,7 +77,7 @@ pub(super) async fn read_json(
 }
 
 /// Who asks: from this address, where it is known, and under the name the client gives itself.
-pub(super) fn caller_of(headers: &HeaderMap, address: Option<IpAddr>) -> Caller<'_> {
+pub(in crate::http) fn caller_of(headers: &HeaderMap, address: Option<IpAddr>) -> Caller<'_> {
     let user_agent = headers.get(USER_AGENT).map(HeaderValue::as_bytes);
     Caller { address, user_agent: user_agent.and_then(|bytes| std::str::from_utf8(bytes).ok()) }
 }

@@ -15,7 +15,7 @@ use crate::http::oauth::form::Form;
 use crate::http::oauth::introspect::{asker, require_to_introspect};
 use crate::http::oauth::token::read_json;
 use crate::http::{App, json_answer};
-use crate::mint::introspect::ReportedUses;
+use crate::mint::api_uses::ReportedUses;
 use crate::model::migration;
 
 /// Bytes of a report at most.

@@ -37,6 +37,7 @@ on_both_engines! {
             ("/v1/users".to_owned(), json!({"email": "ada@example.com"})),
             ("/v1/spaces".to_owned(), json!({"slug": "alpha"})),
             ("/v1/audiences".to_owned(), json!({"uri": "https://first.example"})),
+            ("/v1/gateway-policies".to_owned(), json!({"name": "g", "audience": "default", "rules": [{"path": "/a"}]})),
             ("/v1/roles".to_owned(), json!({"name": "r", "level": "organization", "scopes": ["read:org/keys/*"]})),
             ("/v1/organizations".to_owned(), json!({"slug": "other"})),
             (format!("{}/rotate", at(&key)), json!({"grace_period_seconds": 60})),

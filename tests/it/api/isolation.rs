@@ -15,6 +15,7 @@ struct Things {
     space: String,
     audience: String,
     role: String,
+    gateway_policy: String,
 }
 
 impl Things {
@@ -25,6 +26,7 @@ impl Things {
         };
         let role = json!({"name": "r", "level": "organization", "scopes": ["read:org/keys/*"]});
         let audience = json!({"uri": "https://there.example", "slug": "there"});
+        let policy = json!({"name": "there", "audience": "there", "rules": [{"path": "/a"}]});
         Self {
             api_key: new("/v1/keys", json!({"name": "k", "scopes": ["chat"]})).await,
             bot: new("/v1/bots", json!({"name": "b"})).await,
@@ -32,6 +34,7 @@ impl Things {
             space: new("/v1/spaces", json!({"slug": "there"})).await,
             audience: new("/v1/audiences", audience).await,
             role: new("/v1/roles", role).await,
+            gateway_policy: new("/v1/gateway-policies", policy).await,
         }
     }
 
@@ -44,6 +47,7 @@ impl Things {
             ("spaces", &self.space),
             ("audiences", &self.audience),
             ("roles", &self.role),
+            ("gateway-policies", &self.gateway_policy),
         ]
         .into_iter()
         .map(|(noun, id)| (noun, id.as_str(), format!("{}0123456789abcdef", &id[..4])))
@@ -80,6 +84,10 @@ on_both_engines! {
                     ("GET", at("/usage"), Value::Null),
                 ]),
                 "audiences" => all.truncate(1),
+                "gateway-policies" => {
+                    all[1].2 = json!({"rules": [{"path": "/x"}]});
+                    all.push(("DELETE", at(""), Value::Null));
+                }
                 "roles" => all.push(("DELETE", at(""), Value::Null)),
                 _ => all.extend([
                     ("DELETE", at(""), Value::Null),
@@ -140,7 +148,7 @@ on_both_engines! {
             let empty = answer.starts_with("200 ") && answer.contains("\"items\":[]");
             assert!(empty || answer.starts_with('4'), "{method} {path} {body}: {answer}");
         }
-        for (path, slug) in [("/v1/spaces/ID", "there"), ("/v1/audiences/ID", "there"), ("/v1/audiences/ID", "https:%2F%2Fthere.example")] {
+        for (path, slug) in [("/v1/spaces/ID", "there"), ("/v1/audiences/ID", "there"), ("/v1/gateway-policies/ID", "there"), ("/v1/audiences/ID", "https:%2F%2Fthere.example")] {
             let answer = nameless(&server, &here, ("GET", path, &Value::Null), slug).await;
             assert!(answer.starts_with("404 "), "{path} {slug}: {answer}");
         }
@@ -171,7 +179,7 @@ on_both_engines! {
         let here = org_admin(&server).await;
         let (_, there) = other_org(&server, "other").await;
         let things = Things::make(&server, &there).await;
-        for noun in ["keys?status=all", "bots", "users", "spaces", "audiences", "roles", "audit", "usage"] {
+        for noun in ["keys?status=all", "bots", "users", "spaces", "audiences", "roles", "gateway-policies", "audit", "usage"] {
             let page = server.api(&here, "GET", &format!("/v1/{noun}"), Value::Null).await;
             assert_eq!(page.status, 200, "{noun}");
             for (_, theirs, _) in things.beside_nobody() {

@@ -178,7 +178,7 @@ on_both_engines! {
         forged.push(format!("{cursor}x"));
         forged.push(cursor.replace('.', ":"));
         forged.push("r".repeat(5_000));
-        for path in ["/v1/keys?limit=2", "/v1/keys?limit=2&name=k", "/v1/bots?limit=2", "/v1/users?limit=2", "/v1/spaces?limit=2", "/v1/roles?limit=2", "/v1/audiences?limit=2", "/v1/organizations?limit=2", "/v1/audit?limit=2"] {
+        for path in ["/v1/keys?limit=2", "/v1/keys?limit=2&name=k", "/v1/bots?limit=2", "/v1/users?limit=2", "/v1/spaces?limit=2", "/v1/roles?limit=2", "/v1/audiences?limit=2", "/v1/gateway-policies?limit=2", "/v1/organizations?limit=2", "/v1/audit?limit=2"] {
             for cursor in &forged {
                 let answer = call(&server, "GET", &format!("{path}&cursor={cursor}"), Value::Null).await;
                 match answer.status {

@@ -33,7 +33,7 @@ use tenmint::store::{Store, api_keys as stored_keys, installation};
 use crate::server::{Answer, Key, Server};
 
 /// A call of the administrator.
-async fn call(server: &Server, method: &str, path: &str, body: Value) -> Answer {
+pub(crate) async fn call(server: &Server, method: &str, path: &str, body: Value) -> Answer {
     server.api(&server.administrator, method, path, body).await
 }
 
@@ -89,17 +89,23 @@ fn told(answer: &Answer) -> String {
 }
 
 /// What came of a call of the administrator.
-async fn outcome(server: &Server, method: &str, path: &str, body: Value) -> String {
+pub(crate) async fn outcome(server: &Server, method: &str, path: &str, body: Value) -> String {
     told(&call(server, method, path, body).await)
 }
 
 /// What came of a call.
-async fn outcome_of(server: &Server, key: &Key, method: &str, path: &str, body: Value) -> String {
+pub(crate) async fn outcome_of(
+    server: &Server,
+    key: &Key,
+    method: &str,
+    path: &str,
+    body: Value,
+) -> String {
     told(&server.api(key, method, path, body).await)
 }
 
 /// The fields that a refusal names.
-fn fields(answer: &Answer) -> Vec<String> {
+pub(crate) fn fields(answer: &Answer) -> Vec<String> {
     let body = answer.json();
     let errors = body["errors"].as_array().cloned().unwrap_or_default();
     errors.iter().map(|error| error["field"].as_str().unwrap().to_owned()).collect()
@@ -111,12 +117,12 @@ fn message(answer: &Answer) -> String {
 }
 
 /// The text of a member of an object.
-fn text(thing: &Value, member: &str) -> String {
+pub(crate) fn text(thing: &Value, member: &str) -> String {
     thing[member].as_str().unwrap_or_else(|| panic!("no `{member}`: {thing}")).to_owned()
 }
 
 /// One member of each item of a list.
-fn each(list: &Value, member: &str) -> Vec<String> {
+pub(crate) fn each(list: &Value, member: &str) -> Vec<String> {
     list["items"].as_array().unwrap().iter().map(|item| text(item, member)).collect()
 }
 
@@ -213,7 +219,7 @@ fn of_person(
 }
 
 /// The entries of the audit that the administrator sees, from new to old.
-async fn audited(server: &Server, query: &str) -> Vec<Value> {
+pub(crate) async fn audited(server: &Server, query: &str) -> Vec<Value> {
     let list = good(server, "GET", &format!("/v1/audit?limit=200&{query}"), Value::Null).await;
     list["items"].as_array().unwrap().clone()
 }

@@ -4,6 +4,7 @@
 mod api_keys;
 mod audiences;
 mod contexts;
+mod gateway_policies;
 mod import;
 mod migration;
 mod orgs;
@@ -128,6 +129,14 @@ impl Serving {
     pub fn url(&self) -> String {
         let after = self.seen.split("tenmint listens on ").nth(1).unwrap();
         after.split(',').next().unwrap().to_owned()
+    }
+
+    /// The address that it tells behind this text.
+    pub fn address_behind(&mut self, text: &str) -> String {
+        if !self.seen.contains(text) {
+            self.read_until(text);
+        }
+        self.seen.split(text).nth(1).unwrap().lines().next().unwrap().to_owned()
     }
 
     /// What it wrote until it served.

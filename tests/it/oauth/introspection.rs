@@ -47,6 +47,15 @@ on_both_engines! {
         assert_eq!((told.status, told.json()), (200, expected));
     }
 
+    async fn a_token_of_type_jwt_is_told_too(server: Server) {
+        good(&server, "POST", "/v1/audiences", json!({"uri": "https://spring.example", "slug": "spring", "token_type": "JWT"})).await;
+        let (asker, key) = (asker(&server).await, server.api_key("chat").await);
+        let token = server.token(&key, "audience=spring").await.token();
+        assert_eq!(ask(&server, &asker, &format!("token={token}")).await.json()["active"], true);
+        post_form(&server, "/oauth/revoke", &key, &format!("token={token}")).await;
+        assert_eq!(ask(&server, &asker, &format!("token={token}")).await.body, INACTIVE);
+    }
+
     async fn an_api_key_is_told_as_its_token_would_be(server: Server) {
         let asker = asker(&server).await;
         good(&server, "POST", "/v1/spaces", json!({"slug": "alpha"})).await;

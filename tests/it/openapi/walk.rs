@@ -265,6 +265,9 @@ async fn org(server: &Server, name: &str) -> Org {
     has.has("user", &post("/v1/users", json!({"email": email})).await, &[]);
     let role = json!({"name": format!("{name}-role"), "level": "organization", "scopes": ["read:org/keys/*"]});
     has.has("role", &post("/v1/roles", role).await, &["name"]);
+    let rules = json!([{"path": "/projects/{id}"}]);
+    let policy = json!({"name": format!("{name}-policy"), "audience": format!("{name}-api"), "rules": rules});
+    has.has("gateway_policy", &post("/v1/gateway-policies", policy).await, &["name"]);
     let bot = post("/v1/bots", json!({"name": "worker"})).await;
     has.has("bot", &bot, &[]);
     let bot = bot["id"].as_str().unwrap();

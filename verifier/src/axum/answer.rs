@@ -9,7 +9,7 @@ use http::header::{
 use http::{HeaderMap, StatusCode};
 use serde_json::json;
 
-use crate::axum::deprecation;
+use crate::axum::deprecation::tell_deprecation;
 use crate::error::VerifyError;
 use crate::verify::Verifier;
 
@@ -145,7 +145,7 @@ impl VerifyError {
     fn headers(&self, metadata_uri: Option<&str>) -> HeaderMap {
         let mut headers = HeaderMap::new();
         if let Self::TokenRequired(policy) = self {
-            deprecation::tell(policy, &mut headers);
+            tell_deprecation(policy, &mut headers);
         }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -12,9 +12,21 @@ const SUNSET: HeaderName = HeaderName::from_static("sunset");
 /// The last second of the year 9999: no date of HTTP lies behind it.
 const LAST_SECOND: u64 = 253_402_300_799;
 
-/// Adds what a policy has to tell. Said twice, by two layers, it stands there once; and the links of
-/// the API itself stay.
-pub(super) fn tell(policy: &RawKeyPolicy, headers: &mut HeaderMap) {
+/// Adds what a policy has to tell of raw API keys. Said twice, by two layers, it stands there once;
+/// and the links of the API itself stay.
+///
+/// For servers that are not built on axum: the layers do it by themselves.
+///
+/// ```
+/// use http::HeaderMap;
+/// use tenmint_verifier::{RawKeyPolicy, axum::tell_deprecation};
+///
+/// let policy: RawKeyPolicy = serde_json::from_str(r#"{"deprecated_at": 1688169599}"#).unwrap();
+/// let mut headers = HeaderMap::new();
+/// tell_deprecation(&policy, &mut headers);
+/// assert_eq!(headers["deprecation"], "@1688169599");
+/// ```
+pub fn tell_deprecation(policy: &RawKeyPolicy, headers: &mut HeaderMap) {
     let deprecation = policy.deprecated_at.map(|at| (DEPRECATION, format!("@{at}")));
     let sunset = policy.sunset_at.map(|at| (SUNSET, http_date(at)));
     for (name, text) in deprecation.into_iter().chain(sunset) {
@@ -48,8 +60,8 @@ mod tests {
         };
         let mut headers = HeaderMap::new();
         headers.insert(LINK, HeaderValue::from_static("</projects?page=2>; rel=\"next\""));
-        tell(&policy, &mut headers);
-        tell(&policy, &mut headers);
+        tell_deprecation(&policy, &mut headers);
+        tell_deprecation(&policy, &mut headers);
         assert_eq!(headers["deprecation"], "@1688169599");
         assert_eq!(headers["sunset"], "Sun, 06 Nov 1994 08:49:37 GMT");
         let links: Vec<_> = headers.get_all(LINK).iter().collect();
@@ -62,7 +74,7 @@ mod tests {
             ..RawKeyPolicy::default()
         };
         let mut headers = HeaderMap::new();
-        tell(&odd, &mut headers);
+        tell_deprecation(&odd, &mut headers);
         assert_eq!(headers.len(), 1, "what is no header is left out");
     }
 }

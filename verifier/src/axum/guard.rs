@@ -11,7 +11,7 @@ use http::request::Parts;
 use tower_service::Service;
 
 use crate::axum::answer::Refusal;
-use crate::axum::deprecation;
+use crate::axum::deprecation::tell_deprecation;
 use crate::raw_key_policy::RawKeyPolicy;
 
 /// Decides whether a request passes. What it finds out it leaves in the extensions of the request.
@@ -74,7 +74,7 @@ where
                     let request = Request::from_parts(parts, body);
                     let mut answer = inner.call(request).await?.into_response();
                     if let Some(policy) = warning {
-                        deprecation::tell(&policy, answer.headers_mut());
+                        tell_deprecation(&policy, answer.headers_mut());
                     }
                     Ok(answer)
                 }

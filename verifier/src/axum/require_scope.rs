@@ -5,7 +5,6 @@ use std::sync::Arc;
 use ::axum::extract::RawPathParams;
 use ::axum::extract::rejection::RawPathParamsRejection;
 use axum_core::extract::FromRequestParts;
-use http::Method;
 use http::request::Parts;
 use tower_layer::Layer;
 
@@ -162,14 +161,11 @@ impl Needed {
             "RequireScope stands without RequireToken around it",
         ))?;
         let resource = self.resource.fill(parameter).map_err(VerifyError::InvalidResource)?;
-        let action = self.action.clone().unwrap_or_else(|| action_of(&parts.method));
+        let by_method = || Action::for_method(parts.method.as_str());
+        let action = self.action.clone().unwrap_or_else(by_method);
         token.require(organization.id(), &action, &resource)?;
         Ok(Allowed { organization, action, resource })
     }
-}
-
-fn action_of(method: &Method) -> Action {
-    if method.is_safe() { Action::Read } else { Action::Write }
 }
 
 impl Guard for RequireScope {

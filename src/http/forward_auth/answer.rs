@@ -1,0 +1,194 @@
+//! The answers to gateways: 200, 401 or 403, since they know no other. What a verifier in the API
+//! would say too is said in its words; the reason stands in a header besides.
+
+use axum::body::Body;
+use axum::response::IntoResponse;
+use http::header::{CACHE_CONTROL, HeaderName, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use serde_json::json;
+use tenmint_verifier::axum::tell_deprecation;
+use tenmint_verifier::{InvalidToken, Quota, RawKeyMode, VerifyError};
+
+use crate::http::json_answer;
+use crate::mint::Refused;
+use crate::mint::forward_auth::Passed;
+use crate::mint::quotas::RateLimit;
+
+const REASON: HeaderName = HeaderName::from_static("tenmint-reason");
+const CLIENT_ID: HeaderName = HeaderName::from_static("tenmint-client-id");
+const SUBJECT: HeaderName = HeaderName::from_static("tenmint-subject");
+const ORGANIZATION: HeaderName = HeaderName::from_static("tenmint-organization");
+const SPACE: HeaderName = HeaderName::from_static("tenmint-space");
+const SCOPE: HeaderName = HeaderName::from_static("tenmint-scope");
+const TOKEN_ID: HeaderName = HeaderName::from_static("tenmint-token-id");
+const AUDIENCE: HeaderName = HeaderName::from_static("tenmint-audience");
+const RAW_KEY: HeaderName = HeaderName::from_static("tenmint-raw-key");
+
+/// Seconds after which a gateway may ask again when the trouble is ours.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("2");
+
+/// Why a request does not pass.
+#[derive(Debug)]
+pub(super) enum Denied {
+    /// As a verifier in the API would say.
+    There(VerifyError),
+    /// What no verifier knows of.
+    Here(Reason),
+}
+
+/// What is wrong with the path, with the gateway, or here. Never a 401: no other credential of the
+/// end caller would help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// No key of the gateway, several, or one that is not known or holds no more.
+    UnknownGateway,
+    /// The gateway may not ask about tokens.
+    GatewayForbidden,
+    /// There is no such policy for this gateway.
+    UnknownPolicy,
+    /// The gateway does not say which request it is about, or says it in two ways.
+    RequestNotTold,
+    /// Two readers could read the path differently.
+    PathNotCanonical,
+    /// No rule of the policy is about the request.
+    NoRule,
+    /// The service cannot tell at the moment.
+    Unavailable,
+}
+
+impl Reason {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::UnknownGateway => "unknown_gateway",
+            Self::GatewayForbidden => "gateway_forbidden",
+            Self::UnknownPolicy => "unknown_policy",
+            Self::RequestNotTold => "request_not_told",
+            Self::PathNotCanonical => "path_not_canonical",
+            Self::NoRule => "no_rule",
+            Self::Unavailable => "unavailable",
+        }
+    }
+
+    fn says(self) -> &'static str {
+        match self {
+            Self::UnknownGateway => "the gateway has to show its key in Tenmint-Gateway-Key",
+            Self::GatewayForbidden => "the gateway needs the scope introspect:org/tokens/*",
+            Self::UnknownPolicy => "there is no such policy for this gateway",
+            Self::RequestNotTold => "the gateway does not tell one method and one path",
+            Self::PathNotCanonical => "the path is not canonical",
+            Self::NoRule => "no rule is about this path",
+            Self::Unavailable => "tenmint cannot decide at the moment",
+        }
+    }
+}
+
+impl From<Reason> for Denied {
+    fn from(reason: Reason) -> Self {
+        Self::Here(reason)
+    }
+}
+
+impl From<VerifyError> for Denied {
+    fn from(wrong: VerifyError) -> Self {
+        Self::There(wrong)
+    }
+}
+
+impl From<Refused> for Denied {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::QuotaSpent(rate_limit) => quota_spent(rate_limit),
+            _ => Self::Here(Reason::Unavailable),
+        }
+    }
+}
+
+fn quota_spent(RateLimit { quota, resets_in, .. }: RateLimit) -> Denied {
+    let told = Quota::new(quota.limit().into(), quota.window().as_seconds().into());
+    told.map_or(Denied::Here(Reason::Unavailable), |quota| {
+        Denied::There(VerifyError::QuotaSpent { quota, retry_after: resets_in })
+    })
+}
+
+impl IntoResponse for Denied {
+    fn into_response(self) -> Response<Body> {
+        let (mut response, reason) = match self {
+            Self::There(wrong) => {
+                let (status, reason) = (status_of(&wrong), reason_of(&wrong));
+                let mut response = wrong.into_response();
+                *response.status_mut() = status;
+                (response, reason)
+            }
+            Self::Here(reason) => (denied_here(reason), reason.as_str()),
+        };
+        response.headers_mut().insert(REASON, HeaderValue::from_static(reason));
+        response
+    }
+}
+
+fn denied_here(reason: Reason) -> Response<Body> {
+    let is_passing = reason == Reason::Unavailable;
+    let error = if is_passing { "temporarily_unavailable" } else { "access_denied" };
+    let body = json!({"error": error, "error_description": reason.says()});
+    let mut response = json_answer(StatusCode::FORBIDDEN, body.to_string());
+    if is_passing {
+        response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+    }
+    response
+}
+
+/// 401 where another credential would help: 400 is no answer that gateways know.
+fn status_of(wrong: &VerifyError) -> StatusCode {
+    match wrong {
+        VerifyError::NoToken
+        | VerifyError::InvalidRequest
+        | VerifyError::InvalidToken(_)
+        | VerifyError::TokenRequired(_) => StatusCode::UNAUTHORIZED,
+        _ => StatusCode::FORBIDDEN,
+    }
+}
+
+fn reason_of(wrong: &VerifyError) -> &'static str {
+    match wrong {
+        VerifyError::InvalidToken(reason) => match reason {
+            InvalidToken::Expired => "token_expired",
+            InvalidToken::Revoked | InvalidToken::WithdrawnKey => "token_revoked",
+            InvalidToken::WrongAudience
+            | InvalidToken::WrongAddress
+            | InvalidToken::UnknownApiKey => reason.kind(),
+            // what exactly is wrong with a token helps nobody who did not forge it
+            _ => "invalid_token",
+        },
+        wrong => wrong.kind(),
+    }
+}
+
+/// The answer to a request that passes: who it is of, for the API.
+pub(super) fn passing(passed: &Passed) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    add_identity(headers, passed);
+    if let Some((mode, policy)) = &passed.raw_key {
+        headers.insert(RAW_KEY, HeaderValue::from_static(mode.as_str()));
+        if *mode == RawKeyMode::Warn {
+            tell_deprecation(policy, headers);
+        }
+    }
+    response
+}
+
+fn add_identity(headers: &mut HeaderMap, passed: &Passed) {
+    let always = [
+        (CLIENT_ID, &*passed.client_id),
+        (SUBJECT, &passed.subject),
+        (ORGANIZATION, &passed.org),
+        (SCOPE, &passed.scope),
+        (AUDIENCE, &passed.audience),
+    ];
+    let space = passed.space.iter().map(|space| (SPACE, &**space));
+    let token_id = passed.token_id.iter().map(|id| (TOKEN_ID, &**id));
+    for (name, text) in always.into_iter().chain(space).chain(token_id) {
+        headers.extend(HeaderValue::try_from(text).map(|value| (name, value)));
+    }
+}
