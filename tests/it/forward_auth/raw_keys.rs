@@ -37,6 +37,22 @@ on_both_engines! {
         assert_eq!((of_key.header("tenmint-token-id"), of_key.header("tenmint-raw-key")), (None, Some("allow")));
     }
 
+    async fn each_call_is_counted_for_the_way_to_tokens(server: Server) {
+        let mut server = server;
+        let writer = server.service.start_usage(server.mint.clone()).unwrap();
+        let gateway = guarded(&server).await;
+        let key = key(&server, json!({"scopes": ["read:projects/*"]})).await;
+        let token = server.token(&key, "").await.token();
+        for text in [&key.text, &key.text, &token, &token, &token] {
+            Held::get(ALPHA, text).asked(&server, &gateway, "api").await;
+        }
+        writer.write_all().await.unwrap();
+        let apis = good(&server, "GET", &format!("/v1/keys/{}/migration", key.id), Value::Null).await;
+        let told = &apis["items"][0];
+        assert_eq!((&told["raw"]["calls"], &told["token"]["calls"]), (&json!(2), &json!(3)), "{apis}");
+        assert_eq!((&told["raw"]["address"], &told["reason"]), (&json!("192.0.2.1"), &json!("raw_in_use")));
+    }
+
     async fn a_raw_key_and_its_token_get_the_same_decision(server: Server) {
         let gateway = guarded(&server).await;
         server.register("https://other.example").await;
