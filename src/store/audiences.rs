@@ -1,6 +1,6 @@
 //! Audiences.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::audience::Audience;
 use crate::model::id::{AudienceId, OrgId};
 use crate::model::installation::TokenLifetime;
@@ -186,5 +186,5 @@ fn catalogue_of(row: &Row<'_>) -> Result<Option<ScopeCatalogue>> {
             ScopeCatalogue::parse(words(actions), words(paths))
         }
     };
-    catalogue.map(Some).map_err(|cause| row.bad("paths", cause))
+    catalogue.map(Some).map_err(|fields| row.bad("paths", Error::Invalid(fields)))
 }

@@ -115,7 +115,8 @@ on_both_engines! {
         for (method, path, body, expected) in [
             ("PATCH", at(&victim), json!({"name": "x"}), format!("api_key.edit forbidden {id}")),
             ("DELETE", at(&victim), Value::Null, format!("api_key.delete forbidden {id}")),
-            ("POST", format!("{}/rotate", at(&victim)), json!({"x": 1}), format!("api_key.rotate invalid_request {id}")),
+            ("POST", format!("{}/rotate", at(&victim)), json!({"x": 1}), format!("api_key.rotate forbidden {id}")),
+            ("POST", "/v1/keys".to_owned(), json!({"x": 1}), "api_key.create invalid_request keys".to_owned()),
             ("POST", "/v1/keys".to_owned(), json!({"name": "x", "scopes": ["*:*"]}), "api_key.create forbidden keys".to_owned()),
             ("POST", "/v1/keys/key_0123456789abcdef/revoke".to_owned(), Value::Null, "api_key.revoke not_found key_0123456789abcdef".to_owned()),
             ("POST", "/v1/organizations".to_owned(), json!({"slug": "x"}), "organization.create forbidden organizations".to_owned()),
