@@ -115,6 +115,22 @@ pub fn read<A: Ask>(value: Value) -> Result<Asked<A>> {
     Ok(Asked { ask, misread: fields.wrong })
 }
 
+/// A list of scopes as the text of all of them. An element with a blank in it would come apart, and
+/// give what nobody sees in the list.
+///
+/// # Errors
+/// An element that is not one scope.
+pub fn joined(scopes: &[String]) -> std::result::Result<String, String> {
+    let is_one = |text: &&String| !text.is_empty() && !text.contains(char::is_whitespace);
+    match scopes.iter().find(|text| !is_one(text)) {
+        Some(text) => {
+            let shown: String = text.chars().filter(|c| !c.is_control()).take(64).collect();
+            Err(format!("`{shown}`: an element of the list is one scope, without blanks"))
+        }
+        None => Ok(scopes.join(" ")),
+    }
+}
+
 /// A JSON object that names no field twice: which of the two counts is nobody's to guess.
 #[derive(Debug)]
 pub struct Object(pub Map<String, Value>);

@@ -6,6 +6,7 @@ use tenmint_verifier::ScopeSet;
 
 use crate::error::{Error, InvalidField, Result};
 use crate::model::api_key::QuotaAsk;
+use crate::model::ask::joined;
 use crate::model::quota::Quota;
 use crate::model::time::{InvalidTimestamp, Timestamp};
 
@@ -183,11 +184,8 @@ pub(crate) fn parse_description(text: impl AsRef<str>) -> std::result::Result<St
 
 /// Scopes as a list. An empty one is refused everywhere: leaving it out means all.
 pub(crate) fn parse_scopes(scopes: impl AsRef<[String]>) -> std::result::Result<ScopeSet, String> {
-    scopes
-        .as_ref()
-        .join(" ")
-        .parse()
-        .map_err(|cause: tenmint_verifier::SyntaxError| cause.to_string())
+    let text = joined(scopes.as_ref())?;
+    text.parse().map_err(|cause: tenmint_verifier::SyntaxError| cause.to_string())
 }
 
 pub(crate) fn parse_quota(ask: QuotaAsk) -> std::result::Result<Quota, String> {

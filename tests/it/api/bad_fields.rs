@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::api::{at, call, fields, good, key, told};
+use crate::api::{at, call, fields, good, key, message, told};
 use crate::server::{Server, on_both_engines};
 
 /// The fields that a refusal of this call names, in the order of the alphabet.
@@ -112,6 +112,31 @@ on_both_engines! {
         }
         let path = "/v1/usage?since=soon&until=late&by=year";
         assert_eq!(refused(&server, "GET", path, Value::Null).await, ["by", "since", "until"]);
+    }
+
+    async fn an_element_of_a_list_of_scopes_is_one_scope(server: Server) {
+        let key = key(&server, json!({})).await;
+        let bot = good(&server, "POST", "/v1/bots", json!({"name": "b"})).await;
+        let bot = format!("/v1/bots/{}", bot["id"].as_str().unwrap());
+        let role = json!({"name": "r", "level": "organization", "scopes": ["read:a"]});
+        let role = good(&server, "POST", "/v1/roles", role).await;
+        let role = format!("/v1/roles/{}", role["id"].as_str().unwrap());
+        for two in ["read:a write:b", " read:a", "read:a\tchat", "read:a ", ""] {
+            let scopes = json!(["chat", two]);
+            for (method, path, body) in [
+                ("POST", "/v1/keys", json!({"name": "n", "scopes": scopes})),
+                ("PATCH", &at(&key), json!({"scopes": scopes})),
+                ("POST", "/v1/bots", json!({"name": "n", "grants": scopes})),
+                ("PATCH", &bot, json!({"grants": scopes})),
+                ("POST", "/v1/roles", json!({"name": "n", "level": "space", "scopes": scopes})),
+                ("PATCH", &role, json!({"scopes": scopes})),
+            ] {
+                let answer = call(&server, method, path, body).await;
+                assert_eq!(told(&answer), "400 invalid_request", "{method} {path} {two:?}");
+                let said = message(&answer);
+                assert!(said.contains("an element of the list is one scope"), "{said}");
+            }
+        }
     }
 
     async fn a_bad_flag_of_the_url_does_not_hide_a_bad_body(server: Server) {

@@ -110,7 +110,7 @@ on_both_engines! {
             with(json!({})),
             with(json!({"scopes": ["No"], "quota_limit": "many"})),
             with(json!({"key_type": "user", "owner": null, "digest": "x"})),
-            json!({"name": "n", "digest": sha256("n"), "scopes": ["No"]}).to_string(),
+            json!({"name": "n", "digest": sha256("n"), "scopes": ["chat talk"]}).to_string(),
             json!({"name": "n", "digest": sha256("n"), "scopes": ["chat"], "owner": server.call()
                 .actor.credential.owner, "expires_at": "2001-01-01"}).to_string(),
         ].join("\n")).await;
