@@ -19,7 +19,7 @@ use crate::service::call::{Call, Changed, Done};
 use crate::service::first_roles::FirstRoles;
 use crate::service::owners::require_to_touch;
 use crate::service::roles::{admin_places, check_admins_left};
-use crate::service::side_changes::{keys_revoked, role_bound};
+use crate::service::side_changes::{keys_revoked, role_bound, role_unbound};
 use crate::service::spaces::shown;
 use crate::service::{Service, page_limit, random};
 use crate::store::changes::Subject;
@@ -161,7 +161,7 @@ impl Service {
         self.finish_bot(write, call, action, (before, after)).await
     }
 
-    /// Deletes a bot for ever: its API keys stop.
+    /// Deletes a bot for ever: its API keys stop, its roles are taken away.
     pub async fn delete_bot(&self, call: &Call, id: &str) -> Result<Changed<Bot>> {
         let (mut write, before) = self.bot_to_change(call, id).await?;
         let (now, owner) = (self.clock.now(), OwnerId::Bot(before.id));
@@ -171,10 +171,15 @@ impl Service {
         check_admins_left(&mut write, &places).await?;
         self.revoke_tokens_of(&mut write, &after, RevokedTokens::All).await?;
         let revoked = api_keys::revoke_all_of(&mut write, &after.org, &owner, now).await?;
+        let bound = roles::list_bound(&mut write, &owner).await?;
+        for binding in &bound {
+            roles::unbind(&mut write, &owner, &binding.place).await?;
+        }
         let done = Done::new("bot.delete", after.org, after.id, after)
             .was(before)
             .touches([Subject::from(owner)])
-            .also(keys_revoked(&revoked, (&owner, call.org), now));
+            .also(keys_revoked(&revoked, (&owner, call.org), now))
+            .also(bound.iter().map(role_unbound));
         self.finish(write, call, done).await
     }
 
