@@ -345,7 +345,7 @@ mod tests {
 
     #[test]
     fn a_slug_is_made_of_the_host_and_path() {
-        let uri: AudienceUri = "https://API.example.com/v1".parse().unwrap();
+        let uri: AudienceUri = "https://api.example.com/v1".parse().unwrap();
         assert_eq!(slug_of_uri(&uri).unwrap().as_str(), "api-example-com-v1");
         assert!(slug_of_uri(&"x://management".parse().unwrap()).is_err());
     }
