@@ -21,6 +21,7 @@ use crate::service::asks::parse_expiry;
 use crate::service::call::{Call, Changed, Done};
 use crate::service::new_api_key::{NewApiKey, given};
 use crate::service::owners::read_owner_in;
+use crate::service::side_changes::key_replaced;
 use crate::service::{Service, random};
 use crate::store::changes::Subject;
 use crate::store::{Connection, Write, api_keys};
@@ -147,13 +148,16 @@ impl Service {
         require_to_hold(&call.actor, given(&new.api_key, effective.as_ref()))?;
         let text = self.insert_api_key(&mut write, &org, &new).await?;
         self.end_replaced(&mut write, &old, grace, now).await?;
-        let end = match end_of_old(grace, old.expires_at, now) {
+        let end = end_of_old(grace, old.expires_at, now);
+        let ending = key_replaced(&old, end, now);
+        let end = match end {
             Some(end) => format!("the old key `{id}` goes on until {end}"),
             None => format!("the old key `{id}` is revoked"),
         };
         let done = Done::new("api_key.refresh", org.id, new_id, new.api_key)
             .was(old)
             .touches([Subject::ApiKey(*id), Subject::ApiKey(new_id)])
+            .also([ending])
             .warns([end]);
         Ok(self.finish(write, call, done).await?.with_text(text))
     }

@@ -15,6 +15,7 @@ use crate::service::asks::parse_name;
 use crate::service::audiences::{check_not_ours, default_audience};
 use crate::service::call::{Call, Changed, Done};
 use crate::service::roles::check_admins_left;
+use crate::service::side_changes::audience_created;
 use crate::service::signing_keys::first_signing_keys;
 use crate::service::spaces::shown;
 use crate::service::{Service, page_limit, random};
@@ -96,7 +97,11 @@ impl Service {
             ..before.clone()
         };
         orgs::update(&mut write, &after).await?;
-        self.finish_org(write, call, "organization.bootstrap", (Some(before), after)).await
+        let done = Done::new("organization.bootstrap", after.id, after.id, after)
+            .was(before)
+            .touches([Subject::Org(audience.org)])
+            .also([audience_created(&audience)]);
+        self.finish(write, call, done).await
     }
 
     /// Suspends an organization, or lets it go on: its API keys get no token meanwhile.

@@ -35,10 +35,12 @@ on_both_engines! {
         good(&server, "POST", &format!("{}/revoke", at(&key)), Value::Null).await;
         good(&server, "DELETE", &at(&key), Value::Null).await;
         let told = lines(&server, &format!("object={id}")).await;
-        let expected = ["delete", "revoke", "rotate", "edit", "create"].map(|verb| format!("api_key.{verb} done {id}"));
+        let expected = ["delete", "revoke", "edit", "rotate", "edit", "create"].map(|verb| format!("api_key.{verb} done {id}"));
         assert_eq!(told, expected);
         assert_eq!(lines(&server, &format!("object={}", new.id)).await, [format!("api_key.refresh done {}", new.id)]);
-        let entry = &audited(&server, &format!("object={id}&action=api_key.edit")).await[0];
+        let edits = audited(&server, &format!("object={id}&action=api_key.edit")).await;
+        assert_eq!(edits[0]["after"], json!({"expires_at": "2027-01-15T08:00:05Z"}), "replaced");
+        let entry = &edits[1];
         assert_eq!((entry["before"]["name"].clone(), entry["after"]["name"].clone()), (json!("old"), json!("new")));
         assert_eq!(entry["at"], "2027-01-15T08:00:00Z");
         assert_eq!((entry["address"].clone(), entry["user_agent"].clone()), (json!("127.0.0.1"), json!("ci/1.0")));
