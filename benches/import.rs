@@ -103,7 +103,7 @@ fn call_of(node: &Node, created: CreatedInstallation) -> Call {
     let credential = node.mint.identify(&presented, caller, node.service.clock().now()).unwrap();
     let org = credential.org;
     let actor = Actor { credential, origin: Origin::default() };
-    Call { actor, org, dry_run: false, idempotency: None }
+    Call { actor, org, dry_run: false, idempotency: None, misread: Vec::new() }
 }
 
 /// Keys of three scopes each, of a thousand kinds.

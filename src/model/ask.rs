@@ -12,6 +12,9 @@ use crate::error::{Error, InvalidField, Result};
 
 /// A struct that is filled from an object. The macro `asks!` makes one.
 pub trait Ask: Sized {
+    /// Whether it has fields that can be wrong in other ways than their type.
+    const HAS_FIELDS: bool = true;
+
     /// Takes its fields out of an object.
     fn take(fields: &mut Fields) -> Self;
 }
@@ -53,20 +56,52 @@ fn holds_nul(value: &Value) -> bool {
     }
 }
 
-/// What a field must be, out of the words of the JSON reader, which would quote the caller.
+/// What a field must be, out of the words of the JSON reader, which would quote the caller. What a
+/// field of ours says of a text stays as it is.
 fn expected(cause: &serde_json::Error) -> String {
     let text = cause.to_string();
-    text.split_once("expected ").map_or_else(
-        || "this is not what the field takes".to_owned(),
-        |(_, what)| match what {
-            "u64" | "u32" | "usize" => "the field takes a whole number from 0".to_owned(),
-            _ => format!("the field takes {what}"),
-        },
-    )
+    let is_of_the_reader =
+        ["invalid ", "unknown ", "expected "].iter().any(|it| text.starts_with(it));
+    match text.split_once("expected ").filter(|_| is_of_the_reader) {
+        Some((_, "u64" | "u32" | "usize")) => "the field takes a whole number from 0".to_owned(),
+        Some((_, what)) => format!("the field takes {what}"),
+        None if is_of_the_reader => "this is not what the field takes".to_owned(),
+        None => text,
+    }
 }
 
-/// Reads what was asked. Every field that is unknown or of the wrong type is told at once.
+/// What was asked, and the fields that could not be read: those are absent in it.
+#[derive(Debug)]
+pub struct Asked<A> {
+    /// What could be read.
+    pub ask: A,
+    /// Every field that is unknown or of the wrong type.
+    pub misread: Vec<InvalidField>,
+}
+
+impl<A> Asked<A> {
+    /// What was asked, where all of it could be read.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with every field that could not.
+    pub fn whole(self) -> Result<A> {
+        if self.misread.is_empty() { Ok(self.ask) } else { Err(Error::Invalid(self.misread)) }
+    }
+}
+
+/// Reads what was asked, all of it.
+///
+/// # Errors
+/// [`Error::Invalid`] with every field that is unknown or of the wrong type.
 pub fn parse<A: Ask>(value: Value) -> Result<A> {
+    read(value)?.whole()
+}
+
+/// Reads what can be read, so that what else is wrong can be told with it.
+///
+/// # Errors
+/// [`Error::Invalid`] for what is no object.
+pub fn read<A: Ask>(value: Value) -> Result<Asked<A>> {
     let Value::Object(object) = value else {
         return Err(Error::invalid("", "send a JSON object"));
     };
@@ -77,7 +112,23 @@ pub fn parse<A: Ask>(value: Value) -> Result<A> {
         message: "there is no such field".to_owned(),
     });
     fields.wrong.extend(unknown);
-    if fields.wrong.is_empty() { Ok(ask) } else { Err(Error::Invalid(fields.wrong)) }
+    Ok(Asked { ask, misread: fields.wrong })
+}
+
+/// A list of scopes as the text of all of them. An element with a blank in it would come apart, and
+/// give what nobody sees in the list.
+///
+/// # Errors
+/// An element that is not one scope.
+pub fn joined(scopes: &[String]) -> std::result::Result<String, String> {
+    let is_one = |text: &&String| !text.is_empty() && !text.contains(char::is_whitespace);
+    match scopes.iter().find(|text| !is_one(text)) {
+        Some(text) => {
+            let shown: String = text.chars().filter(|c| !c.is_control()).take(64).collect();
+            Err(format!("`{shown}`: an element of the list is one scope, without blanks"))
+        }
+        None => Ok(scopes.join(" ")),
+    }
 }
 
 /// A JSON object that names no field twice: which of the two counts is nobody's to guess.

@@ -234,6 +234,15 @@ impl Refusal {
         let errors = errors.iter().map(InvalidField::masked).collect();
         Ok(Self { code, errors, id: None })
     }
+
+    /// The same, where more is wrong. Reasons of two kinds are those of a bad line.
+    pub fn and(&mut self, more: Self) {
+        if self.code != more.code {
+            self.code = "invalid_request";
+        }
+        self.errors.extend(more.errors);
+        self.errors.truncate(MAX_ERRORS);
+    }
 }
 
 /// What became of all of it: the last line of the report.

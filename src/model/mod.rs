@@ -7,6 +7,7 @@ pub mod access;
 pub mod api_key;
 pub mod ask;
 pub mod audience;
+mod audience_uri;
 pub mod audit;
 pub mod bot;
 pub mod gateway_policy;

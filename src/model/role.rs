@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize, Serializer};
 use tenmint_verifier::{ResourceFilter, ScopeSet};
 
-use crate::model::ask::asks;
+use crate::model::ask::{asks, joined};
 use crate::model::id::{OrgId, RoleId, Slug, SpaceId};
 use crate::model::owner::OwnerId;
 use crate::model::time::Timestamp;
@@ -172,7 +172,7 @@ impl RoleScopes {
     /// A scope is malformed, or reaches beyond the level: a role of a space stays in that space,
     /// and one of an organization reaches no space and not the installation.
     pub fn parse(scopes: &[String], level: Level) -> Result<Self, String> {
-        let text = scopes.join(" ");
+        let text = joined(scopes)?;
         let parsed = Self(text.clone().into());
         let sample = parsed.resolve_text("space").map_err(|cause| cause.to_string())?;
         let within = match level {

@@ -1,6 +1,7 @@
 //! The catalogue of an audience: which scopes it knows, so that a typo is told when a key is made
 //! and not when it is used.
 
+use crate::error::InvalidField;
 use schemars::JsonSchema;
 use serde::Serialize;
 use tenmint_verifier::{Action, ResourceFilter, ScopeSet, ScopeView};
@@ -23,17 +24,10 @@ impl ScopeCatalogue {
     ///
     /// # Errors
     /// What is malformed, with the fix.
-    pub fn parse(actions: Vec<String>, paths: Vec<String>) -> Result<Self, String> {
-        if actions.len() > MAX_ENTRIES || paths.len() > MAX_ENTRIES {
-            return Err(format!("a catalogue has at most {MAX_ENTRIES} actions and as many paths"));
-        }
-        for action in &actions {
-            Action::named(action).map_err(|cause| format!("`{action}`: {cause}"))?;
-        }
-        for path in &paths {
-            filter_of(path).map_err(|cause| format!("`{path}`: {cause}"))?;
-        }
-        Ok(Self { actions, paths })
+    pub fn parse(actions: Vec<String>, paths: Vec<String>) -> Result<Self, Vec<InvalidField>> {
+        let mut wrong = wrong_in("actions", &actions, |text| Action::named(text).map(drop));
+        wrong.extend(wrong_in("paths", &paths, |text| filter_of(text).map(drop)));
+        if wrong.is_empty() { Ok(Self { actions, paths }) } else { Err(wrong) }
     }
 
     /// Whether the audience knows a scope: its action, and at least one path that it selects.
@@ -68,6 +62,20 @@ impl ScopeCatalogue {
         };
         (action.0 + filter.0, text)
     }
+}
+
+/// What is wrong with a list, entry by entry.
+fn wrong_in<E: std::fmt::Display>(
+    field: &'static str,
+    list: &[String],
+    check: impl Fn(&str) -> Result<(), E>,
+) -> Vec<InvalidField> {
+    let wrong = |message| InvalidField { field: field.into(), message };
+    if list.len() > MAX_ENTRIES {
+        return vec![wrong(format!("a catalogue has at most {MAX_ENTRIES} {field}"))];
+    }
+    let told = |text: &String| Some(wrong(format!("`{text}`: {}", check(text).err()?)));
+    list.iter().filter_map(told).collect()
 }
 
 /// What is wrong with scopes of a key for these audiences, each with its catalogue where it has one.

@@ -49,10 +49,14 @@ impl Service {
         }
         let asked = ask.audiences.clone().flatten();
         let names_audiences = ask.audiences.is_some();
-        let mut after = edited(&before, ask, self.clock.now())?;
+        let mut wrong = call.wrong();
+        let mut after = edited(&mut wrong, &before, ask, self.clock.now());
         if names_audiences {
-            after.audiences = self.find_audiences(&mut write, before.org, asked.as_deref()).await?;
+            let named = ("audiences", asked.as_deref());
+            let found = self.find_audiences(&mut write, before.org, named).await;
+            after.audiences = wrong.looked_up("audiences", found)?.unwrap_or_default();
         }
+        let after = wrong.finish(Some(after))?;
         let widened = self.check_scopes(&mut write, call, &before, &after).await?;
         api_keys::update(&mut write, &after).await?;
         if widened.narrows {
@@ -197,8 +201,7 @@ pub(crate) fn not_held(scope: &str) -> Error {
 }
 
 /// The key as it shall be, audiences aside.
-fn edited(before: &ApiKey, ask: EditApiKey, now: Timestamp) -> Result<ApiKey> {
-    let mut wrong = Wrong::default();
+fn edited(wrong: &mut Wrong, before: &ApiKey, ask: EditApiKey, now: Timestamp) -> ApiKey {
     let mut after = before.clone();
     if let Some(name) = wrong.optional("name", ask.name, parse_name) {
         after.name = name;
@@ -239,7 +242,7 @@ fn edited(before: &ApiKey, ask: EditApiKey, now: Timestamp) -> Result<ApiKey> {
     if let Some(end) = wrong.optional("expires_at", ask.expires_at, earlier) {
         after.expires_at = Some(end);
     }
-    wrong.finish(Some(after))
+    after
 }
 
 fn earlier_expiry(

@@ -19,12 +19,15 @@ use crate::service::asks::parse_expiry;
 use crate::service::call::{Call, Changed, Done};
 use crate::service::new_api_key::{NewApiKey, given};
 use crate::service::owners::{OwnerScopes, read_owner_in};
+use crate::service::side_changes::key_replaced;
 use crate::service::{Service, random};
 use crate::store::changes::Subject;
 use crate::store::{Connection, Write, api_keys};
 
 /// The longest that an old secret or key goes on.
 const MAX_GRACE: Duration = Duration::from_hours(24);
+/// The field that says it.
+const GRACE: &str = "grace_period_seconds";
 
 impl Service {
     /// Gives an API key a new secret. The old one dies at once, or after the grace period.
@@ -37,12 +40,14 @@ impl Service {
         id: &ApiKeyId,
         ask: RotateApiKey,
     ) -> Result<Changed<CreatedApiKey>> {
-        let grace = parse_grace(ask.grace_period_seconds)?;
         let mut write = self.store.begin().await?;
         if let Some(id) = self.repeated(&mut write, call).await? {
             return self.created_before(&mut write, &id).await;
         }
         let (before, space) = self.key_to_replace(&mut write, call, id).await?;
+        let mut wrong = call.wrong();
+        let grace = wrong.checked(GRACE, parse_grace(ask.grace_period_seconds));
+        let grace = wrong.finish(grace)?;
         let forced = ask.force.unwrap_or(false);
         let was_in_grace = self.end_secrets(&mut write, &before, grace, forced).await?;
         if grace.is_zero() || was_in_grace {
@@ -105,14 +110,17 @@ impl Service {
         id: &ApiKeyId,
         ask: RefreshApiKey,
     ) -> Result<Changed<CreatedApiKey>> {
-        let grace = parse_grace(ask.grace_period_seconds)?;
         let mut write = self.store.begin().await?;
         if let Some(id) = self.repeated(&mut write, call).await? {
             return self.created_before(&mut write, &id).await;
         }
         let (old, space) = self.key_to_replace(&mut write, call, id).await?;
         let org = self.bootstrapped_org(&mut write, call).await?;
-        let expires_at = self.refreshed_expiry(call, &old, ask.expires_at.as_deref())?;
+        let mut wrong = call.wrong();
+        let grace = wrong.checked(GRACE, parse_grace(ask.grace_period_seconds));
+        let expires_at = self.refreshed_expiry(call, &old, ask.expires_at.as_deref());
+        let expires_at = wrong.looked_up("expires_at", expires_at)?;
+        let (grace, expires_at) = wrong.finish(grace.zip(expires_at))?;
         let now = self.clock.now();
         let new_id = ApiKeyId::from_random(random()?);
         let label = slug_of(space.as_ref()).unwrap_or(&org.slug);
@@ -137,13 +145,16 @@ impl Service {
         require_to_hold(&call.actor, given(&new.api_key, effective.as_ref()))?;
         let text = self.insert_api_key(&mut write, &org, &new).await?;
         self.end_replaced(&mut write, &old, grace, now).await?;
-        let end = match end_of_old(grace, old.expires_at, now) {
+        let end = end_of_old(grace, old.expires_at, now);
+        let ending = key_replaced(&old, end, now);
+        let end = match end {
             Some(end) => format!("the old key `{id}` goes on until {end}"),
             None => format!("the old key `{id}` is revoked"),
         };
         let done = Done::new("api_key.refresh", org.id, new_id, new.api_key)
             .was(old)
             .touches([Subject::ApiKey(*id), Subject::ApiKey(new_id)])
+            .also([ending])
             .warns([end]);
         Ok(self.finish(write, call, done).await?.with_text(text))
     }
@@ -306,11 +317,10 @@ pub(crate) fn check_may_change(
     require(actor, &action, &thing, || what(&api_key.id))
 }
 
-fn parse_grace(seconds: Option<u32>) -> Result<Duration> {
+fn parse_grace(seconds: Option<u32>) -> std::result::Result<Duration, String> {
     let grace = Duration::from_secs(u64::from(seconds.unwrap_or(0)));
     if grace > MAX_GRACE {
-        let message = format!("a grace period has at most {} seconds", MAX_GRACE.as_secs());
-        return Err(Error::invalid("grace_period_seconds", message));
+        return Err(format!("a grace period has at most {} seconds", MAX_GRACE.as_secs()));
     }
     Ok(grace)
 }

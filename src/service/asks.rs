@@ -6,6 +6,7 @@ use tenmint_verifier::ScopeSet;
 
 use crate::error::{Error, InvalidField, Result};
 use crate::model::api_key::QuotaAsk;
+use crate::model::ask::joined;
 use crate::model::quota::Quota;
 use crate::model::time::{InvalidTimestamp, Timestamp};
 
@@ -20,20 +21,28 @@ const TOO_LATE: &str = "an expiry lies before the year 10000: leave it out for n
 
 /// What is wrong with the fields of an ask, gathered so that all of it is told at once.
 #[derive(Debug, Default)]
-pub(crate) struct Wrong(Vec<InvalidField>);
+pub(crate) struct Wrong {
+    /// What could not even be read; nothing more is said of those fields.
+    misread: Vec<InvalidField>,
+    fields: Vec<InvalidField>,
+    /// What was refused about a field and is no bad field by itself: there is no such thing, it may
+    /// not be used.
+    refused: Vec<(&'static str, Error)>,
+}
 
 impl Wrong {
+    /// Nothing more is wrong yet than that these fields could not be read.
+    pub(crate) fn with(misread: Vec<InvalidField>) -> Self {
+        Self { misread, ..Self::default() }
+    }
+
     /// A parsed field, or a note of what is wrong with it.
     pub(crate) fn checked<T, E: std::fmt::Display>(
         &mut self,
         field: &'static str,
         parsed: std::result::Result<T, E>,
     ) -> Option<T> {
-        parsed
-            .map_err(|cause| {
-                self.0.push(InvalidField { field: field.into(), message: cause.to_string() });
-            })
-            .ok()
+        parsed.map_err(|cause| self.note(field, cause.to_string())).ok()
     }
 
     /// A field that may be left out.
@@ -54,36 +63,73 @@ impl Wrong {
         parse: impl FnOnce(A) -> std::result::Result<T, E>,
     ) -> Option<T> {
         if asked.is_none() {
-            self.0.push(InvalidField { field: field.into(), message: "it is missing".to_owned() });
+            self.note(field, "it is missing".to_owned());
         }
         self.optional(field, asked, parse)
     }
 
+    /// What a field names, or a note that it may not be named.
+    ///
+    /// # Errors
+    /// What is no fault of the caller.
+    pub(crate) fn looked_up<T>(
+        &mut self,
+        field: &'static str,
+        found: Result<T>,
+    ) -> Result<Option<T>> {
+        match found {
+            Ok(found) => return Ok(Some(found)),
+            Err(Error::Invalid(fields)) => self.extend(fields),
+            Err(refused @ (Error::NotFound(_) | Error::Forbidden(_) | Error::Conflict(..))) => {
+                self.refused.push((field, refused));
+            }
+            Err(ours) => return Err(ours),
+        }
+        Ok(None)
+    }
+
     pub(crate) fn extend(&mut self, fields: Vec<InvalidField>) {
-        self.0.extend(fields);
+        let is_read = |field: &InvalidField| self.misread.iter().all(|it| it.field != field.field);
+        self.fields.extend(fields.into_iter().filter(is_read));
+    }
+
+    fn note(&mut self, field: &'static str, message: String) {
+        self.extend(vec![InvalidField { field: field.into(), message }]);
     }
 
     /// The result of a parser that was done field by field.
     ///
     /// # Errors
-    /// Everything that is wrong, if anything is.
+    /// Everything that is wrong, if anything is. A refusal that stands alone is told as what it is.
     pub(crate) fn finish<T>(self, parsed: Option<T>) -> Result<T> {
-        match parsed {
-            Some(parsed) if self.0.is_empty() => Ok(parsed),
-            _ => Err(Error::Invalid(self.0)),
+        let Self { misread: mut wrong, fields, refused } = self;
+        wrong.extend(fields);
+        let mut refused = refused.into_iter();
+        match (parsed, wrong.is_empty()) {
+            (Some(parsed), true) if refused.len() == 0 => return Ok(parsed),
+            (_, true) => {
+                if let Some((_, cause)) = refused.next() {
+                    return Err(cause);
+                }
+            }
+            (_, false) => {}
         }
+        wrong.extend(refused.map(|(field, cause)| InvalidField {
+            field: field.into(),
+            message: cause.to_string(),
+        }));
+        Err(Error::Invalid(wrong))
     }
 }
 
-/// Two things, or all that is wrong with both.
-pub(crate) fn both<A, B>(one: Result<A>, other: Result<B>) -> Result<(A, B)> {
+/// Both of two checks, or all that is wrong.
+pub(crate) fn both(one: Result<()>, other: Result<()>) -> Result<()> {
     match (one, other) {
-        (Ok(one), Ok(other)) => Ok((one, other)),
         (Err(Error::Invalid(mut wrong)), Err(Error::Invalid(more))) => {
             wrong.extend(more);
             Err(Error::Invalid(wrong))
         }
-        (Err(cause), _) | (_, Err(cause)) => Err(cause),
+        (one, other) => one.and(other),
     }
 }
 
@@ -138,11 +184,8 @@ pub(crate) fn parse_description(text: impl AsRef<str>) -> std::result::Result<St
 
 /// Scopes as a list. An empty one is refused everywhere: leaving it out means all.
 pub(crate) fn parse_scopes(scopes: impl AsRef<[String]>) -> std::result::Result<ScopeSet, String> {
-    scopes
-        .as_ref()
-        .join(" ")
-        .parse()
-        .map_err(|cause: tenmint_verifier::SyntaxError| cause.to_string())
+    let text = joined(scopes.as_ref())?;
+    text.parse().map_err(|cause: tenmint_verifier::SyntaxError| cause.to_string())
 }
 
 pub(crate) fn parse_quota(ask: QuotaAsk) -> std::result::Result<Quota, String> {

@@ -35,7 +35,7 @@ impl Service {
         call: &Call,
         ask: CreateAudience,
     ) -> Result<Changed<Audience>> {
-        let audience = self.parse_audience(call.org, ask)?;
+        let audience = self.parse_audience(call, ask)?;
         let thing = part(call.org, None, "audiences", &audience.id.to_string())?;
         require_to_make(&call.actor, &Action::Admin, &thing)?;
         if audience.shared_at.is_some() {
@@ -92,7 +92,7 @@ impl Service {
         if before.shared_at.is_some() {
             require_on_installation(&call.actor, &Action::Admin, "audiences")?;
         }
-        let after = self.edited_audience(&before, ask)?;
+        let after = self.edited_audience(call.wrong(), &before, ask)?;
         audiences::update(&mut write, &after).await?;
         if after.raw_keys != before.raw_keys {
             // of no organization: where one has too much to tell, this must not be lost in it
@@ -105,8 +105,8 @@ impl Service {
         self.finish(write, call, done).await
     }
 
-    fn parse_audience(&self, org: OrgId, ask: CreateAudience) -> Result<Audience> {
-        let mut wrong = Wrong::default();
+    fn parse_audience(&self, call: &Call, ask: CreateAudience) -> Result<Audience> {
+        let mut wrong = call.wrong();
         let issuer = &self.installation.issuer;
         let uri = wrong.required("uri", ask.uri, |text| parse_uri(&text, issuer));
         let slug = match (ask.slug, &uri) {
@@ -116,8 +116,11 @@ impl Service {
         };
         let has_catalogue = ask.actions.is_some() || ask.paths.is_some();
         let (actions, paths) = (ask.actions.unwrap_or_default(), ask.paths.unwrap_or_default());
-        let catalogue = has_catalogue.then(|| ScopeCatalogue::parse(actions, paths));
-        let catalogue = catalogue.map(|parsed| wrong.checked("actions", parsed));
+        let catalogue = has_catalogue.then(|| ScopeCatalogue::parse(actions, paths)).transpose();
+        let catalogue = catalogue.unwrap_or_else(|fields| {
+            wrong.extend(fields);
+            None
+        });
         let token_lifetime = wrong
             .optional("token_lifetime", ask.token_lifetime, |seconds| self.parse_lifetime(seconds));
         let now = self.clock.now();
@@ -127,10 +130,10 @@ impl Service {
         let (uri, slug) = wrong.finish(parsed)?;
         Ok(Audience {
             id: AudienceId::from_random(random()?),
-            org,
+            org: call.org,
             slug,
             uri,
-            catalogue: catalogue.flatten(),
+            catalogue,
             token_lifetime,
             token_type: ask.token_type.unwrap_or_default(),
             created_at: now,
@@ -139,8 +142,12 @@ impl Service {
         })
     }
 
-    fn edited_audience(&self, before: &Audience, ask: EditAudience) -> Result<Audience> {
-        let mut wrong = Wrong::default();
+    fn edited_audience(
+        &self,
+        mut wrong: Wrong,
+        before: &Audience,
+        ask: EditAudience,
+    ) -> Result<Audience> {
         let mut after = before.clone();
         if ask.actions.is_some() || ask.paths.is_some() {
             let kept = before.catalogue.clone();
@@ -152,7 +159,8 @@ impl Service {
                 (None, None) => None,
                 (actions, paths) => {
                     let lists = (actions.unwrap_or_default(), paths.unwrap_or_default());
-                    wrong.checked("actions", ScopeCatalogue::parse(lists.0, lists.1))
+                    let parsed = ScopeCatalogue::parse(lists.0, lists.1);
+                    parsed.map_err(|fields| wrong.extend(fields)).ok()
                 }
             };
         }
@@ -184,17 +192,17 @@ impl Service {
             })
     }
 
-    /// The ids of audiences that a key is restricted to, each named by id, URI or slug.
+    /// The ids of audiences that a field names, each by id, URI or slug.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for one that does not take tokens of the organization.
+    /// [`Error::Invalid`] with each that does not take tokens of the organization.
     pub(crate) async fn find_audiences(
         &self,
         connection: &mut Connection,
         org: OrgId,
-        names: Option<&[String]>,
+        (field, names): (&'static str, Option<&[String]>),
     ) -> Result<Vec<AudienceId>> {
-        let mut ids = Vec::new();
+        let (mut ids, mut wrong) = (Vec::new(), Wrong::default());
         for name in names.unwrap_or_default() {
             let management = AudienceUri::management(&self.installation.issuer);
             let id = if name == MANAGEMENT_SLUG
@@ -205,13 +213,16 @@ impl Service {
             } else {
                 let found = find_named(connection, org, name).await?;
                 let unknown = || format!("there is no audience `{}`", shown(name));
-                found.ok_or_else(|| Error::invalid("audiences", unknown()))?.id
+                match wrong.checked(field, found.ok_or_else(unknown)) {
+                    Some(audience) => audience.id,
+                    None => continue,
+                }
             };
             if !ids.contains(&id) {
                 ids.push(id);
             }
         }
-        Ok(ids)
+        wrong.finish(Some(ids))
     }
 }
 
@@ -334,7 +345,7 @@ mod tests {
 
     #[test]
     fn a_slug_is_made_of_the_host_and_path() {
-        let uri: AudienceUri = "https://API.example.com/v1".parse().unwrap();
+        let uri: AudienceUri = "https://api.example.com/v1".parse().unwrap();
         assert_eq!(slug_of_uri(&uri).unwrap().as_str(), "api-example-com-v1");
         assert!(slug_of_uri(&"x://management".parse().unwrap()).is_err());
     }

@@ -11,7 +11,6 @@ use crate::model::audit::AuditEntry;
 use crate::model::id::{ApiKeyId, AuditId, BotId, OrgId, SpaceId};
 use crate::service::access::{guarded, require, require_on_installation};
 use crate::service::{Service, page_limit};
-use crate::store::page::Cursor;
 use crate::store::{Connection, api_keys, audit, bots, spaces};
 
 pub use crate::store::audit::AuditFilter;
@@ -20,15 +19,12 @@ impl Service {
     /// A page of entries from new to old, and where the next page starts. Without an organization,
     /// the entries of the installation, for admins of the account. What happened in a space is
     /// shown to those who may read in that space.
-    ///
-    /// # Errors
-    /// [`crate::error::Error::Invalid`] for a cursor that no page gave.
     pub async fn list_audit(
         &self,
         actor: &Actor,
         filter: &AuditFilter,
-        (limit, before): (u32, Option<String>),
-    ) -> Result<(Vec<AuditEntry>, Option<String>)> {
+        (limit, before): (u32, Option<AuditId>),
+    ) -> Result<(Vec<AuditEntry>, Option<AuditId>)> {
         match filter.org {
             Some(org) => {
                 let thing = guarded(org, ["org", "audit"])?;
@@ -36,11 +32,7 @@ impl Service {
             }
             None => require_on_installation(actor, &Action::Read, "audit")?,
         }
-        if before.as_ref().is_some_and(|before| before.parse::<AuditId>().is_err()) {
-            return Err(Cursor::invalid());
-        }
         let mut read = self.store.read().await?;
-        let before = before.as_deref();
         let (entries, next) = audit::list(&mut read, filter, before, page_limit(limit)).await?;
         match filter.org {
             Some(org) => Ok((only_visible(&mut read, (actor, org), entries).await?, next)),

@@ -8,17 +8,18 @@ use crate::model::bot::{Bot, CreateBot, EditBot};
 use crate::model::id::{BotId, OrgId};
 use crate::model::owner::OwnerId;
 use crate::model::revocation::{RevokedSubject, RevokedTokens};
+use crate::model::role::RoleBinding;
 use crate::model::space::Space;
 use crate::service::access::{
     first_beyond, part, require, require_to_hold_scopes, require_to_list, require_to_make,
 };
 use crate::service::api_keys::slug_of;
-use crate::service::asks::{Wrong, parse_name, parse_scopes};
+use crate::service::asks::{parse_name, parse_scopes};
 use crate::service::call::{Call, Changed, Done};
 use crate::service::first_roles::FirstRoles;
 use crate::service::owners::require_to_touch;
 use crate::service::roles::{admin_places, check_admins_left};
-use crate::service::side_changes::{keys_revoked, role_bound};
+use crate::service::side_changes::{keys_revoked, role_bound, role_unbound};
 use crate::service::spaces::shown;
 use crate::service::{Service, page_limit, random};
 use crate::store::changes::Subject;
@@ -31,44 +32,59 @@ impl Service {
     /// # Errors
     /// [`Error::Forbidden`] for grants and roles that the caller does not hold.
     pub async fn create_bot(&self, call: &Call, ask: CreateBot) -> Result<Changed<Bot>> {
-        let mut wrong = Wrong::default();
-        let name = wrong.required("name", ask.name.as_ref(), parse_name);
-        let grants = wrong.optional("grants", ask.grants.as_ref(), parse_scopes);
-        let name = wrong.finish(name)?;
         let mut write = self.store.begin().await?;
         if let Some(id) = self.repeated(&mut write, call).await? {
             let (bot, _) = find_bot(&mut write, call.org, &id).await?;
             return Ok(Changed::repeated(bot));
         }
         self.org_of(&mut write, call).await?;
+        let (bot, space, bindings) = self.parse_bot(&mut write, call, &ask).await?;
+        require_to_make(&call.actor, &Action::Admin, &guarded_bot(&bot, space.as_ref())?)?;
+        require_to_hold_scopes(&call.actor, bot.grants.as_ref())?;
+        bots::insert(&mut write, &bot).await?;
+        roles::bind_all(&mut write, &bindings).await?;
+        let done = Done::new("bot.create", bot.org, bot.id, bot.clone())
+            .touches([Subject::Bot(bot.id)])
+            .also(bindings.iter().map(role_bound));
+        self.finish(write, call, done).await
+    }
+
+    /// A bot that was asked for, its space and its roles.
+    async fn parse_bot(
+        &self,
+        write: &mut Write<'_>,
+        call: &Call,
+        ask: &CreateBot,
+    ) -> Result<(Bot, Option<Space>, Vec<RoleBinding>)> {
+        let mut wrong = call.wrong();
+        let name = wrong.required("name", ask.name.as_ref(), parse_name);
+        let grants = wrong.optional("grants", ask.grants.as_ref(), parse_scopes);
         let space = match &ask.space {
-            Some(name) => Some(self.active_space(&mut write, &call.actor, call.org, name).await?),
+            Some(name) => {
+                let found = self.active_space(write, &call.actor, call.org, name).await;
+                wrong.looked_up("space", found)?
+            }
             None => None,
         };
         let bot = Bot {
             id: BotId::from_random(random()?),
             org: call.org,
             space: space.as_ref().map(|space| space.id),
-            name,
+            name: name.unwrap_or_default(),
             grants,
             created_at: self.clock.now(),
             suspended_at: None,
             deleted_at: None,
         };
-        require_to_make(&call.actor, &Action::Admin, &guarded_bot(&bot, space.as_ref())?)?;
-        require_to_hold_scopes(&call.actor, bot.grants.as_ref())?;
-        bots::insert(&mut write, &bot).await?;
         let asked = FirstRoles {
             account: None,
             organization: ask.org_role.as_deref(),
-            space: ask.space_role.as_deref(),
+            // of a space that was not found, no role can be
+            space: ask.space_role.as_deref().filter(|_| space.is_some() || ask.space.is_none()),
         };
-        let (bindings, _) = asked.bind(&mut write, &call.actor, (&bot, space.as_ref())).await?;
-        roles::bind_all(&mut write, &bindings).await?;
-        let done = Done::new("bot.create", bot.org, bot.id, bot.clone())
-            .touches([Subject::Bot(bot.id)])
-            .also(bindings.iter().map(role_bound));
-        self.finish(write, call, done).await
+        let of = (&bot, space.as_ref());
+        let (bindings, _) = asked.bind(write, &call.actor, of, &mut wrong).await?;
+        wrong.finish(Some((bot, space, bindings)))
     }
 
     /// A bot that the caller may see.
@@ -106,7 +122,7 @@ impl Service {
 
     /// Changes a bot. Grants are replaced; what the caller adds it must hold.
     pub async fn edit_bot(&self, call: &Call, id: &str, ask: EditBot) -> Result<Changed<Bot>> {
-        let mut wrong = Wrong::default();
+        let mut wrong = call.wrong();
         let name = wrong.optional("name", ask.name, parse_name);
         let keeps_none = ask.grants.as_ref().is_some_and(Vec::is_empty);
         let grants = ask.grants.filter(|grants| !grants.is_empty());
@@ -145,7 +161,7 @@ impl Service {
         self.finish_bot(write, call, action, (before, after)).await
     }
 
-    /// Deletes a bot for ever: its API keys stop.
+    /// Deletes a bot for ever: its API keys stop, its roles are taken away.
     pub async fn delete_bot(&self, call: &Call, id: &str) -> Result<Changed<Bot>> {
         let (mut write, before) = self.bot_to_change(call, id).await?;
         let (now, owner) = (self.clock.now(), OwnerId::Bot(before.id));
@@ -155,10 +171,15 @@ impl Service {
         check_admins_left(&mut write, &places).await?;
         self.revoke_tokens_of(&mut write, &after, RevokedTokens::All).await?;
         let revoked = api_keys::revoke_all_of(&mut write, &after.org, &owner, now).await?;
+        let bound = roles::list_bound(&mut write, &owner).await?;
+        for binding in &bound {
+            roles::unbind(&mut write, &owner, &binding.place).await?;
+        }
         let done = Done::new("bot.delete", after.org, after.id, after)
             .was(before)
             .touches([Subject::from(owner)])
-            .also(keys_revoked(&revoked, (&owner, call.org), now));
+            .also(keys_revoked(&revoked, (&owner, call.org), now))
+            .also(bound.iter().map(role_unbound));
         self.finish(write, call, done).await
     }
 

@@ -4,7 +4,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, InvalidField, Result};
 use crate::model::access::Actor;
 use crate::model::api_key::{ApiKey, CreatedApiKey};
 use crate::model::audit::{AuditEntry, SideChange};
@@ -12,6 +12,7 @@ use crate::model::id::{AuditId, OrgId};
 use crate::model::revocation::{RevokedSubject, RevokedTokens};
 use crate::model::secret::{PlainSecret, masked};
 use crate::model::time::Timestamp;
+use crate::service::asks::Wrong;
 use crate::service::{Service, random};
 use crate::store::changes::Subject;
 use crate::store::idempotency::{RequestKey, StoredRequest};
@@ -31,6 +32,16 @@ pub struct Call {
     pub dry_run: bool,
     /// Under which key a repeat of the call is known.
     pub idempotency: Option<Idempotency>,
+    /// Fields of the request that could not be read. What else is wrong is found out and told with
+    /// them, and nothing is changed.
+    pub misread: Vec<InvalidField>,
+}
+
+impl Call {
+    /// What is wrong with the fields of the call, as far as it is known.
+    pub(crate) fn wrong(&self) -> Wrong {
+        Wrong::with(self.misread.clone())
+    }
 }
 
 /// The `Idempotency-Key` of a request.
@@ -156,6 +167,8 @@ impl Service {
         call: &Call,
         done: Done<T>,
     ) -> Result<Changed<T>> {
+        // whichever use case did not look: what was not understood is not done
+        call.wrong().finish(Some(()))?;
         let now = self.clock.now();
         write.touched_all(&done.touched, now).await?;
         let entries = entries(call, &done, (now, write.revision()))?;

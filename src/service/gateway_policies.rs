@@ -28,7 +28,7 @@ impl Service {
         call: &Call,
         ask: CreateGatewayPolicy,
     ) -> Result<Changed<GatewayPolicy>> {
-        let mut wrong = Wrong::default();
+        let mut wrong = call.wrong();
         let name = wrong.required("name", ask.name, |text| text.parse::<Slug>());
         let named = wrong.required("audience", ask.audience, Ok::<String, InvalidSlug>);
         let asked = wrong.required("rules", ask.rules, Ok::<_, InvalidSlug>);
@@ -88,7 +88,7 @@ impl Service {
         ask: EditGatewayPolicy,
     ) -> Result<Changed<GatewayPolicy>> {
         let (mut write, before) = self.gateway_policy_to_change(call, name).await?;
-        let mut wrong = Wrong::default();
+        let mut wrong = call.wrong();
         let rules = ask.rules.and_then(|asked| parse_rules(asked, &mut wrong));
         let audience = audience_of(&mut write, call.org, ask.audience, &mut wrong).await?;
         wrong.finish(Some(()))?;

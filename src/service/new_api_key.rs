@@ -22,7 +22,7 @@ use crate::service::access::{
 use crate::service::api_key_edits::not_held;
 use crate::service::api_keys::{shown_prefix, slug_of};
 use crate::service::asks::{
-    Wrong, both, parse_description, parse_expiry, parse_name, parse_quota, parse_scopes,
+    Wrong, parse_description, parse_expiry, parse_name, parse_quota, parse_scopes,
 };
 use crate::service::audiences::catalogues;
 use crate::service::bots::visible_bot;
@@ -80,8 +80,7 @@ struct Fields {
 }
 
 impl Fields {
-    fn parse(ask: &CreateApiKey, now: Timestamp) -> Result<Self> {
-        let mut wrong = Wrong::default();
+    fn parse(wrong: &mut Wrong, ask: &CreateApiKey, now: Timestamp) -> Option<Self> {
         let name = wrong.required("name", ask.name.as_ref(), parse_name);
         let description = ask.description.as_deref().unwrap_or_default();
         let description = wrong.checked("description", parse_description(description));
@@ -96,15 +95,8 @@ impl Fields {
         let list = |asked: &Option<Vec<String>>| asked.clone().unwrap_or_default();
         let ip_rules = IpRules::parse(&list(&ask.allow), &list(&ask.block));
         let ip_rules = ip_rules.map_err(|fields| wrong.extend(fields)).ok();
-        let parsed = name.zip(description).zip(ip_rules);
-        wrong.finish(parsed.map(|((name, description), ip_rules)| Self {
-            name,
-            description,
-            scopes,
-            ip_rules,
-            quota,
-            expires_at,
-        }))
+        let ((name, description), ip_rules) = name.zip(description).zip(ip_rules)?;
+        Some(Self { name, description, scopes, ip_rules, quota, expires_at })
     }
 }
 
@@ -115,18 +107,23 @@ impl NewApiKey {
         call: &Call,
         ask: CreateApiKey,
     ) -> Result<Self> {
-        let now = service.clock.now();
-        let fields = Fields::parse(&ask, now);
-        let audiences = service.find_audiences(write, call.org, ask.audiences.as_deref()).await;
-        let (fields, audiences) = both(fields, audiences)?;
-        let space = space_of(service, write, call, &ask).await?;
+        let (now, mut wrong) = (service.clock.now(), call.wrong());
+        let fields = Fields::parse(&mut wrong, &ask, now);
+        let named = ("audiences", ask.audiences.as_deref());
+        let audiences = service.find_audiences(write, call.org, named).await;
+        let audiences = wrong.looked_up("audiences", audiences)?;
+        let space = space_of(service, write, call, &ask).await;
+        let space = wrong.looked_up("space", space)?.flatten();
         let id = ApiKeyId::from_random(random()?);
         let key_type = ask.key_type.unwrap_or(match call.actor.credential.owner {
             OwnerId::User(_) => ApiKeyType::User,
             OwnerId::Bot(_) => ApiKeyType::Service,
         });
-        let (owner, own_bot) =
-            owner_of(write, call, &ask, (key_type, &fields, space.as_ref()), now).await?;
+        let with = (key_type, fields.as_ref(), space.as_ref());
+        let owner = owner_of(write, call, (&ask, &mut wrong), with, now).await;
+        let owner = wrong.looked_up("bot", owner)?;
+        let found = fields.zip(audiences).zip(owner);
+        let ((fields, audiences), (owner, own_bot)) = wrong.finish(found)?;
         let org = service.org_of(write, call).await?;
         let label = slug_of(space.as_ref()).unwrap_or(&org.slug);
         let api_key = ApiKey {
@@ -252,7 +249,8 @@ pub(crate) async fn check_catalogues(
     scope_catalogue::check(scopes, &catalogues).map_err(|cause| Error::invalid("scopes", cause))
 }
 
-/// The space of a key: the one that is named, or else that of its bot.
+/// The space of a key: the one that is named, or else that of its bot. A bot that is not there is told
+/// of where the owner is looked for.
 async fn space_of(
     service: &Service,
     write: &mut Write<'_>,
@@ -263,11 +261,11 @@ async fn space_of(
         Some(name) => Some(service.active_space(write, &call.actor, call.org, name).await?),
         None => None,
     };
-    let home = match &ask.bot {
-        Some(bot) => visible_bot(write, &call.actor, call.org, bot).await?.1,
+    let bot = match &ask.bot {
+        Some(bot) => visible_bot(write, &call.actor, call.org, bot).await.ok(),
         None => None,
     };
-    within_home(named, home)
+    within_home(named, bot.and_then(|(_, home)| home))
 }
 
 /// Holds a key to the space that its bot belongs to: what stops a space stops all that is in it.
@@ -287,8 +285,8 @@ pub(crate) fn within_home(named: Option<Space>, home: Option<Space>) -> Result<O
 async fn owner_of(
     write: &mut Write<'_>,
     call: &Call,
-    ask: &CreateApiKey,
-    (key_type, fields, space): (ApiKeyType, &Fields, Option<&Space>),
+    (ask, wrong): (&CreateApiKey, &mut Wrong),
+    (key_type, fields, space): (ApiKeyType, Option<&Fields>, Option<&Space>),
     now: Timestamp,
 ) -> Result<(OwnerId, Option<OwnBot>)> {
     let roles = [&ask.space_role, &ask.org_role, &ask.account_role];
@@ -313,26 +311,27 @@ async fn owner_of(
             Ok((OwnerId::Bot(bot.id), None))
         }
         (ApiKeyType::Service, _, None) => {
-            let own_bot = own_bot(write, call, ask, (fields, space), now).await?;
+            let own_bot = own_bot(write, call, (ask, wrong), (fields, space), now).await?;
             Ok((OwnerId::Bot(own_bot.bot.id), Some(own_bot)))
         }
     }
 }
 
 /// A bot for this key alone, with the roles that were asked for or the defaults of the contract.
+/// Where fields of the key are wrong, it is made to see whether its roles are, and goes nowhere.
 async fn own_bot(
     write: &mut Write<'_>,
     call: &Call,
-    ask: &CreateApiKey,
-    (fields, space): (&Fields, Option<&Space>),
+    (ask, wrong): (&CreateApiKey, &mut Wrong),
+    (fields, space): (Option<&Fields>, Option<&Space>),
     now: Timestamp,
 ) -> Result<OwnBot> {
     let bot = Bot {
         id: BotId::from_random(random()?),
         org: call.org,
         space: space.map(|space| space.id),
-        name: fields.name.clone(),
-        grants: fields.scopes.clone(),
+        name: fields.map(|fields| fields.name.clone()).unwrap_or_default(),
+        grants: fields.and_then(|fields| fields.scopes.clone()),
         created_at: now,
         suspended_at: None,
         deleted_at: None,
@@ -340,8 +339,9 @@ async fn own_bot(
     let asked = FirstRoles {
         account: ask.account_role.as_deref(),
         organization: ask.org_role.as_deref(),
-        space: ask.space_role.as_deref(),
+        // of a space that was not found, no role can be
+        space: ask.space_role.as_deref().filter(|_| space.is_some() || ask.space.is_none()),
     };
-    let (roles, role_scopes) = asked.bind(write, &call.actor, (&bot, space)).await?;
+    let (roles, role_scopes) = asked.bind(write, &call.actor, (&bot, space), wrong).await?;
     Ok(OwnBot { bot, roles, role_scopes })
 }

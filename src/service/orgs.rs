@@ -11,10 +11,11 @@ use crate::model::org::{BootstrapOrg, CreateOrg, EditOrg, Org};
 use crate::model::revocation::{RevokedSubject, RevokedTokens};
 use crate::model::role::RolePlace;
 use crate::service::access::{guarded, require, require_on_installation};
-use crate::service::asks::{Wrong, parse_name};
+use crate::service::asks::parse_name;
 use crate::service::audiences::{check_not_ours, default_audience};
 use crate::service::call::{Call, Changed, Done};
 use crate::service::roles::check_admins_left;
+use crate::service::side_changes::audience_created;
 use crate::service::signing_keys::first_signing_keys;
 use crate::service::spaces::shown;
 use crate::service::{Service, page_limit, random};
@@ -29,9 +30,9 @@ impl Service {
     /// [`Error::Conflict`] `slug_taken`.
     pub async fn create_org(&self, call: &Call, ask: CreateOrg) -> Result<Changed<Org>> {
         require_on_installation(&call.actor, &Action::Admin, "organizations")?;
-        let mut wrong = Wrong::default();
+        let mut wrong = call.wrong();
         let slug: Option<Slug> = wrong.required("slug", ask.slug.as_ref(), |text| text.parse());
-        let name = wrong.required("name", ask.name.or(ask.slug), parse_name);
+        let name = wrong.optional("name", ask.name.or(ask.slug), parse_name);
         let (slug, name) = wrong.finish(slug.zip(name))?;
         let mut write = self.store.begin().await?;
         if let Some(id) = self.repeated(&mut write, call).await? {
@@ -73,7 +74,7 @@ impl Service {
             return Err(Error::Conflict("already_bootstrapped", message));
         }
         let uri = ask.audience.unwrap_or_else(|| format!("urn:tenmint:{}:api", before.slug));
-        let mut wrong = Wrong::default();
+        let mut wrong = call.wrong();
         let parsed = uri.parse::<AudienceUri>().map_err(|cause| cause.to_string());
         let parsed = parsed.and_then(|uri| {
             check_not_ours(&uri, &self.installation.issuer)?;
@@ -96,7 +97,11 @@ impl Service {
             ..before.clone()
         };
         orgs::update(&mut write, &after).await?;
-        self.finish_org(write, call, "organization.bootstrap", (Some(before), after)).await
+        let done = Done::new("organization.bootstrap", after.id, after.id, after)
+            .was(before)
+            .touches([Subject::Org(audience.org)])
+            .also([audience_created(&audience)]);
+        self.finish(write, call, done).await
     }
 
     /// Suspends an organization, or lets it go on: its API keys get no token meanwhile.
@@ -130,17 +135,21 @@ impl Service {
         let before = self.org_of(&mut write, call).await?;
         let thing = guarded(before.id, ["org", "settings"])?;
         require(&call.actor, &Action::Admin, &thing, || what(before.slug.as_str()))?;
-        let mut wrong = Wrong::default();
+        let mut wrong = call.wrong();
         let name = wrong.optional("name", ask.name, parse_name);
-        let name = wrong.finish(Some(name))?;
         let mut after = Org { name: name.unwrap_or(before.name.clone()), ..before.clone() };
         if let Some(audience) = ask.default_audience {
-            let found = self.find_audiences(&mut write, before.id, Some(&[audience])).await?;
-            let api = found.first().filter(|id| **id != AudienceId::MANAGEMENT);
+            let named = [audience];
+            let named = ("default_audience", Some(named.as_slice()));
+            let found = self.find_audiences(&mut write, before.id, named).await;
+            let found = wrong.looked_up("default_audience", found)?;
             let cause = "the management API is asked for by name, never by default";
-            after.default_audience =
-                Some(*api.ok_or_else(|| Error::invalid("default_audience", cause))?);
+            let api = wrong.optional("default_audience", found, |ids| {
+                ids.into_iter().find(|id| *id != AudienceId::MANAGEMENT).ok_or(cause)
+            });
+            after.default_audience = api.or(after.default_audience);
         }
+        let after = wrong.finish(Some(after))?;
         orgs::update(&mut write, &after).await?;
         self.finish_org(write, call, "organization.edit", (Some(before), after)).await
     }

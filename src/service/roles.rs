@@ -14,7 +14,7 @@ use crate::service::access::{
     guarded, part, require, require_on_installation, require_to_hold_scopes, require_to_list,
     require_to_make,
 };
-use crate::service::asks::{Wrong, parse_name, the_only};
+use crate::service::asks::{parse_name, the_only};
 use crate::service::call::{Call, Changed, Done};
 use crate::service::spaces::shown;
 use crate::service::{Service, page_limit, random};
@@ -32,7 +32,7 @@ impl Service {
     /// [`Error::Invalid`] for scopes beyond its level, [`Error::Forbidden`] for scopes that the
     /// caller does not hold, [`Error::Conflict`] `name_taken`.
     pub async fn create_role(&self, call: &Call, ask: CreateRole) -> Result<Changed<Role>> {
-        let mut wrong = Wrong::default();
+        let mut wrong = call.wrong();
         let name = wrong.required("name", ask.name, parse_role_name);
         let level = wrong.required("level", ask.level, Ok::<Level, String>);
         let scopes = wrong.required("scopes", ask.scopes, |scopes| {
@@ -83,7 +83,7 @@ impl Service {
     /// Changes a role, at once for everybody that it is bound to.
     pub async fn edit_role(&self, call: &Call, id: &str, ask: EditRole) -> Result<Changed<Role>> {
         let (mut write, before) = self.role_to_change(call, id).await?;
-        let mut wrong = Wrong::default();
+        let mut wrong = call.wrong();
         let name = wrong.optional("name", ask.name, parse_role_name);
         let scopes =
             wrong.optional("scopes", ask.scopes, |scopes| RoleScopes::parse(&scopes, before.level));
@@ -133,7 +133,7 @@ impl Service {
         (owner, at): (&str, &str),
         ask: BindRole,
     ) -> Result<Changed<RoleBinding>> {
-        let mut wrong = Wrong::default();
+        let mut wrong = call.wrong();
         let role = wrong.required("role", ask.role, Ok::<String, String>);
         let role = wrong.finish(role)?;
         let (mut write, place) = self.place_to_change(call, owner, at).await?;
@@ -218,22 +218,18 @@ impl Service {
     }
 
     /// A page of the owners that have a role in a space, by id.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for a cursor that no page gave.
     pub async fn list_space_members(
         &self,
         actor: &Actor,
         (org, space): (OrgId, &str),
-        (limit, after): (u32, Option<&str>),
+        (limit, after): (u32, Option<OwnerId>),
     ) -> Result<Vec<RoleBinding>> {
         let mut read = self.store.read().await?;
         let space = self.visible_space(&mut read, actor, org, space).await?;
         let thing = part(org, Some(&space.slug), "members", "all")?;
         require(actor, &Action::Read, &thing, || format!("space `{}`", space.slug))?;
         let place = RolePlace::Space { organization: org, space: space.id };
-        let after = after.map(str::parse::<OwnerId>).transpose();
-        let after = after.map_err(|_| Cursor::invalid())?.map(|owner| owner.to_string());
+        let after = after.map(|owner| owner.to_string());
         roles::list_at(&mut read, &place, &after.unwrap_or_default(), page_limit(limit)).await
     }
 

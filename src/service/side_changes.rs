@@ -6,6 +6,8 @@ use std::fmt::Display;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use crate::model::api_key::ApiKey;
+use crate::model::audience::Audience;
 use crate::model::audit::SideChange;
 use crate::model::bot::Bot;
 use crate::model::id::{ApiKeyId, BotId, OrgId};
@@ -69,6 +71,22 @@ fn ended(
     let [before, after] = [None, Some(now)].map(|at| json!({moment: at}));
     let told = |id| side_change(action, id, org, (Some(&before), Some(&after)));
     ids.iter().map(told).collect()
+}
+
+/// A key that ends with its replacement: at once, or at the end of the grace.
+pub(crate) fn key_replaced(old: &ApiKey, end: Option<Timestamp>, now: Timestamp) -> SideChange {
+    let (action, field, before, after) = match end {
+        Some(end) => ("api_key.edit", "expires_at", old.expires_at, end),
+        None => ("api_key.revoke", "revoked_at", None, now),
+    };
+    let [before, after] = [before, Some(after)].map(|at| json!({field: at}));
+    side_change(action, old.id, old.org, (Some(&before), Some(&after)))
+}
+
+/// An audience that an organization gets when it is bootstrapped.
+pub(crate) fn audience_created(audience: &Audience) -> SideChange {
+    let states = (None, Some(audience));
+    side_change("audience.create", audience.id, audience.org, states)
 }
 
 fn side_change<T: Serialize>(

@@ -12,7 +12,7 @@ use crate::model::revocation::{RevokedSubject, RevokedTokens};
 use crate::model::space::{CreateSpace, EditSpace, Space};
 use crate::model::time::Timestamp;
 use crate::service::access::{part, require, require_to_list, require_to_make};
-use crate::service::asks::{Wrong, parse_name, the_only};
+use crate::service::asks::{parse_name, the_only};
 use crate::service::call::{Call, Changed, Done};
 use crate::service::roles::check_admins_left;
 use crate::service::side_changes::{bots_deleted, keys_revoked};
@@ -27,9 +27,9 @@ impl Service {
     /// # Errors
     /// [`Error::Conflict`] `slug_taken`, by a deleted space too.
     pub async fn create_space(&self, call: &Call, ask: CreateSpace) -> Result<Changed<Space>> {
-        let mut wrong = Wrong::default();
+        let mut wrong = call.wrong();
         let slug = wrong.required("slug", ask.slug.as_ref(), |text| text.parse());
-        let name = wrong.required("name", ask.name.or(ask.slug), parse_name);
+        let name = wrong.optional("name", ask.name.or(ask.slug), parse_name);
         let (slug, name) = wrong.finish(slug.zip(name))?;
         let id = SpaceId::from_random(random()?);
         let thing = part(call.org, None, "spaces", &id.to_string())?;
@@ -92,7 +92,7 @@ impl Service {
         name: &str,
         ask: EditSpace,
     ) -> Result<Changed<Space>> {
-        let mut wrong = Wrong::default();
+        let mut wrong = call.wrong();
         let new_name = wrong.optional("name", ask.name, parse_name);
         let new_name = wrong.finish(Some(new_name))?;
         let (write, before) = self.space_to_change(call, name).await?;

@@ -35,7 +35,13 @@ impl Service {
         let mut write = self.store.begin().await?;
         let subject = RevokedSubject::Token(claims.jti.clone(), api_key);
         self.revoke_tokens(&mut write, (subject, RevokedTokens::All), org).await?;
-        let call = Call { actor: actor.clone(), org, dry_run: false, idempotency: None };
+        let call = Call {
+            actor: actor.clone(),
+            org,
+            dry_run: false,
+            idempotency: None,
+            misread: Vec::new(),
+        };
         let after = json!({"api_key": claims.client_id, "space": claims.space});
         // the nodes hear of it by the feed, and follow it when they see the revision move
         let done = Done::new("token.revoke", org, &claims.jti, after);

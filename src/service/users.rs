@@ -13,7 +13,7 @@ use crate::model::user::{CreateUser, EditUser, EmailAddress, Member, Person};
 use crate::service::access::{
     part, require, require_on_installation, require_to_list, require_to_make,
 };
-use crate::service::asks::{Wrong, parse_name};
+use crate::service::asks::parse_name;
 use crate::service::call::{Call, Changed, Done};
 use crate::service::owners::require_to_touch;
 use crate::service::roles::{admin_places, check_admins_left, role_to_bind};
@@ -31,16 +31,12 @@ impl Service {
     /// [`Error::Conflict`] `already_member`; [`Error::Forbidden`] for a role that the caller does
     /// not hold.
     pub async fn create_user(&self, call: &Call, ask: CreateUser) -> Result<Changed<Member>> {
-        let mut wrong = Wrong::default();
-        let email = wrong.required("email", ask.email.as_ref(), |text| text.parse());
-        let name = wrong.required("name", ask.name.or(ask.email), parse_name);
-        let parsed = email.zip(name);
-        let (email, name): (EmailAddress, String) = wrong.finish(parsed)?;
         let mut write = self.store.begin().await?;
         if let Some(id) = self.repeated(&mut write, call).await? {
             return Ok(Changed::repeated(find_member(&mut write, call.org, &id).await?));
         }
         self.org_of(&mut write, call).await?;
+        let (email, name, role) = parse_user(&mut write, call, ask).await?;
         let known = users::find_by_email(&mut write, &email).await?;
         let (id, person_suspended_at) = match &known {
             Some(person) => (person.id, person.suspended_at),
@@ -62,7 +58,7 @@ impl Service {
             person_suspended_at,
         };
         users::insert_member(&mut write, &member).await?;
-        let bound = bind_first_role(&mut write, call, &member, ask.role).await?;
+        let bound = bind_first_role(&mut write, &member, role).await?;
         let done = Done::new("user.create", call.org, id, member)
             .touches([Subject::User(id)])
             .also(bound.iter().map(role_bound));
@@ -101,7 +97,7 @@ impl Service {
 
     /// Changes what the organization calls a person.
     pub async fn edit_user(&self, call: &Call, id: &str, ask: EditUser) -> Result<Changed<Member>> {
-        let mut wrong = Wrong::default();
+        let mut wrong = call.wrong();
         let name = wrong.optional("name", ask.name, parse_name);
         let name = wrong.finish(Some(name))?;
         let (mut write, before) = self.member_to_change(call, id).await?;
@@ -214,17 +210,32 @@ impl Service {
     }
 }
 
-/// Gives a new member the role that was asked for, or that of a member.
-async fn bind_first_role(
+/// A new member: the address, the name, and the role that was asked for or that of a member.
+async fn parse_user(
     write: &mut Write<'_>,
     call: &Call,
+    ask: CreateUser,
+) -> Result<(EmailAddress, String, Option<RoleRef>)> {
+    let mut wrong = call.wrong();
+    let email = wrong.required("email", ask.email.as_ref(), |text| text.parse());
+    let name = ask.name.or(ask.email);
+    let name = wrong.optional("name", name, parse_name);
+    let role = ask.role.unwrap_or_else(|| RoleRef::Member.to_string());
+    let place = RolePlace::Organization { organization: call.org };
+    let role = role_to_bind(write, &call.actor, ("role", &role), (place, None)).await;
+    let role = wrong.looked_up("role", role)?;
+    let ((email, name), role) = wrong.finish(email.zip(name).zip(role))?;
+    Ok((email, name, role.map(|(role, _)| role)))
+}
+
+/// Gives a new member its role, unless it is to have none.
+async fn bind_first_role(
+    write: &mut Write<'_>,
     member: &Member,
-    role: Option<String>,
+    role: Option<RoleRef>,
 ) -> Result<Option<RoleBinding>> {
-    let role = role.unwrap_or_else(|| RoleRef::Member.to_string());
+    let Some(role) = role else { return Ok(None) };
     let place = RolePlace::Organization { organization: member.org };
-    let bound = role_to_bind(write, &call.actor, ("role", &role), (place, None)).await?;
-    let Some((role, _)) = bound else { return Ok(None) };
     let binding = RoleBinding { owner: OwnerId::User(member.id), place, role };
     roles::bind(write, &binding).await?;
     Ok(Some(binding))

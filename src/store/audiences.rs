@@ -1,7 +1,7 @@
 //! Audiences.
 
-use crate::error::Result;
-use crate::model::audience::Audience;
+use crate::error::{Error, Result};
+use crate::model::audience::{Audience, AudienceUri};
 use crate::model::id::{AudienceId, OrgId};
 use crate::model::installation::TokenLifetime;
 use crate::model::raw_keys::RawKeys;
@@ -158,7 +158,7 @@ fn audience_of(row: &Row<'_>) -> Result<Audience> {
         id: row.parsed("id")?,
         org: row.parsed("organization_id")?,
         slug: row.parsed("slug")?,
-        uri: row.parsed("uri")?,
+        uri: AudienceUri::stored(&row.text("uri")?),
         catalogue: catalogue_of(row)?,
         token_lifetime: row
             .number_or_none("token_lifetime_seconds")?
@@ -186,5 +186,5 @@ fn catalogue_of(row: &Row<'_>) -> Result<Option<ScopeCatalogue>> {
             ScopeCatalogue::parse(words(actions), words(paths))
         }
     };
-    catalogue.map(Some).map_err(|cause| row.bad("paths", cause))
+    catalogue.map(Some).map_err(|fields| row.bad("paths", Error::Invalid(fields)))
 }

@@ -65,25 +65,25 @@ pub async fn insert_all(connection: &mut Connection, entries: &[AuditEntry]) -> 
 pub async fn list(
     connection: &mut Connection,
     filter: &AuditFilter,
-    before: Option<&str>,
+    before: Option<AuditId>,
     limit: i64,
-) -> Result<(Vec<AuditEntry>, Option<String>)> {
+) -> Result<(Vec<AuditEntry>, Option<AuditId>)> {
     let mut entries = read(connection, filter, before, (limit + 1, 0)).await?;
     if i64::try_from(entries.len()).is_ok_and(|found| found > limit) {
         entries.pop();
-        let next = entries.last().map(|last| last.id.to_string());
+        let next = entries.last().map(|last| last.id);
         return Ok((entries, next));
     }
     // where entries were left out, the page ends where the look ended and not where the list does
     let leading = AuditFilter { action: None, outcome: None, ..filter.clone() };
     let end = read(connection, &leading, before, (1, SCANNED - 1)).await?;
-    Ok((entries, end.first().map(|last| last.id.to_string())))
+    Ok((entries, end.first().map(|last| last.id)))
 }
 
 async fn read(
     connection: &mut Connection,
     filter: &AuditFilter,
-    before: Option<&str>,
+    before: Option<AuditId>,
     (limit, offset): (i64, i64),
 ) -> Result<Vec<AuditEntry>> {
     let statement = match filter {
@@ -93,7 +93,7 @@ async fn read(
     };
     let text = |field: &Option<String>| field.clone().unwrap_or_default();
     let until = filter.until.map_or_else(|| LAST_ID.to_owned(), first_id_at);
-    let before = before.map_or(until.clone(), |before| until.min(before.to_owned()));
+    let before = before.map_or(until.clone(), |before| until.min(before.to_string()));
     let rows = sqlx::query(statement)
         .bind(filter.org.map(|id| id.to_string()).unwrap_or_default())
         .bind(before)

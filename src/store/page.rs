@@ -2,6 +2,8 @@
 //!
 //! Rows that are made meanwhile come before the first page and move nothing.
 
+use std::str::FromStr;
+
 use sqlx::any::AnyRow;
 
 use crate::error::{Error, Result};
@@ -35,30 +37,48 @@ impl Cursor {
         format!("{named}{name}.{}.{}", self.revision, self.id)
     }
 
-    /// Reads a cursor that a page of a list gave, by name or from new to old.
+    /// What is said of a text that no page gave.
+    pub(crate) const INVALID: &str = "take the cursor that the page before gave";
+
+    /// The same, where it is of such a list: by name or from new to old.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for any other text, one of the other kind of list included.
-    pub fn decode(text: &str, by_name: bool) -> Result<Self> {
-        let parsed = || {
-            let mut parts = text.splitn(3, '.');
-            let (name, revision, id) = (parts.next()?, parts.next()?, parts.next()?);
-            let name = match name.split_at_checked(1)? {
-                ("r", "") => None,
-                // no database stores or looks for a NUL
-                ("n", name) => Some(unhex(name).filter(|name| !name.contains('\0'))?),
-                _ => return None,
-            };
-            let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
-            let id = Some(id.to_owned()).filter(|id| id.len() <= 64 && id.chars().all(plain))?;
-            Some(Self { name, revision: revision.parse().ok()?, id })
-        };
-        parsed().filter(|cursor| cursor.name.is_some() == by_name).ok_or_else(Self::invalid)
+    /// [`Error::Invalid`] for one of the other kind.
+    pub fn of_list(self, by_name: bool) -> Result<Self> {
+        if self.name.is_some() == by_name {
+            return Ok(self);
+        }
+        Err(Self::invalid())
     }
 
-    /// What is said of a text that no page gave.
     pub(crate) fn invalid() -> Error {
-        Error::invalid("cursor", "take the cursor that the page before gave")
+        Error::invalid("cursor", Self::INVALID)
+    }
+
+    fn decode(text: &str) -> Option<Self> {
+        let mut parts = text.splitn(3, '.');
+        let (name, revision, id) = (parts.next()?, parts.next()?, parts.next()?);
+        let name = match name.split_at_checked(1)? {
+            ("r", "") => None,
+            // no database stores or looks for a NUL
+            ("n", name) => Some(unhex(name).filter(|name| !name.contains('\0'))?),
+            _ => return None,
+        };
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let id = Some(id.to_owned()).filter(|id| id.len() <= 64 && id.chars().all(plain))?;
+        Some(Self { name, revision: revision.parse().ok()?, id })
+    }
+}
+
+/// A text that no page gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InvalidCursor;
+
+impl FromStr for Cursor {
+    type Err = InvalidCursor;
+
+    fn from_str(text: &str) -> std::result::Result<Self, InvalidCursor> {
+        Self::decode(text).ok_or(InvalidCursor)
     }
 }
 
@@ -119,9 +139,9 @@ mod tests {
         let id = "key_0123456789abcdef".to_owned();
         for name in [None, Some(String::new()), Some("\u{fc}ber. alles".to_owned())] {
             let cursor = Cursor { name, revision: 7, id: id.clone() };
-            let by_name = cursor.name.is_some();
-            assert_eq!(Cursor::decode(&cursor.encode(), by_name).unwrap(), cursor);
-            assert!(Cursor::decode(&cursor.encode(), !by_name).is_err(), "{cursor:?}");
+            let (by_name, read) = (cursor.name.is_some(), cursor.encode().parse::<Cursor>());
+            assert_eq!(read.unwrap().of_list(by_name).unwrap(), cursor);
+            assert!(cursor.of_list(!by_name).is_err());
         }
         for text in [
             "",
@@ -135,9 +155,7 @@ mod tests {
             "r.1.a'b",
             "rx.1.a",
         ] {
-            for by_name in [true, false] {
-                assert!(Cursor::decode(text, by_name).is_err(), "{text}");
-            }
+            assert!(text.parse::<Cursor>().is_err(), "{text}");
         }
     }
 }

@@ -229,7 +229,7 @@ impl Server {
         let credential = self.mint.identify(&presented, caller, self.clock.now()).unwrap();
         let org = credential.org;
         let actor = Actor { credential, origin: Origin::default() };
-        Call { actor, org, dry_run: false, idempotency: None }
+        Call { actor, org, dry_run: false, idempotency: None, misread: Vec::new() }
     }
 
     /// An API key with these scopes, separated by spaces.

@@ -8,13 +8,14 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::http::api::answer::{Answer, Listed, Written, shown, written};
 use crate::http::api::operation::{Operation, delete, get, patch, post};
-use crate::http::api::request::{Nothing, Number, Read, Write, limit_of};
+use crate::http::api::request::{Nothing, Number, Place, Read, Text, Write, cursor_of, limit_of};
 use crate::model::api_key::{
     ApiKey, ApiKeyStatus, ApiKeyType, CreateApiKey, CreatedApiKey, EditApiKey, RefreshApiKey,
     RotateApiKey,
 };
 use crate::model::ask::asks;
 use crate::model::id::ApiKeyId;
+use crate::model::owner::OwnerId;
 use crate::model::time::Timestamp;
 use crate::model::usage::LastUse;
 use crate::service::api_keys::ListApiKeys;
@@ -83,11 +84,11 @@ asks! {
         /// Keys in the space of this id or slug.
         space: String,
         /// Keys of this owner.
-        owner: String,
+        owner: Text<OwnerId>,
         /// Keys on the page.
         limit: Number,
         /// Where the page before ended.
-        cursor: String,
+        cursor: Text<Place<Cursor>>,
     }
 }
 
@@ -169,17 +170,14 @@ fn created(
 
 async fn list(read: Read<ListQuery>) -> Result<Answer> {
     let query = &read.query;
-    let owner = query.owner.as_deref().map(str::parse).transpose();
-    let by_name = query.name.is_some();
-    let after = query.cursor.as_deref().map(|cursor| Cursor::decode(cursor, by_name));
     let ask = ListApiKeys {
-        owner: owner.map_err(|cause| Error::invalid("owner", cause))?,
+        owner: query.owner.as_ref().map(|Text(owner)| *owner),
         space: query.space.clone(),
         key_type: query.key_type,
         name: query.name.clone(),
         status: query.status.unwrap_or_default().status(),
         limit: limit_of(query.limit),
-        after: after.transpose()?,
+        after: cursor_of(query.cursor.clone(), query.name.is_some())?,
     };
     let service = read.service();
     let page = service.list_api_keys(&read.actor, read.org, ask).await?;

@@ -43,7 +43,7 @@ async fn create(write: Write<CreateAudience>) -> Result<Answer> {
 }
 
 async fn list(read: Read<ListQuery>) -> Result<Answer> {
-    let page = page_of(read.query.limit, read.query.cursor.as_deref())?;
+    let page = page_of(read.query.limit, read.query.cursor.clone())?;
     let page = read.service().list_audiences(&read.actor, read.org, page).await?;
     Ok(shown(&Listed::of(page, |audience| audience)))
 }

@@ -8,15 +8,16 @@ use http::header::ACCEPT;
 use http::{HeaderMap, Response};
 use tokio::sync::mpsc;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::http::App;
 use crate::http::api::answer::{Listed, shown, streamed};
 use crate::http::api::operation::{Operation, Plane, get};
-use crate::http::api::request::{Number, Read, limit_of};
+use crate::http::api::request::{Number, Place, Read, Text, limit_of};
 use crate::model::access::Actor;
 use crate::model::ask::asks;
 use crate::model::audit::AuditEntry;
-use crate::model::id::OrgId;
+use crate::model::id::{AuditId, OrgId};
+use crate::model::owner::OwnerId;
 use crate::model::time::Timestamp;
 use crate::service::audit::AuditFilter;
 
@@ -24,7 +25,7 @@ asks! {
     /// Which entries a list shows.
     struct AuditQuery {
         /// Of this actor.
-        actor: String,
+        actor: Text<OwnerId>,
         /// On this object.
         object: String,
         /// Of actions that start so, as `api_key.`.
@@ -32,31 +33,28 @@ asks! {
         /// `done`, or the code of a refusal.
         outcome: String,
         /// Not before this moment.
-        since: String,
+        since: Text<Timestamp>,
         /// Before this moment.
-        until: String,
+        until: Text<Timestamp>,
         /// Entries on the page.
         limit: Number,
         /// Where the page before ended.
-        cursor: String,
+        cursor: Text<Place<AuditId>>,
     }
 }
 
 impl AuditQuery {
-    fn filter(&self, org: Option<OrgId>) -> Result<AuditFilter> {
-        let moment = |field: &'static str, text: &Option<String>| -> Result<Option<Timestamp>> {
-            let parsed = text.as_deref().map(str::parse).transpose();
-            parsed.map_err(|cause| Error::invalid(field, cause))
-        };
-        Ok(AuditFilter {
+    fn filter(&self, org: Option<OrgId>) -> AuditFilter {
+        let moment = |text: &Option<Text<Timestamp>>| text.as_ref().map(|Text(moment)| *moment);
+        AuditFilter {
             org,
-            actor: self.actor.clone(),
+            actor: self.actor.as_ref().map(|Text(actor)| actor.to_string()),
             object: self.object.clone(),
             action: self.action.clone(),
             outcome: self.outcome.clone(),
-            since: moment("since", &self.since)?,
-            until: moment("until", &self.until)?,
-        })
+            since: moment(&self.since),
+            until: moment(&self.until),
+        }
     }
 }
 
@@ -90,12 +88,13 @@ async fn answer(
     read: Read<AuditQuery>,
     org: Option<OrgId>,
 ) -> Result<Response<Body>> {
-    let filter = read.query.filter(org)?;
-    let page = (limit_of(read.query.limit), read.query.cursor.clone());
+    let filter = read.query.filter(org);
+    let before = read.query.cursor.as_ref().map(|Text(Place(before))| *before);
+    let page = (limit_of(read.query.limit), before);
     let (entries, next) = read.service().list_audit(&read.actor, &filter, page).await?;
     let wants_lines = headers.get(ACCEPT).is_some_and(|value| value == "application/x-ndjson");
     if !wants_lines {
-        return Ok(shown(&Listed::new(entries, next)).into_response());
+        return Ok(shown(&Listed::new(entries, next.map(|next| next.to_string()))).into_response());
     }
     // the first page was read, so whoever may not read any is told so before a line is sent
     Ok(exported(read.app, read.actor, filter))

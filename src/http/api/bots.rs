@@ -6,9 +6,10 @@ use http::StatusCode;
 use crate::error::Result;
 use crate::http::api::answer::{Answer, Listed, Written, shown, written};
 use crate::http::api::operation::{Operation, delete, get, patch, post};
-use crate::http::api::request::{Nothing, Number, Read, Write, page_of};
+use crate::http::api::request::{Nothing, Number, Place, Read, Text, Write, page_of};
 use crate::model::ask::asks;
 use crate::model::bot::{Bot, CreateBot, EditBot};
+use crate::service::Cursor;
 
 asks! {
     /// Which bots a list shows.
@@ -18,7 +19,7 @@ asks! {
         /// Bots on the page.
         limit: Number,
         /// Where the page before ended.
-        cursor: String,
+        cursor: Text<Place<Cursor>>,
     }
 }
 
@@ -69,7 +70,7 @@ async fn create(write: Write<CreateBot>) -> Result<Answer> {
 }
 
 async fn list(read: Read<ListBotsQuery>) -> Result<Answer> {
-    let page = page_of(read.query.limit, read.query.cursor.as_deref())?;
+    let page = page_of(read.query.limit, read.query.cursor.clone())?;
     let of = (read.org, read.query.space.clone());
     let page = read.service().list_bots(&read.actor, of, page).await?;
     Ok(shown(&Listed::of(page, |bot| bot)))

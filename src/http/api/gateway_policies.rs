@@ -49,7 +49,7 @@ async fn create(write: Write<CreateGatewayPolicy>) -> Result<Answer> {
 }
 
 async fn list(read: Read<ListQuery>) -> Result<Answer> {
-    let page = page_of(read.query.limit, read.query.cursor.as_deref())?;
+    let page = page_of(read.query.limit, read.query.cursor.clone())?;
     let page = read.service().list_gateway_policies(&read.actor, read.org, page).await?;
     Ok(shown(&Listed::of(page, |policy| policy)))
 }

@@ -108,7 +108,8 @@ fn call_of(head: &mut Parts, format: ImportFormat) -> Result<(Call, ImportApiKey
     let ImportQuery { atomic } = ask::parse(query.into_rest())?;
     let atomic = atomic.is_some_and(|Flag(atomic)| atomic);
     let idempotency = idempotency_of(head, b"")?;
-    Ok((Call { actor, org, dry_run, idempotency }, ImportApiKeys { format, atomic }))
+    let call = Call { actor, org, dry_run, idempotency, misread: Vec::new() };
+    Ok((call, ImportApiKeys { format, atomic }))
 }
 
 /// Passes the body on as it comes. A client that sends nothing for too long is not waited for.

@@ -3,14 +3,16 @@
 use axum::extract::Path;
 use schemars::JsonSchema;
 use serde::Serialize;
+use tenmint_verifier::Scope;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::http::api::answer::{Answer, Listed, shown};
 use crate::http::api::api_keys::id_of;
 use crate::http::api::operation::{Operation, get};
-use crate::http::api::request::{Flag, Number, Read, page_of};
+use crate::http::api::request::{Flag, Number, Place, Read, Text, page_of};
 use crate::model::ask::asks;
 use crate::model::migration::Days;
+use crate::service::Cursor;
 use crate::service::migration::{KeyAtApi, ListMigratingKeys, MigratingApi, MigratingKey};
 
 asks! {
@@ -18,11 +20,11 @@ asks! {
     struct ApisQuery {
         /// Days that count: a key that did not come raw in them is not expected to. 1 to 366, and 30
         /// where it is left out.
-        days: String,
+        days: Text<Days>,
         /// APIs on the page.
         limit: Number,
         /// Where the page before ended.
-        cursor: String,
+        cursor: Text<Place<Cursor>>,
     }
 }
 
@@ -31,15 +33,15 @@ asks! {
     struct KeysQuery {
         /// Days that count: a key that did not come raw in them is not expected to. 1 to 366, and 30
         /// where it is left out.
-        days: String,
+        days: Text<Days>,
         /// Only keys that requiring tokens now would lock out, the last that came first.
         locked_out: Flag,
         /// Only keys that may do something of this scope, as `write:*`.
-        scope: String,
+        scope: Text<Scope>,
         /// Keys on the page.
         limit: Number,
         /// Where the page before ended.
-        cursor: String,
+        cursor: Text<Place<Cursor>>,
     }
 }
 
@@ -47,7 +49,7 @@ asks! {
     /// How the APIs of a key are told of.
     struct KeyQuery {
         /// Days that count, 1 to 366, and 30 where it is left out.
-        days: String,
+        days: Text<Days>,
     }
 }
 
@@ -80,20 +82,19 @@ pub(super) fn operations() -> Vec<Operation> {
 
 async fn list_apis(read: Read<ApisQuery>) -> Result<Answer> {
     let query = &read.query;
-    let days = days_of(query.days.as_deref())?;
-    let page = page_of(query.limit, query.cursor.as_deref())?;
+    let page = page_of(query.limit, query.cursor.clone())?;
+    let days = days_of(query.days.as_ref());
     let apis = read.service().list_migrating_apis(&read.actor, read.org, days, page).await?;
     Ok(shown(&Listed::of(apis, |api| api)))
 }
 
 async fn list_keys(Path(audience): Path<String>, read: Read<KeysQuery>) -> Result<Answer> {
     let query = &read.query;
-    let scope = query.scope.as_deref().map(str::parse).transpose();
-    let (limit, after) = page_of(query.limit, query.cursor.as_deref())?;
+    let (limit, after) = page_of(query.limit, query.cursor.clone())?;
     let ask = ListMigratingKeys {
-        days: days_of(query.days.as_deref())?,
-        locked_out: query.locked_out.is_some_and(|flag| flag.0),
-        scope: scope.map_err(|cause| Error::invalid("scope", cause))?,
+        days: days_of(query.days.as_ref()),
+        locked_out: query.locked_out.is_some_and(|Flag(flag)| flag),
+        scope: query.scope.as_ref().map(|Text(scope)| scope.clone()),
         limit,
         after,
     };
@@ -103,13 +104,12 @@ async fn list_keys(Path(audience): Path<String>, read: Read<KeysQuery>) -> Resul
 }
 
 async fn list_of_key(Path(id): Path<String>, read: Read<KeyQuery>) -> Result<Answer> {
-    let days = days_of(read.query.days.as_deref())?;
+    let days = days_of(read.query.days.as_ref());
     let of = (read.org, &id_of(&id)?);
     let items = read.service().list_apis_of_key(&read.actor, of, days).await?;
     Ok(shown(&ApisOfKey { items }))
 }
 
-fn days_of(text: Option<&str>) -> Result<Days> {
-    let days = text.map(str::parse).transpose();
-    Ok(days.map_err(|cause| Error::invalid("days", cause))?.unwrap_or_default())
+fn days_of(asked: Option<&Text<Days>>) -> Days {
+    asked.map_or_else(Days::default, |Text(days)| *days)
 }

@@ -78,7 +78,7 @@ async fn create(write: Write<CreateOrg>) -> Result<Answer> {
 }
 
 async fn list(read: Read<ListQuery>) -> Result<Answer> {
-    let page = page_of(read.query.limit, read.query.cursor.as_deref())?;
+    let page = page_of(read.query.limit, read.query.cursor.clone())?;
     let page = read.service().list_orgs(&read.actor, page).await?;
     Ok(shown(&Listed::of(page, |org| org)))
 }

@@ -1,5 +1,7 @@
 //! What handlers take: a call with its query and body, parsed field by field.
 
+use std::fmt::Display;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -24,7 +26,7 @@ use crate::http::api::json;
 use crate::http::error::problem;
 use crate::http::oauth::form::Form;
 use crate::model::access::Actor;
-use crate::model::ask::{self, Ask, Fields, asks};
+use crate::model::ask::{self, Ask, Asked, Fields, asks};
 use crate::model::id::OrgId;
 use crate::service::Cursor;
 use crate::service::Service;
@@ -105,6 +107,8 @@ fn refuse_empty(text: &str) -> Result<()> {
 pub(super) struct Nothing {}
 
 impl Ask for Nothing {
+    const HAS_FIELDS: bool = false;
+
     fn take(_: &mut Fields) -> Self {
         Self {}
     }
@@ -160,22 +164,70 @@ impl JsonSchema for Flag {
     }
 }
 
+/// A text in a URL that is written as something of the model is.
+#[derive(Debug, Clone)]
+pub(super) struct Text<T>(pub(super) T);
+
+impl<'de, T: FromStr<Err: Display>> Deserialize<'de> for Text<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(
+        deserializer: D,
+    ) -> std::result::Result<Self, D::Error> {
+        let parsed = String::deserialize(deserializer)?.parse();
+        parsed.map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+impl<T> JsonSchema for Text<T> {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Text".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"type": "string"})
+    }
+}
+
+/// Where a page of a list ended, of which only that is said.
+#[derive(Debug, Clone)]
+pub(super) struct Place<T>(pub(super) T);
+
+impl<T: FromStr> FromStr for Place<T> {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> std::result::Result<Self, &'static str> {
+        text.parse().map(Self).map_err(|_| Cursor::INVALID)
+    }
+}
+
 asks! {
     /// Which page of a list.
     pub(super) struct ListQuery {
         /// Things on the page.
         pub(super) limit: Number,
         /// Where the page before ended.
-        pub(super) cursor: String,
+        pub(super) cursor: Text<Place<Cursor>>,
     }
 }
 
 /// The rows that a page may have, and where it starts.
 pub(super) fn page_of(
     limit: Option<Number>,
-    cursor: Option<&str>,
+    cursor: Option<Text<Place<Cursor>>>,
 ) -> Result<(u32, Option<Cursor>)> {
-    Ok((limit_of(limit), cursor.map(|cursor| Cursor::decode(cursor, false)).transpose()?))
+    Ok((limit_of(limit), cursor_of(cursor, false)?))
+}
+
+/// Where a page starts, in a list by name or from new to old.
+pub(super) fn cursor_of(
+    cursor: Option<Text<Place<Cursor>>>,
+    by_name: bool,
+) -> Result<Option<Cursor>> {
+    let of_list = |Text(Place(cursor)): Text<Place<Cursor>>| cursor.of_list(by_name);
+    cursor.map(of_list).transpose()
 }
 
 pub(super) fn limit_of(limit: Option<Number>) -> u32 {
@@ -241,10 +293,18 @@ impl<A: Ask> FromRequest<Arc<App>> for Write<A> {
     }
 }
 
+asks! {
+    /// How a change is made.
+    struct WriteQuery {
+        /// Whether nothing is stored.
+        dry_run: Flag,
+    }
+}
+
+/// A call, and what it asks. What cannot be read of a body with fields is told by the use case, with
+/// all that is wrong besides.
 fn call_of<A: Ask>(head: &mut Parts, body: &[u8]) -> Result<(Call, A)> {
-    let Admitted { actor, org, mut query } = admitted(head)?;
-    let dry_run = query.take_flag("dry_run")?;
-    let Nothing {} = ask::parse(Value::Object(query.0))?;
+    let Admitted { actor, org, query } = admitted(head)?;
     let asked = if body.is_empty() {
         Value::Object(Map::new())
     } else {
@@ -252,7 +312,14 @@ fn call_of<A: Ask>(head: &mut Parts, body: &[u8]) -> Result<(Call, A)> {
             .map_err(|_| Error::invalid("", "the body is no JSON, or names a field twice"))?
     };
     let idempotency = idempotency_of(head, body)?;
-    Ok((Call { actor, org, dry_run, idempotency }, ask::parse(asked)?))
+    let how = ask::read::<WriteQuery>(Value::Object(query.0))?;
+    let dry_run = how.ask.dry_run.is_some_and(|Flag(dry_run)| dry_run);
+    let Asked { ask, misread } = ask::read(asked)?;
+    let misread: Vec<_> = how.misread.into_iter().chain(misread).collect();
+    if !A::HAS_FIELDS && !misread.is_empty() {
+        return Err(Error::Invalid(misread));
+    }
+    Ok((Call { actor, org, dry_run, idempotency, misread }, ask))
 }
 
 pub(super) fn idempotency_of(head: &Parts, body: &[u8]) -> Result<Option<Idempotency>> {

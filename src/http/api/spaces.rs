@@ -6,9 +6,23 @@ use http::StatusCode;
 use crate::error::Result;
 use crate::http::api::answer::{Answer, Listed, Written, shown, written};
 use crate::http::api::operation::{Operation, delete, get, patch, post, put};
-use crate::http::api::request::{ListQuery, Nothing, Read, Write, limit_of, page_of};
+use crate::http::api::request::{
+    ListQuery, Nothing, Number, Place, Read, Text, Write, limit_of, page_of,
+};
+use crate::model::ask::asks;
+use crate::model::owner::OwnerId;
 use crate::model::role::{BindRole, RoleBinding};
 use crate::model::space::{CreateSpace, EditSpace, Space};
+
+asks! {
+    /// Which page of the owners that have a role in a space.
+    struct ListMembersQuery {
+        /// Owners on the page.
+        limit: Number,
+        /// Where the page before ended.
+        cursor: Text<Place<OwnerId>>,
+    }
+}
 
 pub(super) fn operations() -> Vec<Operation> {
     const ADMIN: &str = "admin:org/spaces/{id}";
@@ -55,7 +69,7 @@ pub(super) fn operations() -> Vec<Operation> {
         get("/v1/spaces/{space}/members", "list_space_members", list_members)
             .says("List the owners that have a role in a space")
             .needs("read:space-management/{space}/members/{owner}")
-            .asks::<ListQuery>()
+            .asks::<ListMembersQuery>()
             .gives::<Listed<RoleBinding>>(),
         put("/v1/spaces/{space}/members/{owner}", "bind_space_role", bind)
             .says("Give a user or bot a role in a space, in place of the one it had there")
@@ -78,7 +92,7 @@ async fn create(write: Write<CreateSpace>) -> Result<Answer> {
 }
 
 async fn list(read: Read<ListQuery>) -> Result<Answer> {
-    let page = page_of(read.query.limit, read.query.cursor.as_deref())?;
+    let page = page_of(read.query.limit, read.query.cursor.clone())?;
     let page = read.service().list_spaces(&read.actor, read.org, page).await?;
     Ok(shown(&Listed::of(page, |space| space)))
 }
@@ -108,9 +122,9 @@ async fn resume(Path(space): Path<String>, write: Write<Nothing>) -> Result<Answ
     Ok(written(changed, StatusCode::OK, |space| space))
 }
 
-async fn list_members(Path(space): Path<String>, read: Read<ListQuery>) -> Result<Answer> {
+async fn list_members(Path(space): Path<String>, read: Read<ListMembersQuery>) -> Result<Answer> {
     let limit = limit_of(read.query.limit);
-    let page = (limit, read.query.cursor.as_deref());
+    let page = (limit, read.query.cursor.as_ref().map(|Text(Place(after))| *after));
     let place = (read.org, space.as_str());
     let items = read.service().list_space_members(&read.actor, place, page).await?;
     let is_full = items.len() >= limit as usize;

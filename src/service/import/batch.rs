@@ -5,13 +5,13 @@ use crate::model::api_key::{ApiKey, ApiKeySecret};
 use crate::model::audit::AuditEntry;
 use crate::model::bot::Bot;
 use crate::model::id::{ApiKeyId, AuditId};
-use crate::model::import::{ImportStatus, ImportedLine, Refusal};
+use crate::model::import::{ImportStatus, ImportedLine};
 use crate::model::role::RoleBinding;
 use crate::model::time::Timestamp;
 use crate::service::call::{entry, state};
 use crate::service::import::judge::{Candidate, Judge, Verdict};
 use crate::service::import::known::Asking;
-use crate::service::import::line::ParsedLine;
+use crate::service::import::line::Parsed;
 use crate::service::import::staging::lost;
 use crate::service::import::{Import, Mode};
 use crate::service::random;
@@ -22,9 +22,6 @@ use crate::store::{Connection, Write, api_keys, audit, bots, changes, imports, r
 const MAX_ROWS: usize = 1_000;
 /// Lines of a batch at most, where most of them store nothing.
 const MAX_LINES: usize = 500;
-
-/// A line that was parsed, or is refused already.
-type Parsed = std::result::Result<Box<ParsedLine>, Refusal>;
 
 /// Lines that wait for the next transaction.
 #[derive(Debug, Default)]
@@ -131,7 +128,7 @@ impl Import<'_> {
         for ((number, line), id) in lines.iter().zip(ids) {
             let verdict = match line {
                 Ok(line) => judge.judge(line, id).await?,
-                Err(refusal) => Verdict::Refused(refusal.clone()),
+                Err(bad) => Verdict::Refused(judge.refuse(bad).await?),
             };
             judged.push((*number, verdict));
         }

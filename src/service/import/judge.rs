@@ -19,8 +19,9 @@ use crate::model::space::Space;
 use crate::model::time::{Timestamp, reached};
 use crate::service::access::{guarded_key, part, require_to_make};
 use crate::service::api_keys::slug_of;
-use crate::service::import::known::{Asking, Known, KnownAudiences, Stop};
-use crate::service::import::line::ParsedLine;
+use crate::service::asks::both;
+use crate::service::import::known::{Asking, Known, KnownAudiences, KnownOwner, Stop};
+use crate::service::import::line::{BadLine, Names, ParsedLine};
 use crate::service::new_api_key::{NewApiKey, OwnBot, within_home};
 use crate::service::owners::OwnerScopes;
 use crate::store::imports::KnownApiKey;
@@ -34,6 +35,13 @@ pub(super) enum Verdict {
     Unchanged(Option<ApiKeyId>),
     /// The line is not good.
     Refused(Refusal),
+}
+
+/// What a line names, looked up.
+struct Named {
+    space: Option<Space>,
+    audiences: Arc<KnownAudiences>,
+    owner: Option<Arc<KnownOwner>>,
 }
 
 /// A key as a line would have it.
@@ -68,6 +76,15 @@ impl Judge<'_> {
         }
     }
 
+    /// All that is wrong with a line that is bad already: what it names may be as well.
+    pub(super) async fn refuse(&mut self, bad: &BadLine) -> Result<Refusal> {
+        let mut refusal = bad.refusal.clone();
+        if let Err(more) = self.look_up(&bad.names, true).await? {
+            refusal.and(more);
+        }
+        Ok(refusal)
+    }
+
     async fn try_judge(
         &mut self,
         line: &ParsedLine,
@@ -83,10 +100,7 @@ impl Judge<'_> {
         }
         let actor = &self.asking.call.actor;
         check_place(actor, &candidate.new)?;
-        candidate.check_reach(actor)?;
-        if reached(line.expires_at, self.now) {
-            return Err(Error::invalid("expires_at", "an expiry lies ahead").into());
-        }
+        both(candidate.check_reach(actor), check_ahead(&line.names, self.now))?;
         self.note(&candidate);
         Ok(Verdict::New(Box::new(candidate)))
     }
@@ -143,36 +157,66 @@ impl Judge<'_> {
         line: &ParsedLine,
         id: ApiKeyId,
     ) -> std::result::Result<Candidate, Stop> {
-        let mut space = match &line.space {
-            Some(name) => Some(Space::clone(&*self.known.space(&mut self.asking, name).await?)),
-            None => None,
-        };
-        let audiences = self.known.audiences(&mut self.asking, line.audiences.as_ref()).await?;
-        let (owner, owners, own_bot) = if let Some(name) = &line.owner {
-            let owner = self.known.owner(&mut self.asking, name).await?;
-            space = within_home(space, owner.space.clone())
-                .map_err(|cause| Stop::of(cause, "space"))?;
+        let is_new = !self.stored.contains_key(&line.digest);
+        let found = self.look_up(&line.names, is_new).await.map_err(Stop::Failed)?;
+        let Named { space, audiences, owner } = found.map_err(Stop::Refused)?;
+        let (owner, owners, own_bot) = if let Some(owner) = owner {
             (owner.id, owner.scopes.clone(), None)
         } else {
             let own_bot = self.own_bot(line, id, space.as_ref()).await?;
             (OwnerId::Bot(own_bot.bot.id), own_bot.scopes(), Some(own_bot))
         };
-        let key_type = key_type_of(line, owner)?;
-        let api_key = self.api_key(line, (id, owner, key_type), (space.as_ref(), &audiences));
+        let api_key = self.api_key(line, (id, owner), (space.as_ref(), &audiences));
         let new = NewApiKey { api_key, space, own_bot };
         Ok(Candidate { new, digest: line.digest, owners, audiences })
+    }
+
+    /// What a line names, or all that is wrong with it; that it has expired is wrong with a new key
+    /// alone, and is told here where something else is too.
+    async fn look_up(
+        &mut self,
+        names: &Names,
+        is_new: bool,
+    ) -> Result<std::result::Result<Named, Refusal>> {
+        let mut refusals = Vec::new();
+        let space = match &names.space {
+            Some(name) => noted(&mut refusals, self.known.space(&mut self.asking, name).await)?,
+            None => None,
+        };
+        let audiences = self.known.audiences(&mut self.asking, names.audiences.as_ref()).await;
+        let audiences = noted(&mut refusals, audiences)?;
+        let owner = match &names.owner {
+            Some(name) => noted(&mut refusals, self.known.owner(&mut self.asking, name).await)?,
+            None => None,
+        };
+        let (asked, home) =
+            (space.as_deref().cloned(), owner.as_ref().and_then(|it| it.space.clone()));
+        let space = within_home(asked, home).map_err(|cause| Stop::of(cause, "space"));
+        let space = noted(&mut refusals, space)?.flatten();
+        if owner.is_some() || names.owner.is_none() {
+            let type_fits = check_key_type(names.key_type, owner.as_ref().map(|owner| owner.id));
+            noted(&mut refusals, type_fits.map_err(Stop::from))?;
+        }
+        match (audiences, refusals.is_empty()) {
+            (Some(audiences), true) => return Ok(Ok(Named { space, audiences, owner })),
+            _ if is_new => {
+                noted(&mut refusals, check_ahead(names, self.now).map_err(Stop::from))?;
+            }
+            _ => {}
+        }
+        Ok(Err(merged(refusals)))
     }
 
     fn api_key(
         &self,
         line: &ParsedLine,
-        (id, owner, key_type): (ApiKeyId, OwnerId, ApiKeyType),
+        (id, owner): (ApiKeyId, OwnerId),
         (space, audiences): (Option<&Space>, &KnownAudiences),
     ) -> ApiKey {
         ApiKey {
             id,
             org: self.asking.call.org,
-            key_type,
+            key_type: key_type_of(owner),
             owner,
             space: space.map(|space| space.id),
             name: line.name.clone(),
@@ -186,12 +230,12 @@ impl Judge<'_> {
             replaces: None,
             created_by: Some(self.asking.call.actor.credential.owner),
             created_at: self.now,
-            expires_at: line.expires_at,
+            expires_at: line.names.expires_at,
             revoked_at: None,
             rotated_at: None,
             old_secret_expires_at: None,
             deleted_at: None,
-            lifetime: line.expires_at.map(|end| end.since(self.now)),
+            lifetime: line.names.expires_at.map(|end| end.since(self.now)),
             quota_counter: id,
         }
     }
@@ -229,19 +273,50 @@ fn check_place(actor: &Actor, new: &NewApiKey) -> Result<()> {
     require_to_make(actor, &Action::Admin, &thing)
 }
 
-/// The type that the owner makes it, if the line does not say another.
-fn key_type_of(line: &ParsedLine, owner: OwnerId) -> Result<ApiKeyType> {
-    let key_type = match owner {
+/// The type that the owner makes it.
+fn key_type_of(owner: OwnerId) -> ApiKeyType {
+    match owner {
         OwnerId::User(_) => ApiKeyType::User,
         OwnerId::Bot(_) => ApiKeyType::Service,
-    };
-    match line.key_type {
-        Some(asked) if asked != key_type => Err(Error::invalid(
-            "key_type",
-            "a `user` key names the person that owns it, a `service` key a bot or nobody",
-        )),
-        _ => Ok(key_type),
     }
+}
+
+/// Refuses another type than the owner makes it; without an owner it gets a bot of its own.
+fn check_key_type(asked: Option<ApiKeyType>, owner: Option<OwnerId>) -> Result<()> {
+    let key_type = owner.map_or(ApiKeyType::Service, key_type_of);
+    if asked.is_none_or(|asked| asked == key_type) {
+        return Ok(());
+    }
+    let message = "a `user` key names the person that owns it, a `service` key a bot or nobody";
+    Err(Error::invalid("key_type", message))
+}
+
+fn check_ahead(names: &Names, now: Timestamp) -> Result<()> {
+    if reached(names.expires_at, now) {
+        return Err(Error::invalid("expires_at", "an expiry lies ahead"));
+    }
+    Ok(())
+}
+
+/// What was found, or a note of why the line is refused.
+fn noted<T>(refusals: &mut Vec<Refusal>, found: std::result::Result<T, Stop>) -> Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(Stop::Refused(refusal)) => {
+            refusals.push(refusal);
+            Ok(None)
+        }
+        Err(Stop::Failed(cause)) => Err(cause),
+    }
+}
+
+/// All reasons in one refusal.
+fn merged(refusals: Vec<Refusal>) -> Refusal {
+    let merged = refusals.into_iter().reduce(|mut all, more| {
+        all.and(more);
+        all
+    });
+    merged.unwrap_or(Refusal { code: "invalid_request", errors: Vec::new(), id: None })
 }
 
 fn in_use(id: Option<ApiKeyId>, errors: Vec<(&'static str, String)>) -> Refusal {

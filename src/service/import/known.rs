@@ -132,7 +132,7 @@ impl Known {
         let length = names.into_iter().flatten().map(String::len).sum();
         kept(&mut self.audiences, (names.cloned(), length), "audiences", async {
             let org = asking.call.org;
-            let names = names.map(Vec::as_slice);
+            let names = ("audiences", names.map(Vec::as_slice));
             let ids = asking.service.find_audiences(asking.connection, org, names).await?;
             let catalogues = catalogues(asking.connection, org, &ids).await?;
             Ok(KnownAudiences { ids, catalogues })

@@ -2,9 +2,10 @@
 
 use tenmint_verifier::ScopeSet;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::api_key::{ApiKeyType, QuotaAsk};
-use crate::model::import::ImportApiKey;
+use crate::model::ask::Asked;
+use crate::model::import::{ImportApiKey, Refusal};
 use crate::model::ip_rules::IpRules;
 use crate::model::quota::Quota;
 use crate::model::secret::{Pepper, SecretDigest, Sha256};
@@ -13,30 +14,57 @@ use crate::service::asks::{
     Wrong, parse_description, parse_moment, parse_name, parse_quota, parse_scopes,
 };
 
-/// A key that somebody brings, with what it names and what is not looked up yet.
+/// What a line names and is not looked up yet, good or not.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    pub(super) key_type: Option<ApiKeyType>,
+    pub(super) space: Option<String>,
+    pub(super) owner: Option<String>,
+    pub(super) audiences: Option<Vec<String>>,
+    /// Ahead or not: a line that was imported before may have expired since.
+    pub(super) expires_at: Option<Timestamp>,
+}
+
+/// A line of which something is wrong already. What it names may be wrong as well.
+#[derive(Debug)]
+pub(super) struct BadLine {
+    pub(super) refusal: Refusal,
+    pub(super) names: Names,
+}
+
+impl BadLine {
+    /// A line that cannot be taken apart.
+    ///
+    /// # Errors
+    /// What is no fault of the line.
+    pub(super) fn of(cause: Error) -> Result<Self> {
+        Ok(Self { refusal: Refusal::of(cause, "")?, names: Names::default() })
+    }
+}
+
+/// A line that was parsed, or is refused already.
+pub(super) type Parsed = std::result::Result<Box<ParsedLine>, Box<BadLine>>;
+
+/// A key that somebody brings.
 #[derive(Debug)]
 pub(super) struct ParsedLine {
     pub(super) digest: SecretDigest,
     pub(super) name: String,
     pub(super) description: String,
-    pub(super) key_type: Option<ApiKeyType>,
-    pub(super) space: Option<String>,
-    pub(super) owner: Option<String>,
     pub(super) scopes: Option<ScopeSet>,
-    pub(super) audiences: Option<Vec<String>>,
     pub(super) ip_rules: IpRules,
     pub(super) quota: Option<Quota>,
-    /// Ahead or not: a line that was imported before may have expired since.
-    pub(super) expires_at: Option<Timestamp>,
+    pub(super) names: Names,
 }
 
 impl ParsedLine {
-    /// Parses the fields of a line.
+    /// Parses the fields of a line: all that is wrong with them is told at once.
     ///
     /// # Errors
-    /// Everything that is wrong with it, at once.
-    pub(super) fn parse(ask: ImportApiKey, pepper: &Pepper) -> Result<Self> {
-        let mut wrong = Wrong::default();
+    /// What is no fault of the line.
+    pub(super) fn parse(asked: Asked<ImportApiKey>, pepper: &Pepper) -> Result<Parsed> {
+        let Asked { ask, misread } = asked;
+        let mut wrong = Wrong::with(misread);
         let name = wrong.required("name", ask.name, parse_name);
         let digest = wrong.required("digest", ask.digest, |text| text.trim().parse::<Sha256>());
         let description = ask.description.unwrap_or_default();
@@ -50,27 +78,23 @@ impl ParsedLine {
         let quota = quota_of(&mut wrong, ask.quota_limit, ask.quota_window);
         let (allow, block) = (ask.allow.unwrap_or_default(), ask.block.unwrap_or_default());
         let ip_rules = IpRules::parse(&allow, &block).map_err(|fields| wrong.extend(fields)).ok();
-        let parsed = name.zip(digest).zip(description).zip(ip_rules);
-        wrong.finish(parsed.map(|(((name, digest), description), ip_rules)| Self {
-            digest: pepper.digest_of_sha256(&digest),
-            name,
-            description,
-            key_type: ask.key_type,
-            space: ask.space,
-            owner: ask.owner,
-            scopes,
-            audiences: ask.audiences,
-            ip_rules,
-            quota,
-            expires_at,
-        }))
+        let (key_type, space, owner) = (ask.key_type, ask.space, ask.owner);
+        let names = Names { key_type, space, owner, audiences: ask.audiences, expires_at };
+        match wrong.finish(name.zip(digest).zip(description).zip(ip_rules)) {
+            Ok((((name, digest), description), ip_rules)) => {
+                let digest = pepper.digest_of_sha256(&digest);
+                let line = Self { digest, name, description, scopes, ip_rules, quota, names };
+                Ok(Ok(Box::new(line)))
+            }
+            Err(cause) => Ok(Err(Box::new(BadLine { names, ..BadLine::of(cause)? }))),
+        }
     }
 
     /// The rows that storing it takes at most: with a bot of its own, and that with a role in the
     /// organization and one in the space.
     pub(super) fn rows(&self) -> usize {
         const KEY_SECRET_AND_AUDIT: usize = 3;
-        match (&self.owner, &self.space) {
+        match (&self.names.owner, &self.names.space) {
             (Some(_), _) => KEY_SECRET_AND_AUDIT,
             (None, None) => KEY_SECRET_AND_AUDIT + 2,
             (None, Some(_)) => KEY_SECRET_AND_AUDIT + 3,
@@ -97,8 +121,10 @@ mod tests {
 
     const DIGEST: &str = "982d9e3eb996f559e633f4d194def3761d909f5a3b647d1a851fead67c32c9d1";
 
-    fn parsed(ask: ImportApiKey) -> Result<ParsedLine> {
-        ParsedLine::parse(ask, &Pepper::new(&[7; 32]))
+    fn parsed(ask: ImportApiKey) -> std::result::Result<Box<ParsedLine>, String> {
+        let asked = Asked { ask, misread: Vec::new() };
+        let parsed = ParsedLine::parse(asked, &Pepper::new(&[7; 32])).unwrap();
+        parsed.map_err(|bad| Error::Invalid(bad.refusal.errors).to_string())
     }
 
     fn line() -> ImportApiKey {
@@ -113,7 +139,7 @@ mod tests {
     fn the_digest_of_a_line_is_that_of_the_text() {
         let line = parsed(line()).unwrap();
         assert_eq!(line.digest, Pepper::new(&[7; 32]).digest(b"text"));
-        assert_eq!((line.scopes, line.expires_at, line.quota), (None, None, None));
+        assert_eq!((line.scopes, line.names.expires_at, line.quota), (None, None, None));
     }
 
     #[test]
@@ -128,20 +154,20 @@ mod tests {
             expires_at: Some("90d".to_owned()),
             ..ImportApiKey::default()
         };
-        let told = parsed(ask).unwrap_err().to_string();
+        let told = parsed(ask).unwrap_err();
         for field in
             ["name", "digest", "scopes", "audiences", "allow", "quota_window", "expires_at"]
         {
             assert!(told.contains(&format!("`{field}`: ")), "{field}: {told}");
         }
-        let told = parsed(ImportApiKey::default()).unwrap_err().to_string();
+        let told = parsed(ImportApiKey::default()).unwrap_err();
         assert_eq!(told, "`name`: it is missing\n`digest`: it is missing");
     }
 
     #[test]
     fn an_expiry_is_a_moment_and_may_be_over() {
         let at = |text: &str| parsed(ImportApiKey { expires_at: Some(text.to_owned()), ..line() });
-        assert!(at("2020-01-01").unwrap().expires_at.is_some());
+        assert!(at("2020-01-01").unwrap().names.expires_at.is_some());
         for text in ["1d", "9999-12-31T23:59:59.9999Z0", "10000-01-01", ""] {
             assert!(at(text).is_err(), "{text}");
         }

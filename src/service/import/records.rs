@@ -6,7 +6,7 @@
 use serde_json::{Map, Value};
 
 use crate::error::{Error, InvalidField, Result};
-use crate::model::ask::{self, Object};
+use crate::model::ask::{self, Asked, Object};
 use crate::model::import::{COLUMNS, Column, ImportApiKey, ImportFormat, REQUIRED_COLUMNS};
 use crate::service::import::lines::{Line, MAX_LINE_BYTES};
 use crate::service::spaces::shown;
@@ -25,7 +25,7 @@ pub(crate) enum Record {
     /// Nothing: an empty line, or the header.
     Nothing,
     /// A key, or what is wrong with the line.
-    Key(Result<Box<ImportApiKey>>),
+    Key(Result<Box<Asked<ImportApiKey>>>),
 }
 
 impl RecordReader {
@@ -174,8 +174,8 @@ fn holds_nul(value: &Value) -> bool {
     }
 }
 
-fn ask_of(object: Map<String, Value>) -> Result<Box<ImportApiKey>> {
-    ask::parse(Value::Object(object)).map(Box::new)
+fn ask_of(object: Map<String, Value>) -> Result<Box<Asked<ImportApiKey>>> {
+    ask::read(Value::Object(object)).map(Box::new)
 }
 
 #[cfg(test)]
@@ -194,7 +194,7 @@ mod tests {
         let mut found = Vec::new();
         for text in lines {
             if let Record::Key(key) = reader.read(&line(1, *text))? {
-                found.push(key.map(|ask| *ask));
+                found.push(key.and_then(|asked| asked.whole()));
             }
         }
         reader.finish()?;

@@ -11,10 +11,10 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 
 use crate::error::Result;
-use crate::model::import::{ImportFormat, Refusal};
+use crate::model::import::ImportFormat;
 use crate::model::secret::Pepper;
 use crate::service::import::batch::Pending;
-use crate::service::import::line::ParsedLine;
+use crate::service::import::line::{BadLine, ParsedLine};
 use crate::service::import::lines::{Line, LineSplitter};
 use crate::service::import::records::{Record, RecordReader};
 
@@ -100,9 +100,9 @@ impl Source {
     /// Adds a line to a batch, or keeps it for the next one where it is full, and says so.
     fn take(&mut self, line: &Line, batch: &mut Pending) -> Result<bool> {
         let Record::Key(asked) = self.reader.read(line)? else { return Ok(false) };
-        let parsed = match asked.and_then(|ask| ParsedLine::parse(*ask, &self.pepper)) {
-            Ok(parsed) => Ok(Box::new(parsed)),
-            Err(cause) => Err(Refusal::of(cause, "")?),
+        let parsed = match asked {
+            Ok(asked) => ParsedLine::parse(*asked, &self.pepper)?,
+            Err(cause) => Err(Box::new(BadLine::of(cause)?)),
         };
         let is_full = !batch.has_room_for(&parsed);
         let place = if is_full { &mut self.left_over } else { batch };

@@ -43,6 +43,38 @@ on_both_engines! {
         assert_eq!(fields(&answer), ["slug"]);
     }
 
+    async fn a_uri_that_another_one_equals_is_refused_with_the_fix(server: Server) {
+        for (uri, fix) in [
+            ("HTTP://127.0.0.1/v1", "the scheme in lower case"),
+            ("https://API.example/v1", "the host in lower case"),
+            ("http://127.0.0.1:80/v1", "leave the port out"),
+            ("https://api.example:443", "leave the port out"),
+            ("https://api.example:", "leave the `:` out"),
+            ("https://api.example:08443", "the port as a number"),
+            ("http://me@127.0.0.1/v1", "leave `user@` out"),
+            ("http://127.0.0.1./v1", "end of the host"),
+            ("http://127.1/v1", "four numbers"),
+            ("http://[0:0::1]/v1", "`[::1]`"),
+            ("http://127%2E0.0.1/v1", "write `.` as it is"),
+            ("https://api.example/a/../b", "`.` and `..`"),
+            ("https://api.example/%2e%2E/b", "write `.` as it is"),
+            ("https://a%20b", "the host in letters"),
+            ("https://api.example/a%2fb", "`%2F`"),
+            ("https://api.example/%61", "as it is"),
+            ("https://api.example/%6", "two hex digits"),
+            ("https://api.example#x", "leave the fragment out"),
+        ] {
+            let ask = json!({"uri": uri, "slug": "x"});
+            let answer = call(&server, "POST", "/v1/audiences", ask).await;
+            assert_eq!(fields(&answer), ["uri"], "{uri}");
+            assert!(message(&answer).contains(fix), "{uri}: {}", message(&answer));
+        }
+        for uri in ["https://api.example:8443/a.b/c?d=e%20f", "http://[::1]:8080", "urn:Example:API"] {
+            let ask = json!({"uri": uri});
+            assert_eq!(outcome(&server, "POST", "/v1/audiences", ask).await, "201", "{uri}");
+        }
+    }
+
     async fn a_shared_audience_takes_tokens_of_all_organizations_and_each_says_its_own(server: Server) {
         let (org, there) = other_org(&server, "other").await;
         let admin = org_admin(&server).await;

@@ -35,10 +35,12 @@ on_both_engines! {
         good(&server, "POST", &format!("{}/revoke", at(&key)), Value::Null).await;
         good(&server, "DELETE", &at(&key), Value::Null).await;
         let told = lines(&server, &format!("object={id}")).await;
-        let expected = ["delete", "revoke", "rotate", "edit", "create"].map(|verb| format!("api_key.{verb} done {id}"));
+        let expected = ["delete", "revoke", "edit", "rotate", "edit", "create"].map(|verb| format!("api_key.{verb} done {id}"));
         assert_eq!(told, expected);
         assert_eq!(lines(&server, &format!("object={}", new.id)).await, [format!("api_key.refresh done {}", new.id)]);
-        let entry = &audited(&server, &format!("object={id}&action=api_key.edit")).await[0];
+        let edits = audited(&server, &format!("object={id}&action=api_key.edit")).await;
+        assert_eq!(edits[0]["after"], json!({"expires_at": "2027-01-15T08:00:05Z"}), "replaced");
+        let entry = &edits[1];
         assert_eq!((entry["before"]["name"].clone(), entry["after"]["name"].clone()), (json!("old"), json!("new")));
         assert_eq!(entry["at"], "2027-01-15T08:00:00Z");
         assert_eq!((entry["address"].clone(), entry["user_agent"].clone()), (json!("127.0.0.1"), json!("ci/1.0")));
@@ -115,7 +117,8 @@ on_both_engines! {
         for (method, path, body, expected) in [
             ("PATCH", at(&victim), json!({"name": "x"}), format!("api_key.edit forbidden {id}")),
             ("DELETE", at(&victim), Value::Null, format!("api_key.delete forbidden {id}")),
-            ("POST", format!("{}/rotate", at(&victim)), json!({"x": 1}), format!("api_key.rotate invalid_request {id}")),
+            ("POST", format!("{}/rotate", at(&victim)), json!({"x": 1}), format!("api_key.rotate forbidden {id}")),
+            ("POST", "/v1/keys".to_owned(), json!({"x": 1}), "api_key.create invalid_request keys".to_owned()),
             ("POST", "/v1/keys".to_owned(), json!({"name": "x", "scopes": ["*:*"]}), "api_key.create forbidden keys".to_owned()),
             ("POST", "/v1/keys/key_0123456789abcdef/revoke".to_owned(), Value::Null, "api_key.revoke not_found key_0123456789abcdef".to_owned()),
             ("POST", "/v1/organizations".to_owned(), json!({"slug": "x"}), "organization.create forbidden organizations".to_owned()),

@@ -63,6 +63,30 @@ on_both_engines! {
         }
     }
 
+    async fn a_deleted_bot_has_no_role_anywhere(server: Server) {
+        good(&server, "POST", "/v1/spaces", json!({"slug": "alpha"})).await;
+        let role = json!({"name": "builder", "level": "organization", "scopes": ["read:builds/*"]});
+        let role = text(&good(&server, "POST", "/v1/roles", role).await, "id");
+        let ask = json!({"name": "b", "space": "alpha", "org_role": role});
+        let bot = text(&good(&server, "POST", "/v1/bots", ask).await, "id");
+        let admin = format!("/v1/installation/admins/{bot}");
+        good(&server, "PUT", &admin, json!({"role": "admin"})).await;
+        let path = format!("/v1/bots/{bot}");
+        let would = good(&server, "DELETE", &format!("{path}?dry_run=true"), Value::Null).await;
+        let lost: Vec<&Value> = would["also"].as_array().unwrap().iter().collect();
+        assert_eq!(lost.len(), 3, "{would}");
+        assert!(lost.iter().all(|one| one["action"] == "role.unbind" && one["after"].is_null()));
+        let members = async || {
+            let space = good(&server, "GET", "/v1/spaces/alpha/members", Value::Null).await;
+            let admins = good(&server, "GET", "/v1/installation/admins", Value::Null).await;
+            (each(&space, "owner").contains(&bot), each(&admins, "owner").contains(&bot))
+        };
+        assert_eq!(members().await, (true, true));
+        good(&server, "DELETE", &path, Value::Null).await;
+        assert_eq!(members().await, (false, false));
+        good(&server, "DELETE", &format!("/v1/roles/{role}"), Value::Null).await;
+    }
+
     async fn roles_are_given_to_a_new_bot_alone(server: Server) {
         let bot = text(&good(&server, "POST", "/v1/bots", json!({"name": "b"})).await, "id");
         for (field, ask) in [

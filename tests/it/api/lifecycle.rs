@@ -135,12 +135,32 @@ on_both_engines! {
         assert_eq!((issues(&server, &first).await, issues(&server, &second).await), (401, 200));
     }
 
+    async fn a_dry_run_of_a_refresh_tells_the_end_of_the_old_key(server: Server) {
+        let key = key(&server, json!({"scopes": ["chat"]})).await;
+        let path = format!("{}/refresh?dry_run=true", at(&key));
+        for (ask, change, after) in [
+            (json!({}), "api_key.revoke", json!({"revoked_at": "2027-01-15T08:00:00Z"})),
+            (
+                json!({"grace_period_seconds": 60}),
+                "api_key.edit",
+                json!({"expires_at": "2027-01-15T08:01:00Z"}),
+            ),
+        ] {
+            let would = good(&server, "POST", &path, ask).await;
+            let also = &would["also"][0];
+            assert_eq!((&also["action"], &also["after"]), (&json!(change), &after), "{would}");
+            assert_eq!(also["object"], key.id.to_string());
+        }
+    }
+
     async fn a_grace_has_a_day_at_most_and_never_outlives_the_key(server: Server) {
         let key = key(&server, json!({"scopes": ["chat"], "expires_at": "1h"})).await;
         for (verb, grace) in [("rotate", 86_401), ("refresh", 86_401), ("rotate", 4_294_967_295_u32)] {
             let ask = json!({"grace_period_seconds": grace});
             let answer = call(&server, "POST", &format!("{}/{verb}", at(&key)), ask).await;
-            assert_eq!(fields(&answer), ["grace_period_seconds"], "{answer:?}");
+            let unsaid = (verb == "refresh").then_some("expires_at");
+            let expected: Vec<&str> = ["grace_period_seconds"].into_iter().chain(unsaid).collect();
+            assert_eq!(fields(&answer), expected, "{answer:?}");
         }
         let new = rotate(&server, &key, json!({"grace_period_seconds": 86_400})).await;
         server.wind(Duration::from_secs(3_599)).await;

@@ -8,6 +8,16 @@ use crate::api::{
 use crate::server::on_both_engines;
 
 on_both_engines! {
+    async fn a_dry_run_of_bootstrapping_tells_the_default_audience(server: Server) {
+        good(&server, "POST", "/v1/organizations", json!({"slug": "second"})).await;
+        let path = "/v1/organizations/second/bootstrap?dry_run=true";
+        let would = good(&server, "POST", path, json!({"audience": "https://second.example"})).await;
+        let also = &would["also"][0];
+        assert_eq!(also["action"], "audience.create", "{would}");
+        assert_eq!(also["after"]["uri"], "https://second.example", "{would}");
+        assert_eq!(also["object"], would["after"]["default_audience"], "{would}");
+    }
+
     async fn an_organization_has_keys_once_it_is_bootstrapped_and_that_is_once(server: Server) {
         let made = good(&server, "POST", "/v1/organizations", json!({"slug": "other", "name": "Other"})).await;
         assert_eq!((made["bootstrapped_at"].clone(), made["default_audience"].clone()), (Value::Null, Value::Null));

@@ -1,6 +1,6 @@
 //! Line by line: what becomes of good lines and of bad ones, and of a file that comes again.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tenmint::error::Error;
 use tenmint::model::api_key::{EditApiKey, RotateApiKey};
 use tenmint::model::space::CreateSpace;
@@ -74,7 +74,7 @@ on_both_engines! {
             report.told(),
             [
                 "1 created",
-                "3 refused invalid_request: colour",
+                "3 refused invalid_request: colour, name, digest, scopes",
                 "4 refused invalid_request: name, digest, scopes",
                 "5 refused invalid_request: ",
                 "6 refused invalid_request: expires_at",
@@ -96,6 +96,36 @@ on_both_engines! {
         assert_eq!(report.id(14), report.id(1));
         assert!(!report.lines[13].warnings.is_empty(), "everybody is let in");
         assert_eq!(listed(&server).await.len(), 2);
+    }
+
+    async fn every_bad_field_of_a_line_is_told_at_once(server: Server) {
+        let names = json!({"name": "n", "digest": sha256("n"), "space": "nowhere", "owner": "nobody",
+            "audiences": ["urn:nobody", "urn:nowhere"], "expires_at": "2001-01-01"});
+        let with = |more: Value| {
+            let (mut line, more) = (names.clone(), more.as_object().unwrap().clone());
+            line.as_object_mut().unwrap().extend(more);
+            line.to_string()
+        };
+        let report = imported(&server, JSON, &[
+            with(json!({})),
+            with(json!({"scopes": ["No"], "quota_limit": "many"})),
+            with(json!({"key_type": "user", "owner": null, "digest": "x"})),
+            json!({"name": "n", "digest": sha256("n"), "scopes": ["chat talk"]}).to_string(),
+            json!({"name": "n", "digest": sha256("n"), "scopes": ["chat"], "owner": server.call()
+                .actor.credential.owner, "expires_at": "2001-01-01"}).to_string(),
+        ].join("\n")).await;
+        assert_eq!(report.told(), [
+            "1 refused invalid_request: space, audiences, audiences, owner, expires_at",
+            "2 refused invalid_request: quota_limit, scopes, space, audiences, audiences, owner, expires_at",
+            "3 refused invalid_request: digest, space, audiences, audiences, key_type, expires_at",
+            "4 refused invalid_request: scopes",
+            "5 refused invalid_request: expires_at",
+        ]);
+        let csv = "name,digest,space,owner,audiences,expires_at,scopes,quota_limit\n\
+                   n,x,nowhere,nobody,urn:nobody,2001-01-01,No,many";
+        assert_eq!(imported(&server, CSV, csv).await.told(), [
+            "2 refused invalid_request: quota_limit, digest, scopes, space, audiences, owner, expires_at",
+        ]);
     }
 
     async fn a_file_that_is_no_import_is_refused_as_a_whole(server: Server) {

@@ -282,7 +282,7 @@ impl<'s> Case<'s> {
         let key = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed).to_string();
         let (route, hash) = (String::new(), String::new());
         let idempotency = Some(Idempotency { key, route, hash });
-        Call { org: actor.credential.org, actor, dry_run, idempotency }
+        Call { org: actor.credential.org, actor, dry_run, idempotency, misread: Vec::new() }
     }
 
     /// Creates a key, asks again under the same key of idempotency, and gives the text.
