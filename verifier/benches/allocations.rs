@@ -42,7 +42,7 @@ fn token_seen_before(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn token_seen_before_and_scope_checked(bencher: Bencher<'_, '_>) {
     let (token, verifier) = token_for(remembering());
-    let org = verifier.verify_held(&token).unwrap().claims().org.to_string();
+    let org = verifier.verify_held(&token).unwrap().claims().org.clone();
     let resource = Resource::new(["projects", "alpha", "logs"]).unwrap();
     bencher.bench_local(|| {
         let token = verifier.verify_held(black_box(&token)).unwrap();
