@@ -85,8 +85,10 @@ pub(super) struct BackArgs {
 
 /// The scope of the whole API.
 const EVERYTHING: &str = "*:*";
-/// Keys that are looked for before tokens are required: a page, of which more are told as more.
+/// Keys of a page that is looked at before tokens are required.
 const LOOKED_FOR: usize = 200;
+/// Pages that are looked at, so that a switch is quick.
+const MOST_PAGES: usize = 10;
 
 static API_COLUMNS: [Column; 11] = [
     Column::text("slug").titled("AUDIENCE"),
@@ -174,17 +176,26 @@ fn keys_of(audience: &str) -> Request {
 /// so nobody is asked.
 async fn say_who_is_locked_out(args: &StepArgs, session: &Session<'_>) -> Result<()> {
     let scope = (args.scope != EVERYTHING).then_some(&args.scope);
-    let request = keys_of(&args.audience).query("locked_out", Some(true)).query("scope", scope);
-    let page = session.send(&request.query("limit", Some(LOOKED_FOR))).await?;
-    let found = page.get("items").and_then(Value::as_array).map_or(0, Vec::len);
-    let more = page.get("next_cursor").is_some_and(Value::is_string);
-    let (at_least, keys) =
-        (if more { "at least " } else { "" }, if found == 1 { "key" } else { "keys" });
+    let (mut found, mut cursor, mut looked) = (0, None, 0);
+    while looked == 0 || looked < MOST_PAGES && cursor.is_some() {
+        let request = keys_of(&args.audience).query("locked_out", Some(true)).query("scope", scope);
+        let request = request.query("limit", Some(LOOKED_FOR)).query("cursor", cursor.take());
+        let page = session.send(&request).await?;
+        found += page.get("items").and_then(Value::as_array).map_or(0, Vec::len);
+        cursor = page.get("next_cursor").and_then(Value::as_str).map(str::to_owned);
+        looked += 1;
+    }
+    let of_scope = scope.map(|scope| format!(" with `{scope}`")).unwrap_or_default();
+    let flag = scope.map(|scope| format!(" --scope '{scope}'")).unwrap_or_default();
+    let more = if cursor.is_some() { " or more" } else { "" };
     session.output.note(&match found {
-        0 if !more => "no API key came raw to it within 30 days, as far as is known".to_owned(),
+        0 if cursor.is_none() => format!(
+            "no API key{of_scope} came raw to it within 30 days, as far as is known: `tenmint migration \
+             status` says whether it was watched for that long"
+        ),
         _ => format!(
-            "{at_least}{found} API {keys} came raw to it within 30 days: \
-             `tenmint migration status {} --locked-out` names them",
+            "{found}{more} of the API keys{of_scope} came raw to it within 30 days: \
+             `tenmint migration status {} --locked-out{flag}` names them",
             args.audience
         ),
     });

@@ -9,8 +9,10 @@ use std::net::IpAddr;
 
 use parking_lot::Mutex;
 
+use crate::mint::introspect::looks_like_a_token;
+use crate::mint::served::ServedApi;
 use crate::mint::user_agent::UserAgents;
-use crate::mint::{Caller, Mint, Refused};
+use crate::mint::{Caller, ClientCredential, Mint, Refused};
 use crate::model::access::Credential;
 use crate::model::id::{ApiKeyId, AudienceId, OrgId};
 use crate::model::installation::ApiKeyPrefix;
@@ -22,6 +24,8 @@ use crate::model::time::Timestamp;
 const MAX_USES: usize = 1 << 19;
 /// Calls that one report can tell of one key.
 const MAX_CALLS: u64 = 1_000_000_000;
+/// Characters of a word that may be a credential.
+const SHORTEST_CREDENTIAL: usize = 16;
 /// How many seconds back a report can reach.
 const MAX_AGO: u64 = 24 * 60 * 60;
 
@@ -106,20 +110,58 @@ impl Mint {
         now: Timestamp,
     ) -> Result<(), Refused> {
         let api = self.index.served_by(asker, audience).ok_or(Refused::InvalidTarget)?;
-        self.usage.api_uses().heard(api.id, now);
-        for one in reported {
+        if !api.raw_keys.denies_all() {
+            self.usage.api_uses().heard(api.id, now);
+        }
+        for one in reported.iter().filter(|one| one.calls > 0) {
             let Some((api_key, org)) = self.index.whose(one.client_id) else { continue };
             if !api.takes_all && org != asker.org {
                 continue;
             }
             let from = Caller { address: one.address, user_agent: one.user_agent.as_deref() };
-            let [first_at, last_at] = [one.first_ago, one.last_ago].map(|ago| before(now, ago));
+            let from = self.without_credential(from);
+            let last_at = before(now, one.last_ago);
+            let first_at = before(now, one.first_ago).min(last_at);
             let calls = one.calls.min(MAX_CALLS);
             let new = NewUses { seen: 0, calls, first_at, last_at, from, secrets: &[] };
             let of = UsesOf { api_key, audience: api.id, form: one.form };
             self.usage.api_uses().count(of, org, &new);
         }
         Ok(())
+    }
+
+    /// Counts a living key that came raw where no raw key is taken: its holder is locked out, which
+    /// somebody has to see.
+    pub(super) fn count_locked_out(
+        &self,
+        client: &ClientCredential,
+        api: &ServedApi,
+        new: &NewUses<'_>,
+        now: Timestamp,
+    ) {
+        let Ok(key) = self.index.authenticate(client, &self.pepper) else { return };
+        let Some((api_key, org)) = key.whose() else { return };
+        if key.check_status(now).is_ok() && (api.takes_all || org == api.org) {
+            let of = UsesOf { api_key, audience: api.id, form: Form::Raw };
+            self.usage.api_uses().count(of, org, new);
+        }
+    }
+
+    /// A caller whose name for itself holds no credential: neither a token nor a living API key, of
+    /// whatever form. Words that are too short for one cost nothing.
+    pub(super) fn without_credential<'c>(&self, from: Caller<'c>) -> Caller<'c> {
+        let parts = |text: &'c str| {
+            let words = text.split([' ', '\t', ',', ';', '(', ')', '"']);
+            words.flat_map(|word| std::iter::once(word).chain(word.split(['/', '=', ':'])))
+        };
+        let is_credential = |word: &str| {
+            let client = || ClientCredential::bare(PlainSecret::new(word.to_owned()));
+            word.len() >= SHORTEST_CREDENTIAL
+                && (looks_like_a_token(word)
+                    || self.index.authenticate(&client(), &self.pepper).is_ok())
+        };
+        let user_agent = from.user_agent.filter(|text| !parts(text).any(is_credential));
+        Caller { user_agent, ..from }
     }
 
     /// Counts a call by token to an API, where this service sees each.

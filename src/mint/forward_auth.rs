@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use tenmint_verifier::{
-    Draw, InvalidToken, NewClaims, RawKeyMode, RawKeyPolicy, Token, VerifyError,
+    Claims, Draw, InvalidToken, NewClaims, RawKeyMode, RawKeyPolicy, Token, VerifyError,
 };
 
 pub use crate::mint::served::{Gateway, Guarding};
@@ -84,7 +84,7 @@ impl Mint {
         from: Caller<'_>,
         now: Timestamp,
     ) -> Result<Verdict, Refused> {
-        let asked = Asked { guarding, needed };
+        let (asked, from) = (Asked { guarding, needed }, self.without_credential(from));
         self.usage.api_uses().heard(guarding.api.id, now);
         let text = match presented {
             Presented::Token(text) => text,
@@ -92,8 +92,10 @@ impl Mint {
         };
         let wrong = match self.token_of(text, now) {
             Ok(token) => {
-                let new = NewUses::call(from, &[], now);
-                self.count_call(&token.claims().client_id, guarding.api.id, &new);
+                if asked.is_for_api(token.claims()) {
+                    let new = NewUses::call(from, &[], now);
+                    self.count_call(&token.claims().client_id, guarding.api.id, &new);
+                }
                 return Ok(asked.decide_on_token(&token, from.address));
             }
             Err(wrong) => wrong,
@@ -117,10 +119,11 @@ impl Mint {
     ) -> Result<Verdict, Refused> {
         let api = &asked.guarding.api;
         let draw = Draw::new();
+        let new = NewUses::call(from, &client.texts, now);
         if api.raw_keys.mode_for_all(draw) == RawKeyMode::Deny {
+            self.count_locked_out(client, api, &new, now);
             return Ok(Verdict::Stopped(VerifyError::TokenRequired(api.raw_keys.clone())));
         }
-        let new = NewUses::call(from, &client.texts, now);
         let grant = match self.grant_to_raw_key(client, api, &new, now) {
             Ok(grant) => grant,
             Err(refused) if refused.is_passing() => return Err(refused),
@@ -142,6 +145,13 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
+    /// Whether a token came to where it may come at all: what is somebody else's is no use of it here.
+    fn is_for_api(self, claims: &Claims) -> bool {
+        let api = &self.guarding.api;
+        claims.aud.iter().any(|audience| **audience == *api.uri)
+            && (api.takes_all || claims.org == api.org.to_string())
+    }
+
     fn decide_on_token(self, token: &Token, from: Option<IpAddr>) -> Verdict {
         if let Err(wrong) = self.check_token(token, from) {
             return Verdict::Stopped(wrong);

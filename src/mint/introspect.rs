@@ -95,7 +95,10 @@ impl Mint {
         // read first: a change that comes between the two is then asked for once more
         let revision = self.index.revision().and_then(|revision| u64::try_from(revision).ok());
         let api = self.index.served_by(asker, audience).ok_or(Refused::InvalidTarget)?;
-        self.usage.api_uses().heard(api.id, now);
+        // who refuses all raw keys asks about none, so that nothing is heard of them
+        if !api.raw_keys.denies_all() {
+            self.usage.api_uses().heard(api.id, now);
+        }
         Ok((api.raw_keys, revision.unwrap_or_default()))
     }
 
@@ -155,13 +158,14 @@ impl Mint {
         let audience = request.audience.as_deref().ok_or(Refused::NoTarget)?;
         let api = self.index.served_by(asker, audience).ok_or(Refused::InvalidTarget)?;
         self.usage.api_uses().heard(api.id, now);
-        // an API that asks for itself is held to what it has switched off too
-        if api.raw_keys.denies_all() {
-            return Ok(Introspected::Inactive);
-        }
         let client = ClientCredential::bare(PlainSecret::new(text.to_owned()));
         let caller = Caller { address: request.client_ip, user_agent: None };
         let new = NewUses::seen(caller, &client.texts, now);
+        // an API that asks for itself is held to what it has switched off too
+        if api.raw_keys.denies_all() {
+            self.count_locked_out(&client, &api, &new, now);
+            return Ok(Introspected::Inactive);
+        }
         let grant = match self.grant_to_raw_key(&client, &api, &new, now) {
             Ok(grant) => grant,
             Err(refused) if refused.is_passing() => return Err(refused),

@@ -335,7 +335,7 @@ impl Mint {
         if !self.is_ready(now) {
             return Err(Refused::Unavailable);
         }
-        let client = &request.client;
+        let (client, from) = (&request.client, self.without_credential(from));
         let key = self.index.authenticate(client, &self.pepper)?;
         let holder = key.whose();
         let issued = self.issue_to(key, request, from, now);

@@ -67,8 +67,10 @@ impl RawKeys {
         let rules = ask.rules.iter().map(parse_rule).collect::<Result<Vec<_>, _>>()?;
         let sunset_at = ask.sunset_at.map(|text| text.parse::<Timestamp>()).transpose();
         let sunset_at = sunset_at.map_err(|cause| format!("`sunset_at`: {cause}"))?;
-        if sunset_at.is_some_and(|at| at.as_seconds() == 0) {
-            return Err("`sunset_at`: write a moment after 1970".to_owned());
+        // what was said before may be over by now
+        let is_new = sunset_at != before.and_then(|before| before.sunset_at);
+        if is_new && sunset_at.is_some_and(|at| at <= now) {
+            return Err("`sunset_at`: write a moment that lies ahead".to_owned());
         }
         if let Some(link) = &ask.link {
             check_link(link)?;

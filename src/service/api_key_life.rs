@@ -20,6 +20,7 @@ use crate::service::call::{Call, Changed, Done};
 use crate::service::new_api_key::{NewApiKey, given};
 use crate::service::owners::{OwnerScopes, read_owner_in};
 use crate::service::side_changes::key_replaced;
+use crate::service::spaces::require_active;
 use crate::service::{Service, random};
 use crate::store::changes::Subject;
 use crate::store::{Connection, Write, api_keys};
@@ -115,6 +116,8 @@ impl Service {
             return self.created_before(&mut write, &id).await;
         }
         let (old, space) = self.key_to_replace(&mut write, call, id).await?;
+        // a new key is made here as anywhere
+        let space = space.map(require_active).transpose()?;
         let org = self.bootstrapped_org(&mut write, call).await?;
         let mut wrong = call.wrong();
         let grace = wrong.checked(GRACE, parse_grace(ask.grace_period_seconds));

@@ -44,9 +44,9 @@ pub struct MigratingApi {
     pub watched_since: Option<Timestamp>,
     /// When it was heard last.
     pub heard_at: Option<Timestamp>,
-    /// Keys that came raw within the days that count.
+    /// Active keys that came raw within the days that count; 10,000 stands for more too.
     pub raw: u64,
-    /// Keys that came by token within these days.
+    /// Active keys that came by token within these days; 10,000 stands for more too.
     pub by_token: u64,
     /// When a key came raw last.
     pub last_raw_at: Option<Timestamp>,
@@ -104,6 +104,16 @@ pub struct ListMigratingKeys {
     pub after: Option<Cursor>,
 }
 
+/// Keys that are counted at an API, so that a look at it is quick.
+const COUNTED: i64 = 10_000;
+
+/// Whose keys are told of at an API: all, where an admin of the account looks at a shared one, because
+/// such a one decides on it for every organization.
+fn counted_of<'o>(actor: &Actor, audience: &Audience, org: &'o OrgId) -> Option<&'o OrgId> {
+    let is_for_all = audience.shared_at.is_some() && actor.credential.is_account_admin;
+    (!is_for_all).then_some(org)
+}
+
 impl Service {
     /// A page of the APIs of an organization, and how far each is on its way.
     ///
@@ -123,9 +133,7 @@ impl Service {
         let page = audiences::list(&mut read, &org, &after, page_limit(limit)).await?;
         let mut items = Vec::with_capacity(page.items.len());
         for audience in page.items {
-            // who administers the account decides on a shared API, for all of its organizations
-            let counts_all = audience.shared_at.is_some() && actor.credential.is_account_admin;
-            let counted = (!counts_all).then_some(&org);
+            let counted = counted_of(actor, &audience, &org);
             items.push(self.migrating_api(&mut read, audience, counted, days).await?);
         }
         Ok(Page { items, next: page.next })
@@ -141,10 +149,11 @@ impl Service {
         let now = self.clock.now();
         let (id, since) = (&audience.id, days.before(now));
         let watched = api_uses::find_watched(read, id).await?;
-        let raw = api_uses::count_since(read, (id, Form::Raw), since, org).await?;
-        let by_token = api_uses::count_since(read, (id, Form::Token), since, org).await?;
-        let last_raw_at = api_uses::find_last(read, (id, Form::Raw), org).await?;
-        let last_token_at = api_uses::find_last(read, (id, Form::Token), org).await?;
+        let (raw, token, then) = ((id, Form::Raw), (id, Form::Token), (since, now));
+        let keys_raw = api_uses::count_since(read, raw, then, org, COUNTED).await?;
+        let by_token = api_uses::count_since(read, token, then, org, COUNTED).await?;
+        let last_raw_at = api_uses::find_last(read, raw, org, now).await?;
+        let last_token_at = api_uses::find_last(read, token, org, now).await?;
         let reason = Reason::of((last_raw_at, last_token_at), watched, days, now);
         Ok(MigratingApi {
             audience: audience.id,
@@ -153,7 +162,7 @@ impl Service {
             raw_keys: audience.raw_keys,
             watched_since: watched.map(|watched| watched.since_at),
             heard_at: watched.map(|watched| watched.heard_at),
-            raw,
+            raw: keys_raw,
             by_token,
             last_raw_at,
             safe_to_require_tokens: reason.is_safe(),
@@ -174,15 +183,17 @@ impl Service {
     ) -> Result<Page<MigratingKey>> {
         let unwritten = self.hold_usage().await;
         let mut read = self.store.read().await?;
-        let audience = visible_audience(&mut read, actor, org, audience).await?.id;
+        let audience = visible_audience(&mut read, actor, org, audience).await?;
         let page = if ask.locked_out {
-            self.list_locked_out(&mut read, actor, (org, &audience), &ask).await?
+            let of = (&audience.id, counted_of(actor, &audience, &org));
+            self.list_locked_out(&mut read, actor, of, &ask).await?
         } else {
             let status = Some(ApiKeyStatus::Active);
             let (limit, after) = (ask.limit, ask.after.clone());
             let all = ListApiKeys { status, limit, after, ..ListApiKeys::default() };
             self.list_api_keys(actor, org, all).await?
         };
+        let audience = audience.id;
         let keys = match &ask.scope {
             Some(scope) => only_with(&mut read, page.items, scope).await?,
             None => page.items,
@@ -204,14 +215,13 @@ impl Service {
         &self,
         read: &mut Connection,
         actor: &Actor,
-        (org, audience): (OrgId, &AudienceId),
+        of: (&AudienceId, Option<&OrgId>),
         ask: &ListMigratingKeys,
     ) -> Result<Page<ApiKey>> {
         let now = self.clock.now();
         let limit = i64::from(ask.limit.clamp(1, MAX_PAGE));
         let after = ask.after.clone().unwrap_or_else(Cursor::start);
         let since = ask.days.before(now);
-        let of = (audience, &org);
         let places = api_uses::list_raw_since(read, of, since, &after, limit + 1).await?;
         let places =
             Page::of(places.into_iter().map(|place| (place.clone(), place)).collect(), limit);

@@ -144,24 +144,25 @@ pub async fn list_at(
     rows.iter().map(counted_of).collect()
 }
 
-/// The keys of an organization that came raw to an API since a moment, the last first. Their places
-/// say when instead of a revision.
+/// The keys that came raw to an API since a moment, the last first: of an organization, or of all where
+/// none is named. Their places say when instead of a revision.
 pub async fn list_raw_since(
     connection: &mut Connection,
-    (audience, org): (&AudienceId, &OrgId),
+    (audience, org): (&AudienceId, Option<&OrgId>),
     since: Timestamp,
     after: &Cursor,
     limit: i64,
 ) -> Result<Vec<Cursor>> {
     let rows = sqlx::query(
         "SELECT last_at, api_key_id FROM api_uses
-         WHERE audience_id = $1 AND form = 'raw' AND last_at > $2 AND organization_id = $3
+         WHERE audience_id = $1 AND form = 'raw' AND last_at > $2
+         AND ($3 = '' OR organization_id = $3)
          AND (last_at, api_key_id) < ($4, $5)
          ORDER BY last_at DESC, api_key_id DESC LIMIT $6",
     )
     .bind(audience.to_string())
     .bind(since.as_millis())
-    .bind(org.to_string())
+    .bind(org.map(ToString::to_string).unwrap_or_default())
     .bind(after.revision)
     .bind(&after.id)
     .bind(limit)
@@ -174,40 +175,52 @@ pub async fn list_raw_since(
     rows.iter().map(of).collect()
 }
 
-/// How many keys came to an API in a form since a moment: of an organization, or of all where none is
-/// named.
+/// How many living keys came to an API in a form since a moment, up to a number: of an organization, or
+/// of all where none is named.
 pub async fn count_since(
     connection: &mut Connection,
     (audience, form): (&AudienceId, Form),
-    since: Timestamp,
+    (since, now): (Timestamp, Timestamp),
     org: Option<&OrgId>,
+    limit: i64,
 ) -> Result<u64> {
     let keys: i64 = sqlx::query_scalar(
-        "SELECT COUNT(*) FROM api_uses WHERE audience_id = $1 AND form = $2 AND last_at > $3
-         AND ($4 = '' OR organization_id = $4)",
+        "SELECT COUNT(*) FROM (
+             SELECT 1 FROM api_uses JOIN api_keys ON api_keys.id = api_key_id
+             WHERE audience_id = $1 AND form = $2 AND last_at > $3
+             AND ($4 = '' OR api_uses.organization_id = $4)
+             AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $5) LIMIT $6
+         ) AS living",
     )
     .bind(audience.to_string())
     .bind(form.as_str())
     .bind(since.as_millis())
     .bind(org.map(ToString::to_string).unwrap_or_default())
+    .bind(now.as_millis())
+    .bind(limit)
     .fetch_one(connection)
     .await?;
     Ok(keys.unsigned_abs())
 }
 
-/// When a key came to an API in a form last: one of an organization, or any where none is named.
+/// When a living key came to an API in a form last: one of an organization, or any where none is
+/// named.
 pub async fn find_last(
     connection: &mut Connection,
     (audience, form): (&AudienceId, Form),
     org: Option<&OrgId>,
+    now: Timestamp,
 ) -> Result<Option<Timestamp>> {
     let last_at: Option<i64> = sqlx::query_scalar(
-        "SELECT last_at FROM api_uses WHERE audience_id = $1 AND form = $2
-         AND ($3 = '' OR organization_id = $3) ORDER BY last_at DESC LIMIT 1",
+        "SELECT last_at FROM api_uses JOIN api_keys ON api_keys.id = api_key_id
+         WHERE audience_id = $1 AND form = $2 AND ($3 = '' OR api_uses.organization_id = $3)
+         AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > $4)
+         ORDER BY last_at DESC LIMIT 1",
     )
     .bind(audience.to_string())
     .bind(form.as_str())
     .bind(org.map(ToString::to_string).unwrap_or_default())
+    .bind(now.as_millis())
     .fetch_optional(connection)
     .await?;
     Ok(last_at.map(Timestamp::from_millis))
