@@ -278,6 +278,9 @@ pub(super) struct RefreshArgs {
     /// one expires
     #[arg(long, visible_alias = "expires-at", value_name = "TIME")]
     expires: Option<String>,
+    /// Taken like that of the other actions: a refresh never asks
+    #[arg(short, long)]
+    force: bool,
     #[command(flatten)]
     create: CreateArgs,
 }

@@ -6,6 +6,7 @@ use clap::{Args, Command, ValueEnum};
 use clap_complete::{Shell, generate};
 use serde_json::json;
 
+use crate::cli::flag_style;
 use crate::cli::output::Output;
 
 /// Arguments of `tenmint completions`.
@@ -30,6 +31,7 @@ pub(super) fn run(args: &CompletionsArgs, mut command: Command, output: &Output)
         ShellName::Fish => Shell::Fish,
     };
     let mut script = Vec::new();
+    command = flag_style::with_action_flags(command);
     generate(shell, &mut command, "tenmint", &mut script);
     let script = String::from_utf8_lossy(&script);
     output.result(&json!({"script": script}), &script);

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::{DirBuilder, File};
+use std::fs::{DirBuilder, File, Permissions};
 use std::io::{ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -96,6 +96,23 @@ impl ContextFile {
             let (line, column) = (cause.line(), cause.column());
             self.failed("read", &format!("line {line}, column {column} is not as it must be"))
         })
+    }
+
+    /// Takes a file that others can read back from them, and says whether it was one. What they read
+    /// before they have.
+    pub(super) fn make_private(&self) -> Result<bool> {
+        let file = match File::open(&self.0) {
+            Ok(file) => file,
+            Err(cause) if cause.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(cause) => return Err(self.failed("read", &cause)),
+        };
+        let metadata = file.metadata().map_err(|cause| self.failed("read", &cause))?;
+        if metadata.mode() & 0o077 == 0 {
+            return Ok(false);
+        }
+        let private = Permissions::from_mode(0o600);
+        file.set_permissions(private).map_err(|cause| self.failed("written", &cause))?;
+        Ok(true)
     }
 
     /// Changes what is in it, one process at a time.

@@ -153,6 +153,14 @@ fn is_local(url: &str) -> bool {
 
 pub(super) fn logout(args: LogoutArgs, output: &Output) -> Result<ExitCode> {
     let file = ContextFile::locate()?;
+    // whoever wants the key gone is not sent away
+    if file.make_private()? {
+        let path = file.path().display();
+        output.note(&format!(
+            "others could read the API keys in `{path}`: its mode is 0600 now; revoke the keys if \
+             somebody may have"
+        ));
+    }
     let (name, context) = named(file.load()?, args.context)?;
     if context.api_key.is_none() {
         keyring::forget(&name, &context.url)?;

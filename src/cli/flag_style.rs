@@ -10,6 +10,21 @@ use crate::cli::failure::{Failure, Result};
 
 /// The command whose actions may be flags.
 const NOUN: &str = "keys";
+/// The actions, each a flag as well.
+const ACTIONS: [&str; 12] = [
+    "list",
+    "show",
+    "create",
+    "create-service",
+    "edit",
+    "rotate",
+    "refresh",
+    "revoke",
+    "delete",
+    "ip-filter",
+    "quota",
+    "import",
+];
 
 /// The arguments in the style of subcommands. Those that are in it already stay as they are.
 pub(super) fn rewritten(
@@ -36,6 +51,29 @@ pub(super) fn rewritten(
     };
     let rest = tail.iter().filter_map(|argument| without_action(argument, action));
     Ok(head.iter().cloned().chain([action.into()]).chain(rest).collect())
+}
+
+/// The same program where the noun has the actions as flags, and what they take: for completions.
+pub(super) fn with_action_flags(program: Command) -> Command {
+    program.mut_subcommand(NOUN, |noun| {
+        let actions: Vec<Command> = noun.get_subcommands().cloned().collect();
+        let flag = |name: &'static str| {
+            let action = actions.iter().find(|action| action.get_name() == name);
+            let about = action.and_then(Command::get_about).cloned().unwrap_or_default();
+            Arg::new(name).long(name).action(ArgAction::SetTrue).help(about)
+        };
+        let mut flags: Vec<Arg> = ACTIONS.into_iter().map(flag).collect();
+        for option in actions.iter().flat_map(Command::get_arguments) {
+            let is_new = flags.iter().all(|flag| {
+                flag.get_id() != option.get_id() && flag.get_long() != option.get_long()
+            });
+            if is_new && !option.is_positional() {
+                // one letter may be another option in another action
+                flags.push(option.clone().required(false).short(None));
+            }
+        }
+        noun.args(flags)
+    })
 }
 
 fn too_many(actions: &[&String]) -> Failure {
@@ -255,5 +293,13 @@ mod tests {
             let arguments = rewritten(arguments, program).unwrap();
             assert!(program().try_get_matches_from(arguments).is_ok(), "{typed}");
         }
+    }
+
+    #[test]
+    fn every_action_is_a_flag_of_the_completions() {
+        let program = crate::cli::Cli::command();
+        let noun = program.find_subcommand(NOUN).unwrap();
+        let names: Vec<&str> = noun.get_subcommands().map(Command::get_name).collect();
+        assert_eq!(names, ACTIONS);
     }
 }

@@ -4,6 +4,7 @@
 use tenmint_verifier::ScopeSet;
 
 use crate::error::{Error, Result};
+use crate::model::access::Actor;
 use crate::model::api_key::{ApiKey, ApiKeyStatus, EditApiKey};
 use crate::model::bot::Bot;
 use crate::model::id::ApiKeyId;
@@ -57,6 +58,7 @@ impl Service {
             after.audiences = wrong.looked_up("audiences", found)?.unwrap_or_default();
         }
         let after = wrong.finish(Some(after))?;
+        check_quota(&call.actor, &before, &after)?;
         let widened = self.check_scopes(&mut write, call, &before, &after).await?;
         api_keys::update(&mut write, &after).await?;
         if widened.narrows {
@@ -169,6 +171,15 @@ fn loosens(before: Option<Quota>, after: Option<Quota>) -> bool {
         (Some(_), None) => true,
         (None, _) => false,
     }
+}
+
+/// Refuses a key that would loosen the quota that it is under itself.
+fn check_quota(actor: &Actor, before: &ApiKey, after: &ApiKey) -> Result<()> {
+    if actor.credential.api_key == before.id && loosens(before.quota, after.quota) {
+        let message = "a key does not loosen its own quota: edit it with another one";
+        return Err(Error::Forbidden(message.to_owned()));
+    }
+    Ok(())
 }
 
 /// The bot of a service key, with grants that reach as far as the new scopes. A person's are not

@@ -136,7 +136,7 @@ impl OAuthError {
             }
             Refused::Suspended => Self::client_refused(
                 way,
-                "the owner of the API key or its organization is suspended",
+                "the owner, space or organization of the API key is suspended",
             ),
             Refused::QuotaSpent(rate_limit) => Self::quota_spent(rate_limit),
             Refused::AddressNotAllowed => {

@@ -50,6 +50,22 @@ fn differing(before: &Value, after: &Value) -> Vec<(String, Value, Value)> {
 }
 
 on_both_engines! {
+    async fn a_key_does_not_loosen_its_own_quota(server: Server) {
+        let ask = json!({"name": "q", "org_role": "admin", "scopes": ["*:*"], "quota": {"limit": 9}});
+        let limited = key(&server, ask).await;
+        for (quota, expected) in [
+            (Value::Null, "403 forbidden"),
+            (json!({"limit": 10}), "403 forbidden"),
+            (json!({"limit": 9, "window": 30}), "403 forbidden"),
+            (json!({"limit": 8}), "200"),
+        ] {
+            let ask = json!({"quota": quota});
+            assert_eq!(edited_by(&server, &limited, &limited, ask).await, expected, "{quota}");
+        }
+        let other = key(&server, json!({"quota": {"limit": 9}})).await;
+        assert_eq!(edited_by(&server, &limited, &other, json!({"quota": null})).await, "200");
+    }
+
     async fn an_edit_changes_what_it_names_and_nothing_else(server: Server) {
         let ask = json!({"name": "old", "description": "d", "scopes": ["chat", "read:x"], "allow": ["127.0.0.1"], "block": ["192.0.2.1"], "quota": {"limit": 3, "window": 60}, "expires_at": "9d"});
         let key = key(&server, ask).await;

@@ -44,6 +44,8 @@ on_both_engines! {
         let inside = key(&server, json!({"space": "alpha", "scopes": ["chat"]})).await;
         let outside = key(&server, json!({"scopes": ["chat"]})).await;
         good(&server, "POST", "/v1/spaces/alpha/suspend", Value::Null).await;
+        let said = server.token(&inside, "").await.description();
+        assert_eq!(said, "the owner, space or organization of the API key is suspended");
         assert_eq!(server.token(&inside, "").await.outcome(), "401 invalid_client");
         assert_eq!(server.token(&outside, "").await.outcome(), "200");
         let new = json!({"name": "x", "space": "alpha"});

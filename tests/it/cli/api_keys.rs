@@ -29,7 +29,7 @@ fn a_key_is_made_used_changed_renewed_and_ended() {
         assert_eq!(live.token(&first, &[]).status.code(), Some(6));
         assert!(live.token(second.trim(), &[]).status.success());
 
-        let fresh = live.json(&["keys", "refresh", &id]);
+        let fresh = live.json(&["keys", &id, "--refresh", "-f"]);
         assert_eq!(fresh["replaces"], *id);
         let third = fresh["api_key"].as_str().unwrap();
         assert!(live.token(third, &[]).status.success());

@@ -126,7 +126,7 @@ fn a_file_of_contexts_that_others_can_read_is_refused_with_the_fix() {
     let person = Person::new();
     person.login(&live, &[]);
     std::fs::set_permissions(person.file(), PermissionsExt::from_mode(0o644)).unwrap();
-    for arguments in [&["keys"][..], &["context", "list"], &["logout"]] {
+    for arguments in [&["keys"][..], &["context", "list"]] {
         let output = person.run(arguments);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}");
         assert!(stderr(&output).contains("hint: `chmod 600 "), "{}", stderr(&output));
@@ -134,6 +134,12 @@ fn a_file_of_contexts_that_others_can_read_is_refused_with_the_fix() {
     let environment = [("TENMINT_URL", &live.url), ("TENMINT_API_KEY", &live.administrator)];
     let output = person.home.command(&["keys"]).envs(environment).output().unwrap();
     assert!(output.status.success(), "what needs no context looks at none");
+    let logout = person.run(&["logout"]);
+    assert!(logout.status.success(), "{}", stderr(&logout));
+    assert!(stderr(&logout).contains("others could read the API keys"), "{}", stderr(&logout));
+    assert!(!std::fs::read_to_string(person.file()).unwrap().contains("tm_default"));
+    let mode = std::fs::metadata(person.file()).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600);
 }
 
 #[test]

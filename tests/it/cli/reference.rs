@@ -30,5 +30,11 @@ fn every_command_has_a_help_and_completions_know_it() {
     for shell in ["bash", "zsh", "fish"] {
         let script = super::stdout(&home.run(&["completions", shell]));
         assert!(script.contains("ip-filter") && script.contains("grace-period-seconds"), "{shell}");
+        let flags = ["create-service", "rotate", "ip-filter"];
+        let flag = |name: &str| match shell {
+            "fish" => format!("-l {name} "),
+            _ => format!("--{name}"),
+        };
+        assert!(flags.iter().all(|name| script.contains(&flag(name))), "{shell}: {flags:?}");
     }
 }
