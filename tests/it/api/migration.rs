@@ -195,6 +195,68 @@ on_both_engines! {
         assert_eq!(reasons(&server, "locked_out=true").await.len(), 2, "a dead key is nobody's");
     }
 
+    async fn a_key_that_comes_raw_where_none_is_taken_is_seen_as_locked_out(server: Server) {
+        let mut server = server;
+        let (writer, asker) = watched(&mut server).await;
+        let raw = key(&server, json!({"name": "raw", "scopes": ["chat"]})).await;
+        let revoked = key(&server, json!({"name": "revoked", "scopes": ["chat"]})).await;
+        for sent in [&raw, &revoked] {
+            sent_raw(&server, &asker, sent).await;
+        }
+        month_goes_by(&server, &writer, &asker).await;
+        let rules = json!({"raw_keys": {"rules": [{"scope": "*:*", "mode": "deny"}]}});
+        good(&server, "PATCH", "/v1/audiences/default", rules).await;
+        good(&server, "POST", &format!("/v1/keys/{}/revoke", revoked.id), Value::Null).await;
+        for sent in [&raw, &revoked] {
+            let form = format!("token={}&audience=default", sent.text);
+            let bearer = format!("Bearer {}", asker.text);
+            let headers = [("authorization", &*bearer), ("content-type", FORM)];
+            let answer = server.send("POST", "/oauth/introspect", &headers, form.as_bytes()).await;
+            assert_eq!(answer.json(), json!({"active": false}));
+        }
+        writer.write_all().await.unwrap();
+        assert_eq!(reasons(&server, "locked_out=true").await, ["raw raw_in_use"]);
+        assert_eq!(api(&server).await["raw"], 1, "a dead key counts for nothing");
+    }
+
+    async fn an_admin_of_the_account_sees_who_is_locked_out_of_a_shared_api_in_every_organization(server: Server) {
+        let mut server = server;
+        let (writer, asker) = watched(&mut server).await;
+        let (_, strangers) = server.second_org("acme").await;
+        let shared = json!({"slug": "shared", "uri": "https://shared.example", "shared": true});
+        good(&server, "POST", "/v1/audiences", shared).await;
+        let report = json!({"audience": "https://shared.example", "uses": [calls(&strangers, "raw", 1)]});
+        assert_eq!(reported(&server, &asker, &report).await.status, 200);
+        writer.write_all().await.unwrap();
+        let path = "/v1/audiences/shared/migration?locked_out=true";
+        let page = good(&server, "GET", path, Value::Null).await;
+        assert_eq!(each(&page, "id"), [strangers.id.to_string()]);
+        let admin = key(&server, json!({"name": "admin", "org_role": "admin", "scopes": ["*:*"]})).await;
+        let bearer = format!("Bearer {}", admin.text);
+        let answer = server.send("GET", path, &[("authorization", &bearer)], b"").await;
+        assert_eq!(answer.json()["items"], json!([]), "to an admin of one organization it is its own alone");
+    }
+
+    async fn no_credential_is_kept_as_the_name_of_a_client(server: Server) {
+        let mut server = server;
+        let (writer, asker) = watched(&mut server).await;
+        let own = key(&server, json!({"name": "own", "scopes": ["chat"]})).await;
+        let token = server.token(&own, "").await.token();
+        for user_agent in [own.text.clone(), format!("app/1 ({token})"), format!("x key={}", own.text)] {
+            let mut row = calls(&own, "raw", 1);
+            row["user_agent"] = json!(user_agent);
+            assert_eq!(reported(&server, &asker, &json!({"audience": "default", "uses": [row]})).await.status, 200);
+        }
+        writer.write_all().await.unwrap();
+        let apis = good(&server, "GET", &format!("/v1/keys/{}/migration", own.id), Value::Null).await;
+        assert_eq!((&apis["items"][0]["raw"]["calls"], &apis["items"][0]["raw"]["user_agent"]), (&json!(3), &Value::Null));
+        let nothing = json!({"audience": "default", "uses": [calls(&asker, "raw", 0)]});
+        assert_eq!(reported(&server, &asker, &nothing).await.status, 200);
+        writer.write_all().await.unwrap();
+        let apis = good(&server, "GET", &format!("/v1/keys/{}/migration", asker.id), Value::Null).await;
+        assert_eq!(apis["items"], json!([]), "no call is no use");
+    }
+
     async fn an_api_that_was_silent_for_more_than_a_day_is_watched_anew(server: Server) {
         let mut server = server;
         let (writer, asker) = watched(&mut server).await;

@@ -51,6 +51,18 @@ on_both_engines! {
         let told = &apis["items"][0];
         assert_eq!((&told["raw"]["calls"], &told["token"]["calls"]), (&json!(2), &json!(3)), "{apis}");
         assert_eq!((&told["raw"]["address"], &told["reason"]), (&json!("192.0.2.1"), &json!("raw_in_use")));
+
+        switch(&server, json!({"rules": [{"scope": "*:*", "mode": "deny"}]})).await;
+        assert_eq!(Held::get(ALPHA, &key.text).asked(&server, &gateway, "api").await.status, 401);
+        // what is for another API is no use of this one
+        server.register("https://other.example").await;
+        let elsewhere = server.token(&key, "resource=https://other.example").await.token();
+        assert_eq!(Held::get(ALPHA, &elsewhere).asked(&server, &gateway, "api").await.status, 401);
+        writer.write_all().await.unwrap();
+        let apis = good(&server, "GET", &format!("/v1/keys/{}/migration", key.id), Value::Null).await;
+        let at = |item: &&Value| item["raw"].is_object();
+        let told = apis["items"].as_array().unwrap().iter().find(at).unwrap();
+        assert_eq!((&told["raw"]["calls"], &told["token"]["calls"]), (&json!(3), &json!(3)), "{apis}");
     }
 
     async fn a_raw_key_and_its_token_get_the_same_decision(server: Server) {
