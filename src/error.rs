@@ -19,9 +19,11 @@ pub enum Error {
     Conflict(&'static str, String),
     /// The operator has something to do first; the text says what.
     Setup(String),
-    /// The database is out of reach. Unless it went away in the very act of committing, nothing was
-    /// stored.
+    /// The database is out of reach, and nothing was stored.
     Unavailable(Box<dyn std::error::Error + Send + Sync>),
+    /// The database went away in the very act of committing a change of this object, and is out of
+    /// reach: whether it was stored, nobody can tell yet.
+    OutcomeUnknown(String),
     /// Stored data or the machine is not as it must be.
     Broken(String),
 }
@@ -53,6 +55,7 @@ impl Error {
             Self::NotFound(_) => "not_found",
             Self::Conflict(code, _) => code,
             Self::Unavailable(_) => "unavailable",
+            Self::OutcomeUnknown(_) => "outcome_unknown",
             Self::Setup(_) | Self::Broken(_) => "internal",
         }
     }
@@ -80,6 +83,11 @@ impl fmt::Display for Error {
             | Self::Setup(message)
             | Self::Broken(message) => f.write_str(message),
             Self::Unavailable(_) => f.write_str("the database is out of reach"),
+            Self::OutcomeUnknown(object) => write!(
+                f,
+                "the database went away while a change of `{object}` was stored: look whether it \
+                 was before you try again"
+            ),
         }
     }
 }

@@ -62,7 +62,7 @@ impl Exit {
             "invalid_request" => Self::Invalid,
             "unauthenticated" | "forbidden" => Self::NotAllowed,
             "not_found" => Self::NotFound,
-            "unavailable" => Self::Unavailable,
+            "unavailable" | "outcome_unknown" => Self::Unavailable,
             "internal" | "" => Self::Failed,
             // every conflict has a code of its own
             _ => Self::Conflict,
@@ -119,7 +119,7 @@ impl From<Error> for Failure {
             Error::Invalid(_) => Exit::Invalid,
             Error::NotFound(_) => Exit::NotFound,
             Error::Conflict(..) => Exit::Conflict,
-            Error::Unavailable(_) => Exit::Unavailable,
+            Error::Unavailable(_) | Error::OutcomeUnknown(_) => Exit::Unavailable,
             Error::Unauthenticated(_) | Error::Forbidden(_) => Exit::NotAllowed,
             Error::Setup(_) | Error::Broken(_) => Exit::Failed,
         };

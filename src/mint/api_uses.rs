@@ -2,7 +2,7 @@
 //! as verifiers report it. What the way from raw keys to tokens is watched by.
 //!
 //! Memory: about 200 bytes for each key, API and form since the last taking, and never more than
-//! [`MAX_USES`] of them: what comes above is not counted until the database has taken the rest.
+//! half a million of them: what comes above is not counted until the database has taken the rest.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -1,6 +1,8 @@
 //! What every management write has in common: who calls, whether it is for real, what is written
 //! to the audit, and what the node knows afterwards.
 
+use std::time::Duration;
+
 use serde::Serialize;
 use serde_json::Value;
 
@@ -13,13 +15,16 @@ use crate::model::revocation::{RevokedSubject, RevokedTokens};
 use crate::model::secret::{PlainSecret, masked};
 use crate::model::time::Timestamp;
 use crate::service::asks::Wrong;
+use crate::service::refresh::within;
 use crate::service::{Service, random};
 use crate::store::changes::Subject;
 use crate::store::idempotency::{RequestKey, StoredRequest};
 use crate::store::{Write, audit, idempotency, revocations};
 
 /// How long an idempotency key is remembered.
-pub(crate) const IDEMPOTENCY_KEPT: std::time::Duration = std::time::Duration::from_hours(24);
+pub(crate) const IDEMPOTENCY_KEPT: Duration = Duration::from_hours(24);
+/// How long a change whose outcome is unknown is looked for.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A management call.
 #[derive(Debug, Clone)]
@@ -181,11 +186,29 @@ impl Service {
         if call.dry_run {
             drop(write);
         } else {
-            write.commit().await?;
+            if let Err(cause) = write.commit().await {
+                self.settle(cause, entries.first()).await?;
+            }
             self.catch_up().await;
         }
         let Done { before, after, warnings, also, is_gone, .. } = done;
         Ok(Changed { before, after, warnings, also, is_gone, dry_run: call.dry_run })
+    }
+
+    /// Finds out what became of a commit whose answer did not come. The next change waits for the end of
+    /// the last one, on the row that every change locks; behind that its entry is in the audit, or never
+    /// will be.
+    ///
+    /// # Errors
+    /// The cause, where nothing was stored; [`Error::OutcomeUnknown`] where the database cannot be asked.
+    async fn settle(&self, cause: Error, entry: Option<&AuditEntry>) -> Result<()> {
+        let (Error::Unavailable(_), Some(entry)) = (&cause, entry) else { return Err(cause) };
+        let look = async { audit::exists(&mut *self.store.begin().await?, entry).await };
+        match within(SETTLE_TIMEOUT, look).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(cause),
+            Err(_) => Err(Error::OutcomeUnknown(entry.object.clone())),
+        }
     }
 
     /// The object that an earlier request under the same key made.

@@ -61,6 +61,20 @@ pub async fn insert_all(connection: &mut Connection, entries: &[AuditEntry]) -> 
     Ok(())
 }
 
+/// Whether an entry is there: this very one, by its request, as the id tells no more than a moment and a
+/// revision.
+pub async fn exists(connection: &mut Connection, entry: &AuditEntry) -> Result<bool> {
+    let found: Option<i64> = sqlx::query_scalar(
+        "SELECT at FROM audit WHERE id = $1 AND object = $2 AND COALESCE(request_id, '') = $3",
+    )
+    .bind(entry.id.to_string())
+    .bind(&entry.object)
+    .bind(entry.request_id.clone())
+    .fetch_optional(connection)
+    .await?;
+    Ok(found.is_some())
+}
+
 /// A page of entries before an id, from new to old, and the id where the next page starts.
 pub async fn list(
     connection: &mut Connection,

@@ -37,6 +37,7 @@ mod kill;
 mod nodes;
 mod oauth;
 mod openapi;
+mod outcome;
 mod protected_api;
 mod quotas;
 mod raw_keys;
