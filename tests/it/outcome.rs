@@ -81,7 +81,7 @@ async fn carry(mut client: TcpStream, mut database: TcpStream, state: Arc<Atomic
 }
 
 /// An installation, seen directly and by a way that breaks off.
-struct Far {
+struct Ways {
     near: Service,
     far: Service,
     state: Arc<AtomicU8>,
@@ -89,7 +89,7 @@ struct Far {
     _directory: TempDir,
 }
 
-impl Far {
+impl Ways {
     /// Nothing where there is no PostgreSQL to test on.
     async fn start() -> Option<Self> {
         let url = fresh_postgres()?;
@@ -126,16 +126,16 @@ impl Far {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_is_told_as_what_became_of_it_though_its_commit_was_cut_off() {
-    let Some(far) = Far::start().await else { return };
-    far.create("stored", LOSES_AN_ANSWER).await.unwrap();
-    assert!(far.is_there("stored").await, "it was looked for and found");
+    let Some(ways) = Ways::start().await else { return };
+    ways.create("stored", LOSES_AN_ANSWER).await.unwrap();
+    assert!(ways.is_there("stored").await, "it was looked for and found");
 
-    let lost = far.create("lost", LOSES_A_COMMIT).await;
+    let lost = ways.create("lost", LOSES_A_COMMIT).await;
     assert!(matches!(lost, Err(Error::Unavailable(_))), "{lost:?}");
-    assert!(!far.is_there("lost").await);
+    assert!(!ways.is_there("lost").await);
 
-    let unknown = far.create("unknown", DIES_AFTER_COMMIT).await.unwrap_err();
+    let unknown = ways.create("unknown", DIES_AFTER_COMMIT).await.unwrap_err();
     assert_eq!(unknown.code(), "outcome_unknown");
     assert!(unknown.to_string().contains("`spc_"), "the id is told: {unknown}");
-    assert!(far.is_there("unknown").await);
+    assert!(ways.is_there("unknown").await);
 }
