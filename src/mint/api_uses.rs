@@ -265,7 +265,7 @@ mod tests {
 
     fn of(number: u8, form: Form) -> UsesOf {
         let audience = AudienceId::from_random([9; 16]);
-        UsesOf { api_key: ApiKeyId::from_random([number; 16]), audience, form }
+        UsesOf { api_key: ApiKeyId::from_random(u128::from(number).to_be_bytes()), audience, form }
     }
 
     fn org() -> OrgId {
