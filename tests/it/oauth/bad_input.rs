@@ -156,7 +156,8 @@ on_both_engines! {
         let key = server.api_key("chat").await;
         let other = server.api_key("chat").await;
         let id = key.id.to_string();
-        let typo = format!("{}x", key.text.split_at(key.text.len() - 1).0);
+        let last = if key.text.ends_with('x') { 'y' } else { 'x' };
+        let typo = format!("{}{last}", key.text.split_at(key.text.len() - 1).0);
         let unknown = "key_0000000000000000";
         let credentials = [
             basic(&id, "wrong"),
