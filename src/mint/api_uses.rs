@@ -34,6 +34,7 @@ const MAX_AGO: u64 = 24 * 60 * 60;
 pub struct ApiUses {
     counted: Mutex<Counted>,
     user_agents: UserAgents,
+    most: usize,
 }
 
 #[derive(Debug, Default)]
@@ -193,14 +194,21 @@ impl<'u> NewUses<'u> {
 
 impl ApiUses {
     pub(super) fn new(prefix: &ApiKeyPrefix) -> Self {
-        Self { counted: Mutex::default(), user_agents: UserAgents::new(prefix) }
+        Self::with_room(prefix, MAX_USES)
+    }
+
+    fn with_room(prefix: &ApiKeyPrefix, most: usize) -> Self {
+        Self { counted: Mutex::default(), user_agents: UserAgents::new(prefix), most }
     }
 
     /// Counts uses. For what was counted since the last taking this allocates nothing, unless the
     /// user agent is new.
     pub(super) fn count(&self, of: UsesOf, org: OrgId, new: &NewUses<'_>) {
         let mut counted = self.counted.lock();
-        let has_room = counted.rows < MAX_USES;
+        let has_room = counted.rows < self.most;
+        if !has_room && !counted.api_keys.contains_key(&of.api_key) {
+            return;
+        }
         let first = || KeyUses { org, uses: Vec::with_capacity(1) };
         let rows = &mut counted.api_keys.entry(of.api_key).or_insert_with(first).uses;
         let is_same =
@@ -291,6 +299,18 @@ mod tests {
         let told: Vec<_> = rows.iter().map(told).collect();
         assert_eq!(told, [(Form::Raw, 1, 7, 10), (Form::Token, 1, 0, 0)]);
         assert!(uses.take().0.is_empty());
+    }
+
+    #[test]
+    fn what_comes_above_the_bound_takes_no_memory_and_what_is_counted_goes_on() {
+        let uses = ApiUses::with_room(&ApiKeyPrefix::default(), 2);
+        for number in [1, 2, 3, 4, 2] {
+            uses.count(of(number, Form::Raw), org(), &at(0));
+        }
+        uses.count(of(1, Form::Token), org(), &at(0));
+        assert_eq!(uses.counted.lock().api_keys.len(), 2);
+        let seen: Vec<_> = uses.take().0.iter().map(|row| row.uses.seen).collect();
+        assert_eq!(seen, [1, 2]);
     }
 
     #[test]
