@@ -273,13 +273,6 @@ impl Service {
         let reason = Reason::of((last_raw, last_token), watched, days, self.clock.now());
         KeyAtApi { audience, raw, token, safe_to_require_tokens: reason.is_safe(), reason }
     }
-
-    async fn hold_usage(&self) -> Option<Unwritten<'_>> {
-        match &self.usage_writer {
-            Some(writer) => Some(writer.hold().await),
-            None => None,
-        }
-    }
 }
 
 /// What is known of keys at APIs.

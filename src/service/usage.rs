@@ -121,10 +121,7 @@ impl Service {
 
     /// The last uses of a page of API keys, of those that ever were used.
     pub async fn list_last_uses(&self, ids: &[ApiKeyId]) -> Result<HashMap<ApiKeyId, LastUse>> {
-        let unwritten = match &self.usage_writer {
-            Some(writer) => Some(writer.hold().await),
-            None => None,
-        };
+        let unwritten = self.hold_usage().await;
         let stored = usage::list_last_uses(&mut *self.store.read().await?, ids).await?;
         let mut last_uses: HashMap<ApiKeyId, LastUse> = stored.into_iter().collect();
         for id in ids {
@@ -139,10 +136,7 @@ impl Service {
 
     async fn report(&self, subject: UsageSubject, range: Range) -> Result<UsageReport> {
         // first, so that nothing moves to the database between the two looks
-        let unwritten = match &self.usage_writer {
-            Some(writer) => Some(writer.hold().await),
-            None => None,
-        };
+        let unwritten = self.hold_usage().await;
         let mut read = self.store.read().await?;
         let Range { since, until, by } = range;
         let mut counted = Counted::new(range);

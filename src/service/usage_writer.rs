@@ -75,6 +75,16 @@ impl Service {
     }
 }
 
+impl Service {
+    /// What this node has counted and not written, where it counts at all.
+    pub(super) async fn hold_usage(&self) -> Option<Unwritten<'_>> {
+        match &self.usage_writer {
+            Some(writer) => Some(writer.hold().await),
+            None => None,
+        }
+    }
+}
+
 impl UsageWriter {
     /// Writes until it is dropped. A writing that fails is logged once and goes on later.
     pub async fn run(&self) {
@@ -182,9 +192,7 @@ impl Unwritten<'_> {
         read: &mut Connection,
         subject: UsageSubject,
     ) -> Result<Vec<HourCount>> {
-        // a part that was lost sight of may be in the database all the same
-        let written = usage::written(read, &self.writer.id).await? - self.pending.written;
-        let waiting = self.pending.parts.iter().skip(usize::try_from(written).unwrap_or(0));
+        let waiting = self.waiting(read).await?;
         let mut hours: Vec<HourCount> =
             waiting.flat_map(|part| part.hours_of(subject)).copied().collect();
         hours.extend(self.writer.mint.usage().of(subject).hours);
@@ -197,12 +205,17 @@ impl Unwritten<'_> {
         read: &mut Connection,
         ids: &[ApiKeyId],
     ) -> Result<Vec<CountedUses>> {
-        let written = usage::written(read, &self.writer.id).await? - self.pending.written;
-        let waiting = self.pending.parts.iter().skip(usize::try_from(written).unwrap_or(0));
+        let waiting = self.waiting(read).await?;
         let waiting = waiting.flat_map(|part| ids.iter().flat_map(|id| part.api_uses_of(id)));
         let mut uses: Vec<CountedUses> = waiting.cloned().collect();
         uses.extend(self.writer.mint.usage().api_uses().of(ids));
         Ok(uses)
+    }
+
+    /// The parts that are not in what `read` sees. One that was lost sight of may be there all the same.
+    async fn waiting(&self, read: &mut Connection) -> Result<impl Iterator<Item = &Usage>> {
+        let written = usage::written(read, &self.writer.id).await? - self.pending.written;
+        Ok(self.pending.parts.iter().skip(usize::try_from(written).unwrap_or(0)))
     }
 
     /// The last use of a subject, where there is one that may not be in the database.
