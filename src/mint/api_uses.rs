@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -26,8 +27,8 @@ const MAX_USES: usize = 1 << 19;
 const MAX_CALLS: u64 = 1_000_000_000;
 /// Characters of a word that may be a credential.
 const SHORTEST_CREDENTIAL: usize = 16;
-/// How many seconds back a report can reach.
-const MAX_AGO: u64 = 24 * 60 * 60;
+/// How far back a report can reach.
+const MAX_AGO: Duration = Duration::from_hours(24);
 
 /// What was counted and not taken yet.
 #[derive(Debug)]
@@ -176,8 +177,7 @@ impl Mint {
 
 /// So many seconds ago.
 fn before(now: Timestamp, ago: u64) -> Timestamp {
-    let millis = i64::try_from(ago.min(MAX_AGO) * 1_000).unwrap_or(0);
-    Timestamp::from_millis(now.as_millis().saturating_sub(millis))
+    now - Duration::from_secs(ago).min(MAX_AGO)
 }
 
 impl<'u> NewUses<'u> {

@@ -246,9 +246,7 @@ impl Index {
     pub fn forget_long_dead(&self, now: Timestamp) {
         let mut guard = self.state.write();
         let state = &mut *guard;
-        let long_ago = Timestamp::from_millis(
-            now.as_millis() - i64::try_from(REMEMBERED.as_millis()).unwrap_or(i64::MAX),
-        );
+        let long_ago = now - REMEMBERED;
         let dead = state.api_keys.ids_where(|entry| {
             entry.revoked.has_come(long_ago) || entry.expires.has_come(long_ago)
         });

@@ -170,7 +170,7 @@ impl std::error::Error for InvalidDays {}
 impl Days {
     /// When they began.
     pub fn before(self, now: Timestamp) -> Timestamp {
-        Timestamp::from_millis(now.as_millis() - i64::from(self.0) * 86_400_000)
+        now - Duration::from_hours(24) * u32::from(self.0)
     }
 }
 

@@ -221,8 +221,7 @@ impl Service {
         call: &Call,
     ) -> Result<Option<String>> {
         let Some(idempotency) = &call.idempotency else { return Ok(None) };
-        let kept = i64::try_from(IDEMPOTENCY_KEPT.as_millis()).unwrap_or(i64::MAX);
-        let since = Timestamp::from_millis(self.clock.now().as_millis() - kept);
+        let since = self.clock.now() - IDEMPOTENCY_KEPT;
         let found = idempotency::find(write, request_key(call, idempotency), since).await?;
         match found {
             Some(stored) if stored.hash == idempotency.hash => Ok(Some(stored.object)),

@@ -312,14 +312,10 @@ impl Follower {
         let now = self.clock.now();
         self.mint.index().forget_long_dead(now);
         self.mint.feed().forget(now);
-        let before = |kept: Duration| {
-            let kept = i64::try_from(kept.as_millis()).unwrap_or(i64::MAX);
-            Timestamp::from_millis(now.as_millis() - kept)
-        };
         let mut write = self.store.begin().await?;
-        revocations::prune(&mut write, before(self.mint.feed().kept())).await?;
+        revocations::prune(&mut write, now - self.mint.feed().kept()).await?;
         write.commit().await?;
-        let before = before(KEEP_CHANGES);
+        let before = now - KEEP_CHANGES;
         loop {
             let mut write = self.store.begin().await?;
             let more = changes::prune(&mut write, before).await?;

@@ -160,8 +160,7 @@ impl UsageWriter {
 
     /// Deletes counts that are older than they are kept, in short writes.
     pub async fn prune(&self) -> Result<()> {
-        let kept = i64::try_from(KEEP_HOURS.as_millis()).unwrap_or(i64::MAX);
-        let before = Timestamp::from_millis(self.clock.now().as_millis() - kept);
+        let before = self.clock.now() - KEEP_HOURS;
         while within(PART_TIMEOUT, self.prune_some(before)).await? {}
         Ok(())
     }

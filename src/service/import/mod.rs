@@ -335,7 +335,6 @@ async fn first_request(
     call: &Call,
 ) -> Result<Option<StoredRequest>> {
     let Some(known) = &call.idempotency else { return Ok(None) };
-    let kept = i64::try_from(IDEMPOTENCY_KEPT.as_millis()).unwrap_or(i64::MAX);
-    let since = Timestamp::from_millis(service.clock.now().as_millis() - kept);
+    let since = service.clock.now() - IDEMPOTENCY_KEPT;
     idempotency::find(connection, request_key(call, known), since).await
 }

@@ -62,7 +62,7 @@ pub(super) async fn check_none_runs(
 
 /// Since when an import that lives has been renewed.
 fn dead_since(now: Timestamp) -> Timestamp {
-    Timestamp::from_millis(now.as_millis() - i64::try_from(LEASE.as_millis()).unwrap_or(0))
+    now - LEASE
 }
 
 /// What an import is told that others took for dead.
