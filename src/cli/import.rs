@@ -1,6 +1,7 @@
 //! `tenmint keys import`: a file goes up as it is read, and what became of each line comes down as it
 //! is told. Neither is ever whole in memory.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use clap::Args;
 use http::Response;
 use http_body_util::BodyExt;
 use http_body_util::channel::{Channel, Sender};
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::time::{Interval, interval};
@@ -98,7 +100,9 @@ async fn read<'o>(
         let whole = unfinished.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         let lines: Vec<u8> = unfinished.drain(..whole).collect();
         for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-            report.add(&parsed(line, session)?)?;
+            let line = parsed(line, session)?;
+            line.get("line").and_then(Value::as_u64).iter().for_each(|at| watch.sent.told_of(*at));
+            report.add(&line)?;
         }
         if unfinished.len() > MAX_LINE {
             return Err(session.api.broken_off(&"a line of the report is too long"));
@@ -148,25 +152,25 @@ impl Source {
     }
 
     /// Reads on in a thread of its own, since reading can wait; counts what was taken.
-    fn send_in_background(self, sent: Arc<AtomicU64>) -> Body {
+    fn send_in_background(self, sent: Arc<Sent>) -> Body {
         let (sender, body) = Channel::<Bytes, BoxedError>::new(2);
         let runtime = Handle::current();
         std::thread::spawn(move || self.send(sender, &sent, &runtime));
         body.boxed_unsync()
     }
 
-    fn send(mut self, mut sender: Sender<Bytes, BoxedError>, sent: &AtomicU64, runtime: &Handle) {
+    fn send(mut self, mut sender: Sender<Bytes, BoxedError>, sent: &Sent, runtime: &Handle) {
         let mut chunk: std::io::Result<Bytes> = Ok(std::mem::take(&mut self.start));
         loop {
             match chunk {
                 Ok(bytes) if bytes.is_empty() => return,
                 Ok(bytes) => {
-                    let length = bytes.len() as u64;
+                    let (length, lines) = (bytes.len(), count_lines(&bytes));
                     if runtime.block_on(sender.send_data(bytes)).is_err() {
                         // the server has answered already, and takes no more
                         return;
                     }
-                    sent.fetch_add(length, Ordering::Relaxed);
+                    sent.add(length as u64, lines);
                 }
                 // half a file must not look like a whole one
                 Err(cause) => return sender.abort(cause.into()),
@@ -182,11 +186,52 @@ fn read_chunk(reader: &mut dyn Read) -> std::io::Result<Bytes> {
     Ok(chunk.into())
 }
 
+fn count_lines(bytes: &[u8]) -> u64 {
+    bytes.split(|byte| *byte == b'\n').skip(1).count() as u64
+}
+
+/// How much of the file was sent, and how much of it the server has told of. What was sent waits in
+/// many a buffer, so that only the second says how far the import is.
+#[derive(Debug, Default)]
+struct Sent {
+    bytes: AtomicU64,
+    /// The lines and bytes up to each chunk that the server has not told all of.
+    chunks: Mutex<VecDeque<(u64, u64)>>,
+    /// The lines that were sent.
+    lines: AtomicU64,
+    /// The bytes of the chunks that it has told all of.
+    done: AtomicU64,
+}
+
+impl Sent {
+    fn add(&self, bytes: u64, lines: u64) {
+        let bytes = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let lines = self.lines.fetch_add(lines, Ordering::Relaxed) + lines;
+        self.chunks.lock().push_back((lines, bytes));
+    }
+
+    /// The server has told of this line, and with it of all before.
+    fn told_of(&self, line: u64) {
+        let mut chunks = self.chunks.lock();
+        while let Some((_, bytes)) = chunks.pop_front_if(|(lines, _)| *lines <= line) {
+            self.done.store(bytes, Ordering::Relaxed);
+        }
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    fn done(&self) -> u64 {
+        self.done.load(Ordering::Relaxed)
+    }
+}
+
 /// Looks every moment whether something moves, and shows a person how far it is.
 struct Watch<'o> {
     output: &'o Output,
     has_person: bool,
-    sent: Arc<AtomicU64>,
+    sent: Arc<Sent>,
     total: Option<u64>,
     received: u64,
     ticks: Interval,
@@ -224,8 +269,7 @@ impl<'o> Watch<'o> {
     }
 
     fn look(&mut self) -> Result<()> {
-        let sent = self.sent.load(Ordering::Relaxed);
-        let moved = sent + self.received;
+        let moved = self.sent.bytes() + self.received;
         self.still = if moved == self.moved { self.still + 1 } else { 0 };
         self.moved = moved;
         if self.still > PATIENCE {
@@ -234,7 +278,7 @@ impl<'o> Watch<'o> {
                 .hint("import the file again: a line that is there already changes nothing"));
         }
         if self.has_person {
-            self.output.prompt(&format!("{}  {}", bar(sent, self.total), self.words));
+            self.output.prompt(&format!("{}  {}", bar(self.sent.done(), self.total), self.words));
         }
         Ok(())
     }
@@ -253,13 +297,13 @@ impl<'o> Watch<'o> {
 /// Cells of the bar.
 const CELLS: u64 = 30;
 
-fn bar(sent: u64, total: Option<u64>) -> String {
+fn bar(done: u64, total: Option<u64>) -> String {
     let Some(total) = total.filter(|total| *total > 0) else {
-        return format!("{} KiB sent", sent / 1024);
+        return format!("{} KiB done", done / 1024);
     };
-    let sent = sent.min(total);
-    let full = usize::try_from(sent * CELLS / total).unwrap_or_default();
-    format!("[{:<30}] {:>3} %", "#".repeat(full), sent * 100 / total)
+    let done = done.min(total);
+    let full = usize::try_from(done * CELLS / total).unwrap_or_default();
+    format!("[{:<30}] {:>3} %", "#".repeat(full), done * 100 / total)
 }
 
 #[cfg(test)]
@@ -267,12 +311,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bar_is_as_full_as_the_file_is_sent() {
+    fn a_bar_is_as_full_as_the_file_is_done() {
         assert_eq!(bar(0, Some(10)), "[                              ]   0 %");
         assert_eq!(bar(5, Some(10)), "[###############               ]  50 %");
         assert_eq!(bar(11, Some(10)), "[##############################] 100 %");
-        assert_eq!(bar(2048, None), "2 KiB sent");
-        assert_eq!(bar(0, Some(0)), "0 KiB sent");
+        assert_eq!(bar(2048, None), "2 KiB done");
+        assert_eq!(bar(0, Some(0)), "0 KiB done");
+    }
+
+    #[test]
+    fn what_is_sent_is_done_once_the_server_has_told_of_it() {
+        let sent = Sent::default();
+        sent.add(100, 3);
+        sent.add(50, 0);
+        sent.add(70, 2);
+        assert_eq!((sent.bytes(), sent.done()), (220, 0), "nothing was told yet");
+        sent.told_of(2);
+        assert_eq!(sent.done(), 0, "a chunk is done with its last line");
+        sent.told_of(4);
+        assert_eq!(sent.done(), 150);
+        sent.told_of(6);
+        assert_eq!(sent.done(), 220, "the last line may have no end");
+        assert_eq!(count_lines(b"a\nb\n\nc"), 3);
     }
 
     #[test]
