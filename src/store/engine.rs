@@ -1,0 +1,256 @@
+//! The two engines: where a database is, and all in which they differ.
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::any::AnyPoolOptions;
+use sqlx::migrate::Migrator;
+use sqlx::{Any, AnyPool, Executor};
+
+use crate::clock::system_time;
+use crate::error::{Error, Result};
+use crate::model::time::Timestamp;
+use crate::store::is_taken;
+
+/// How long a use case waits for a connection before it says that the database is out of reach.
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Where the database is. Printing it never shows a password.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DatabaseUrl {
+    text: String,
+    pub(super) engine: Engine,
+}
+
+/// What keeps the database.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Engine {
+    Sqlite { file: PathBuf },
+    Postgres,
+}
+
+impl DatabaseUrl {
+    /// The embedded database in this directory.
+    pub fn in_directory(directory: &Path) -> Self {
+        Self::sqlite(directory.join("tenmint.db"))
+    }
+
+    /// A database by its URL: `sqlite:PATH` or `postgres://...`.
+    pub fn parse(text: &str) -> Result<Self> {
+        if let Some(path) = text.strip_prefix("sqlite:") {
+            let path = path.strip_prefix("//").unwrap_or(path);
+            if path.is_empty() || path.contains('?') {
+                return Err(Error::invalid("database_url", "write `sqlite:PATH`"));
+            }
+            return Ok(Self::sqlite(PathBuf::from(path)));
+        }
+        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            return Ok(Self { text: text.to_owned(), engine: Engine::Postgres });
+        }
+        Err(Error::invalid("database_url", "write `sqlite:PATH` or `postgres://...`"))
+    }
+
+    fn sqlite(file: PathBuf) -> Self {
+        // absolute and encoded, so that nothing in the path is read as a host or a parameter
+        let path = std::path::absolute(&file).unwrap_or_else(|_| file.clone());
+        let path = path.to_string_lossy();
+        let encoded = path.bytes().map(|byte| match byte {
+            b'/' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
+            _ if byte.is_ascii_alphanumeric() => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        });
+        let encoded: Vec<String> = encoded.collect();
+        Self {
+            text: format!("sqlite://{}?mode=rwc", encoded.concat()),
+            engine: Engine::Sqlite { file },
+        }
+    }
+}
+
+impl DatabaseUrl {
+    /// Creates the file of a database, readable by its owner alone, unless it is there.
+    pub(super) fn create(&self) -> Result<()> {
+        match &self.engine {
+            Engine::Sqlite { file } => create_private_file(file),
+            Engine::Postgres => Ok(()),
+        }
+    }
+
+    /// Whether it is known without asking that there is no database.
+    pub(super) fn is_missing(&self) -> bool {
+        matches!(&self.engine, Engine::Sqlite { file } if !file.exists())
+    }
+
+    /// Connections, each of which is told `set_up` first.
+    pub(super) async fn connect(&self, most: u32, set_up: &'static str) -> Result<AnyPool> {
+        sqlx::any::install_default_drivers();
+        let pool = AnyPoolOptions::new()
+            .max_connections(most)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .after_connect(move |connection, _| {
+                Box::pin(async move { connection.execute(set_up).await.map(drop) })
+            })
+            .connect(&self.text)
+            .await?;
+        Ok(pool)
+    }
+}
+
+impl std::fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::fmt::Display for DatabaseUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.engine {
+            Engine::Sqlite { file } => write!(f, "sqlite:{}", file.display()),
+            Engine::Postgres => {
+                // what follows `?` can hold a password, and one with an `@` in it
+                let place = self.text.split(['?', '#']).next().unwrap_or_default();
+                let place = place.split_once("//").map_or(place, |(_, place)| place);
+                let place = place.rsplit_once('@').map_or(place, |(_, place)| place);
+                write!(f, "postgres://{place}")
+            }
+        }
+    }
+}
+
+impl Engine {
+    /// Brings a schema up to date.
+    ///
+    /// Several processes may start at once: SQLite's wait at a file lock beside the database,
+    /// PostgreSQL's at its advisory lock, which sqlx takes.
+    pub(super) async fn migrate(&self, pool: &AnyPool, migrations: &Migrator) -> Result<()> {
+        let _lock = match self {
+            Self::Sqlite { file } => Some(lock_beside(file.clone()).await?),
+            Self::Postgres => {
+                // what sorts by bytes on SQLite sorts by bytes here too
+                let collation =
+                    r#"CREATE COLLATION IF NOT EXISTS "binary" (provider = libc, locale = 'C')"#;
+                // two that look at once both find none, and the slower one is told that it is taken
+                match pool.execute(collation).await {
+                    Err(cause) if !is_taken(&cause) => return Err(cause.into()),
+                    _ => None,
+                }
+            }
+        };
+        // `ignore_missing`: the previous version keeps running on a newer schema
+        let mut migrator = Migrator { ..Migrator::DEFAULT };
+        migrator.migrations.clone_from(&migrations.migrations);
+        migrator.set_ignore_missing(true);
+        migrator.run(pool).await.map_err(|cause| {
+            Error::Setup(format!("the schema cannot be brought up to date: {cause}"))
+        })
+    }
+
+    /// Whether writers wait for each other, whatever they write.
+    pub(super) fn has_one_writer(&self) -> bool {
+        matches!(self, Self::Sqlite { .. })
+    }
+
+    /// How a transaction begins that raises no revision.
+    pub(super) fn begin_to_append(&self) -> &'static str {
+        match self {
+            Self::Sqlite { .. } => "BEGIN IMMEDIATE",
+            // here only a row that two write makes one of them wait
+            Self::Postgres => "BEGIN ISOLATION LEVEL READ COMMITTED",
+        }
+    }
+
+    /// How a look at one moment begins.
+    pub(super) fn begin_to_read(&self) -> &'static str {
+        match self {
+            Self::Sqlite { .. } => "BEGIN",
+            Self::Postgres => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        }
+    }
+
+    /// How a transaction that writes begins.
+    pub(super) fn begin(&self) -> &'static str {
+        match self {
+            // a plain BEGIN would fail half way when two processes both read before they write
+            Self::Sqlite { .. } => "BEGIN IMMEDIATE",
+            Self::Postgres => "BEGIN",
+        }
+    }
+
+    /// What each connection is told first.
+    pub(super) fn set_up(&self) -> &'static str {
+        match self {
+            Self::Sqlite { .. } => {
+                // pages are cached by the system too: enough here that a batch of an import fits
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -8192; \
+                 PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 5000"
+            }
+            Self::Postgres => {
+                "SET lock_timeout = '2s'; SET statement_timeout = '5s'; \
+                 SET idle_in_transaction_session_timeout = '5s'"
+            }
+        }
+    }
+
+    /// What time the database has.
+    pub(super) async fn now<'c>(
+        &self,
+        connection: impl Executor<'c, Database = Any>,
+    ) -> Result<Timestamp> {
+        match self {
+            Self::Sqlite { .. } => Ok(system_time()),
+            Self::Postgres => {
+                // cut to the millisecond, as everywhere: the time that it says has begun
+                let now =
+                    "SELECT CAST(FLOOR(EXTRACT(EPOCH FROM clock_timestamp()) * 1000) AS BIGINT)";
+                Ok(Timestamp::from_millis(sqlx::query_scalar(now).fetch_one(connection).await?))
+            }
+        }
+    }
+}
+
+/// Creates a directory that its owner alone can enter, unless it is there.
+pub fn create_private_directory(directory: &Path) -> Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+        .create(directory)
+        .map_err(|cause| Error::Setup(format!("cannot create `{}`: {cause}", directory.display())))
+}
+
+/// Creates a file that its owner alone can read, and its directory, unless it is there. SQLite gives
+/// the files beside a database the mode of the database.
+fn create_private_file(file: &Path) -> Result<()> {
+    if let Some(directory) = file.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        create_private_directory(directory)?;
+    }
+    private_file()
+        .open(file)
+        .map(drop)
+        .map_err(|cause| Error::Setup(format!("cannot open `{}`: {cause}", file.display())))
+}
+
+fn private_file() -> OpenOptions {
+    let mut options = File::options();
+    options.create(true).truncate(false).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options
+}
+
+/// Waits for the exclusive lock on a file beside the database.
+async fn lock_beside(database: PathBuf) -> Result<File> {
+    let path = database.with_extension("lock");
+    let shown = path.display().to_string();
+    let lock = move || {
+        let file = private_file().open(path)?;
+        file.lock()?;
+        Ok::<File, std::io::Error>(file)
+    };
+    tokio::task::spawn_blocking(lock)
+        .await
+        .map_err(|cause| Error::Broken(cause.to_string()))?
+        .map_err(|cause| Error::Setup(format!("cannot lock `{shown}`: {cause}")))
+}
