@@ -88,6 +88,13 @@ impl<N: Noun> Id<N> {
         Id { characters: self.characters, noun: PhantomData }
     }
 
+    /// The id of these sixteen characters, without the prefix.
+    pub fn from_characters(characters: &[u8]) -> Option<Self> {
+        let characters: [u8; ID_LENGTH] = characters.try_into().ok()?;
+        let is_id = characters.iter().all(u8::is_ascii_alphanumeric);
+        is_id.then_some(Self { characters, noun: PhantomData })
+    }
+
     /// The sixteen characters, without the prefix.
     pub fn characters(&self) -> &str {
         std::str::from_utf8(&self.characters).unwrap_or_default()
@@ -196,9 +203,7 @@ impl<N: Noun> FromStr for Id<N> {
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
         text.strip_prefix(N::PREFIX)
-            .and_then(|characters| characters.as_bytes().try_into().ok())
-            .filter(|characters: &[u8; ID_LENGTH]| characters.iter().all(u8::is_ascii_alphanumeric))
-            .map(|characters| Self { characters, noun: PhantomData })
+            .and_then(|characters| Self::from_characters(characters.as_bytes()))
             .ok_or(InvalidId { prefix: N::PREFIX })
     }
 }

@@ -11,6 +11,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::error::InvalidField;
 use crate::model::id::{ApiKeyId, base62};
+use crate::model::ledger::LedgerKey;
 
 /// A secret in the clear. It can be shown once and stored never.
 pub struct PlainSecret(Zeroizing<String>);
@@ -112,6 +113,11 @@ impl Pepper {
         let mut bytes = [0; 32];
         bytes.copy_from_slice(hmac::sign(&self.0, &sha256.0).as_ref());
         SecretDigest(bytes)
+    }
+
+    /// The key that seals the ledger. No digest of an API key is made over as few bytes.
+    pub fn ledger_key(&self) -> LedgerKey {
+        LedgerKey::new(hmac::sign(&self.0, b"tenmint/ledger").as_ref())
     }
 }
 
