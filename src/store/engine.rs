@@ -16,6 +16,11 @@ use crate::store::is_taken;
 /// How long a use case waits for a connection before it says that the database is out of reach.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// The name of the embedded database, without its ending.
+const MAIN_STEM: &str = "tenmint";
+/// Bytes of the ledger's write-ahead log above which it is begun anew.
+const LARGE_LOG: u64 = 64 << 20;
+
 /// Where the database is. Printing it never shows a password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct DatabaseUrl {
@@ -33,7 +38,7 @@ pub(super) enum Engine {
 impl DatabaseUrl {
     /// The embedded database in this directory.
     pub fn in_directory(directory: &Path) -> Self {
-        Self::sqlite(directory.join("tenmint.db"))
+        Self::sqlite(directory.join(MAIN_STEM).with_extension("db"))
     }
 
     /// A database by its URL: `sqlite:PATH` or `postgres://...`.
@@ -75,6 +80,23 @@ impl DatabaseUrl {
             Engine::Sqlite { file } => create_private_file(file),
             Engine::Postgres => Ok(()),
         }
+    }
+
+    /// Whether it is on another machine, or could be.
+    pub fn is_remote(&self) -> bool {
+        self.engine == Engine::Postgres
+    }
+
+    /// Where the ledger of this database is: on SQLite in a file beside it.
+    pub(super) fn of_ledger(&self) -> Self {
+        let Engine::Sqlite { file } = &self.engine else { return self.clone() };
+        let stem = file.file_stem().unwrap_or_default();
+        if stem == MAIN_STEM {
+            return Self::sqlite(file.with_file_name("ledger.db"));
+        }
+        let mut name = stem.to_owned();
+        name.push(".ledger.db");
+        Self::sqlite(file.with_file_name(name))
     }
 
     /// Whether it is known without asking that there is no database.
@@ -124,6 +146,16 @@ impl Engine {
     /// Several processes may start at once: SQLite's wait at a file lock beside the database,
     /// PostgreSQL's at its advisory lock, which sqlx takes.
     pub(super) async fn migrate(&self, pool: &AnyPool, migrations: &Migrator) -> Result<()> {
+        self.migrate_beside(pool, migrations, &Migrator::DEFAULT.table_name).await
+    }
+
+    /// The same, for a schema that keeps its own count of migrations in this table.
+    pub(super) async fn migrate_beside(
+        &self,
+        pool: &AnyPool,
+        migrations: &Migrator,
+        table: &str,
+    ) -> Result<()> {
         let _lock = match self {
             Self::Sqlite { file } => Some(lock_beside(file.clone()).await?),
             Self::Postgres => {
@@ -141,6 +173,7 @@ impl Engine {
         let mut migrator = Migrator { ..Migrator::DEFAULT };
         migrator.migrations.clone_from(&migrations.migrations);
         migrator.set_ignore_missing(true);
+        migrator.table_name = table.to_owned().into();
         migrator.run(pool).await.map_err(|cause| {
             Error::Setup(format!("the schema cannot be brought up to date: {cause}"))
         })
@@ -190,6 +223,33 @@ impl Engine {
                  SET idle_in_transaction_session_timeout = '5s'"
             }
         }
+    }
+
+    /// What each connection to the ledger is told first.
+    pub(super) fn set_up_ledger(&self) -> &'static str {
+        match self {
+            Self::Sqlite { .. } => {
+                // whoever records never stops to move the log into the file: `tidy` does
+                "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+                 PRAGMA wal_autocheckpoint = 0; PRAGMA busy_timeout = 5000"
+            }
+            Self::Postgres => self.set_up(),
+        }
+    }
+
+    /// Moves what was recorded from the log of the ledger into its file, and begins the log anew
+    /// where it has grown large.
+    pub(super) async fn tidy(&self, pool: &AnyPool) -> Result<()> {
+        let Self::Sqlite { file } = self else { return Ok(()) };
+        pool.execute("PRAGMA wal_checkpoint(PASSIVE)").await?;
+        let mut log = file.clone().into_os_string();
+        log.push("-wal");
+        let is_large = std::fs::metadata(log).is_ok_and(|log| log.len() > LARGE_LOG);
+        if is_large {
+            // writers wait for what came since the line above, and no longer
+            pool.execute("PRAGMA wal_checkpoint(TRUNCATE)").await?;
+        }
+        Ok(())
     }
 
     /// What time the database has.

@@ -16,6 +16,7 @@ pub mod idempotency;
 pub mod imports;
 pub mod indexed_api_keys;
 pub mod installation;
+pub mod ledger;
 pub mod orgs;
 pub mod owners;
 pub mod page;

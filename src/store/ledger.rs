@@ -1,0 +1,457 @@
+//! The ledger: on SQLite a file of its own, so that no management write waits for it; on PostgreSQL
+//! tables beside the others, over connections of its own.
+//!
+//! A batch is one row and is never changed. An insert that may have happened before is made again
+//! without harm: the row that is there is compared.
+
+use sqlx::any::AnyRow;
+use sqlx::migrate::Migrator;
+use sqlx::{AnyPool, Row as _};
+
+use crate::error::{Error, Result};
+use crate::model::ledger::{Batch, Chain, ChainValue, FactWriter, Filter, Head, Pruning};
+use crate::model::time::Timestamp;
+use crate::model::token_id::ChainId;
+use crate::store::engine::{DatabaseUrl, Engine};
+use crate::store::row::Row;
+use crate::store::{Connection, Store, is_taken};
+
+/// One writes, one looks after the file, and others search.
+const MAX_CONNECTIONS: u32 = 4;
+
+static MIGRATIONS: Migrator = sqlx::migrate!("./migrations/ledger");
+
+/// The database of the ledger.
+#[derive(Debug)]
+pub struct LedgerStore {
+    pool: AnyPool,
+    engine: Engine,
+}
+
+/// What became of an insert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inserted {
+    /// The batch is there, by this insert or an earlier one.
+    There,
+    /// Another batch has its place.
+    Taken,
+}
+
+/// Where a batch stands among all, by the time of its last fact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The moment of its last fact.
+    pub last_at: Timestamp,
+    /// Its chain.
+    pub chain: ChainId,
+    /// Its number there.
+    pub number: u64,
+}
+
+impl Place {
+    /// Before every batch.
+    pub const START: Self = Self {
+        last_at: Timestamp::from_millis(i64::MIN),
+        chain: ChainId::from_number(0),
+        number: 0,
+    };
+    /// Behind every batch.
+    pub const END: Self = Self {
+        last_at: Timestamp::from_millis(i64::MAX),
+        chain: ChainId::from_number(u32::MAX),
+        number: i64::MAX.cast_unsigned(),
+    };
+}
+
+/// What a search reads of a batch before it opens it.
+#[derive(Debug, Clone)]
+pub struct Outline {
+    /// Where it stands.
+    pub place: Place,
+    /// What is not in it.
+    pub filter: Filter,
+}
+
+impl LedgerStore {
+    /// Opens the ledger that belongs to a database, and brings its schema up to date.
+    pub async fn open(database: &DatabaseUrl) -> Result<Self> {
+        let url = database.of_ledger();
+        url.create()?;
+        let ledger = Self::connect(&url).await?;
+        ledger.engine.migrate_beside(&ledger.pool, &MIGRATIONS, "_ledger_migrations").await?;
+        Ok(ledger)
+    }
+
+    /// Opens the ledger that belongs to a database, if there is one.
+    pub async fn open_existing(database: &DatabaseUrl) -> Result<Option<Self>> {
+        let url = database.of_ledger();
+        if url.is_missing() {
+            return Ok(None);
+        }
+        let ledger = Self::connect(&url).await?;
+        let newest = "SELECT MAX(version) FROM _ledger_migrations";
+        match sqlx::query_scalar::<_, Option<i64>>(newest).fetch_one(&ledger.pool).await {
+            Ok(_) => Ok(Some(ledger)),
+            Err(sqlx::Error::Database(_)) => Ok(None),
+            Err(cause) => Err(cause.into()),
+        }
+    }
+
+    async fn connect(url: &DatabaseUrl) -> Result<Self> {
+        let pool = url.connect(MAX_CONNECTIONS, url.engine.set_up_ledger()).await?;
+        Ok(Self { pool, engine: url.engine.clone() })
+    }
+
+    /// Records where a new chain begins. `false` where its id is taken.
+    pub async fn insert_chain(&self, chain: &Chain) -> Result<bool> {
+        let previous = chain.previous;
+        let inserted = sqlx::query(
+            "INSERT INTO ledger_chains
+             (chain, started_at, previous_chain, previous_number, previous_value)
+             VALUES ($1, $2, $3, $4, $5)",
+        )
+        .bind(i64::from(chain.id.as_number()))
+        .bind(chain.started_at.as_millis())
+        .bind(previous.map(|head| i64::from(head.chain.as_number())))
+        .bind(previous.map(|head| signed(head.number)))
+        .bind(previous.map(|head| head.value.to_string()))
+        .execute(&self.pool)
+        .await;
+        match inserted {
+            Ok(_) => Ok(true),
+            Err(cause) if is_taken(&cause) => Ok(false),
+            Err(cause) => Err(cause.into()),
+        }
+    }
+
+    /// Records a batch, durably.
+    pub async fn insert(&self, batch: &Batch) -> Result<Inserted> {
+        let inserted = sqlx::query(
+            "INSERT INTO ledger_batches
+             (chain, number, facts, first_at, last_at, value, filter, body)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (chain, number) DO NOTHING",
+        )
+        .bind(i64::from(batch.chain.as_number()))
+        .bind(signed(batch.number))
+        .bind(signed(batch.facts))
+        .bind(batch.first_at.as_millis())
+        .bind(batch.last_at.as_millis())
+        .bind(batch.value.as_bytes().to_vec())
+        .bind(batch.filter.as_bytes().to_vec())
+        .bind(batch.body.clone())
+        .execute(&self.pool)
+        .await?;
+        if inserted.rows_affected() > 0 {
+            return Ok(Inserted::There);
+        }
+        let found = self.find(batch.chain, batch.number).await?;
+        let is_same = found.is_some_and(|found| found.value == batch.value);
+        Ok(if is_same { Inserted::There } else { Inserted::Taken })
+    }
+
+    /// A batch by its number.
+    pub async fn find(&self, chain: ChainId, number: u64) -> Result<Option<Batch>> {
+        let row = sqlx::query(
+            "SELECT chain, number, facts, first_at, last_at, value, filter, body
+             FROM ledger_batches WHERE chain = $1 AND number = $2",
+        )
+        .bind(i64::from(chain.as_number()))
+        .bind(signed(number))
+        .fetch_optional(&self.pool)
+        .await?;
+        row.as_ref().map(batch_of).transpose()
+    }
+
+    /// The batches of a chain behind a number.
+    pub async fn list_after(&self, chain: ChainId, number: u64, limit: i64) -> Result<Vec<Batch>> {
+        let rows = sqlx::query(
+            "SELECT chain, number, facts, first_at, last_at, value, filter, body
+             FROM ledger_batches WHERE chain = $1 AND number > $2 ORDER BY number LIMIT $3",
+        )
+        .bind(i64::from(chain.as_number()))
+        .bind(signed(number))
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(batch_of).collect()
+    }
+
+    /// Where a chain ends, if it has a batch.
+    pub async fn head(&self, chain: ChainId) -> Result<Option<Head>> {
+        let row = sqlx::query(
+            "SELECT chain, number, value FROM ledger_batches
+             WHERE chain = $1 ORDER BY number DESC LIMIT 1",
+        )
+        .bind(i64::from(chain.as_number()))
+        .fetch_optional(&self.pool)
+        .await?;
+        let head = |row: &AnyRow| {
+            let bytes: Vec<u8> = row.try_get("value")?;
+            Ok(Head { chain, number: number_of(row, "number")?, value: value_of(row, &bytes)? })
+        };
+        row.as_ref().map(head).transpose()
+    }
+
+    /// The lowest chain above one that has a batch.
+    pub async fn next_chain_with_batches(&self, above: i64) -> Result<Option<ChainId>> {
+        let found: Option<i64> =
+            sqlx::query_scalar("SELECT MIN(chain) FROM ledger_batches WHERE chain > $1")
+                .bind(above)
+                .fetch_one(&self.pool)
+                .await?;
+        Ok(found.map(chain_of))
+    }
+
+    /// All chains, as they were begun.
+    pub async fn list_chains(&self) -> Result<Vec<Chain>> {
+        let rows = sqlx::query(
+            "SELECT chain, started_at, previous_chain, previous_number, previous_value
+             FROM ledger_chains ORDER BY started_at, chain",
+        )
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let row = Row::of("ledger_chains", row);
+                let previous = (
+                    row.number_or_none("previous_chain")?,
+                    row.number_or_none("previous_number")?,
+                    row.parsed_or_none("previous_value")?,
+                );
+                let previous = match previous {
+                    (Some(chain), Some(number), Some(value)) => {
+                        let number = number.cast_unsigned();
+                        Some(Head { chain: chain_of(chain), number, value })
+                    }
+                    _ => None,
+                };
+                let id = chain_of(row.number("chain")?);
+                Ok(Chain { id, started_at: row.moment("started_at")?, previous })
+            })
+            .collect()
+    }
+
+    /// The outlines of batches with facts between two moments, from new to old and before a place.
+    pub async fn list_before(
+        &self,
+        (since, until): (Timestamp, Timestamp),
+        before: Place,
+        limit: i64,
+    ) -> Result<Vec<Outline>> {
+        let rows = sqlx::query(
+            "SELECT chain, number, last_at, filter FROM ledger_batches
+             WHERE last_at >= $1 AND first_at <= $2 AND (last_at, chain, number) < ($3, $4, $5)
+             ORDER BY last_at DESC, chain DESC, number DESC LIMIT $6",
+        )
+        .bind(since.as_millis())
+        .bind(until.as_millis())
+        .bind(before.last_at.as_millis())
+        .bind(i64::from(before.chain.as_number()))
+        .bind(signed(before.number))
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(outline_of).collect()
+    }
+
+    /// The same from old to new, behind a place.
+    pub async fn list_behind(
+        &self,
+        (since, until): (Timestamp, Timestamp),
+        after: Place,
+        limit: i64,
+    ) -> Result<Vec<Outline>> {
+        let rows = sqlx::query(
+            "SELECT chain, number, last_at, filter FROM ledger_batches
+             WHERE last_at >= $1 AND last_at <= $2 AND first_at <= $3
+             AND (last_at, chain, number) > ($4, $5, $6)
+             ORDER BY last_at, chain, number LIMIT $7",
+        )
+        .bind(since.as_millis())
+        .bind(latest_end(until).as_millis())
+        .bind(until.as_millis())
+        .bind(after.last_at.as_millis())
+        .bind(i64::from(after.chain.as_number()))
+        .bind(signed(after.number))
+        .bind(limit)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(outline_of).collect()
+    }
+
+    /// The batches that may hold a fact of a moment: of one chain, or of all.
+    pub async fn list_at(&self, at: Timestamp, chain: Option<ChainId>) -> Result<Vec<Place>> {
+        let any = i64::from(chain.is_none());
+        let rows = sqlx::query(
+            "SELECT chain, number, last_at FROM ledger_batches
+             WHERE last_at >= $1 AND last_at <= $2 AND first_at <= $1 AND (chain = $3 OR $4 = 1)
+             ORDER BY last_at, chain, number",
+        )
+        .bind(at.as_millis())
+        .bind(latest_end(at).as_millis())
+        .bind(chain.map_or(0, |chain| i64::from(chain.as_number())))
+        .bind(any)
+        .fetch_all(&self.pool)
+        .await?;
+        rows.iter().map(place_of).collect()
+    }
+
+    /// What was dropped of each chain, with its seal.
+    pub async fn list_prunings(&self) -> Result<Vec<(Pruning, ChainValue)>> {
+        let rows =
+            sqlx::query("SELECT chain, number, value, facts, pruned_at, seal FROM ledger_prunings")
+                .fetch_all(&self.pool)
+                .await?;
+        let pruning = |row: &AnyRow| {
+            let row = Row::of("ledger_prunings", row);
+            let head = Head {
+                chain: chain_of(row.number("chain")?),
+                number: row.number("number")?.cast_unsigned(),
+                value: row.parsed("value")?,
+            };
+            let facts = row.number("facts")?.cast_unsigned();
+            let pruning = Pruning { head, facts, pruned_at: row.moment("pruned_at")? };
+            Ok((pruning, row.parsed("seal")?))
+        };
+        rows.iter().map(pruning).collect()
+    }
+
+    /// Drops all batches of a chain up to one, and records that. `false` where another node was
+    /// faster.
+    pub async fn prune(&self, pruning: &Pruning, seal: ChainValue) -> Result<bool> {
+        let Head { chain, number, value } = pruning.head;
+        let mut transaction = self.pool.begin_with(self.engine.begin_to_append()).await?;
+        let recorded = sqlx::query(
+            "INSERT INTO ledger_prunings (chain, number, value, facts, pruned_at, seal)
+             VALUES ($1, $2, $3, $4, $5, $6)
+             ON CONFLICT (chain) DO UPDATE SET number = excluded.number, value = excluded.value,
+             facts = excluded.facts, pruned_at = excluded.pruned_at, seal = excluded.seal
+             WHERE ledger_prunings.number < excluded.number",
+        )
+        .bind(i64::from(chain.as_number()))
+        .bind(signed(number))
+        .bind(value.to_string())
+        .bind(signed(pruning.facts))
+        .bind(pruning.pruned_at.as_millis())
+        .bind(seal.to_string())
+        .execute(&mut *transaction)
+        .await?;
+        if recorded.rows_affected() == 0 {
+            return Ok(false);
+        }
+        sqlx::query("DELETE FROM ledger_batches WHERE chain = $1 AND number <= $2")
+            .bind(i64::from(chain.as_number()))
+            .bind(signed(number))
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(true)
+    }
+
+    /// Looks after the file, over another connection than the one that writes.
+    pub async fn tidy(&self) -> Result<()> {
+        self.engine.tidy(&self.pool).await
+    }
+
+    /// Whether `sql` is a statement that this engine takes: for the test that asks it of each.
+    pub async fn prepares(&self, sql: &'static str) -> Result<()> {
+        use sqlx::Executor;
+        let mut connection = self.pool.acquire().await?;
+        connection.prepare(sqlx::SqlStr::from_static(sql)).await?;
+        Ok(())
+    }
+
+    /// Lets go of the database, once all that runs has ended.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+impl Store {
+    /// Says where a chain was seen to end. Never takes one back.
+    pub async fn put_ledger_checkpoint(&self, head: &Head, now: Timestamp) -> Result<()> {
+        let mut append = self.append().await?;
+        sqlx::query(
+            "INSERT INTO ledger_checkpoints (chain, number, value, seen_at)
+             VALUES ($1, $2, $3, $4) ON CONFLICT (chain) DO UPDATE
+             SET number = excluded.number, value = excluded.value, seen_at = excluded.seen_at
+             WHERE ledger_checkpoints.number < excluded.number",
+        )
+        .bind(i64::from(head.chain.as_number()))
+        .bind(signed(head.number))
+        .bind(head.value.to_string())
+        .bind(now.as_millis())
+        .execute(&mut *append as &mut Connection)
+        .await?;
+        append.commit().await
+    }
+
+    /// Where each chain was seen to end, and when.
+    pub async fn list_ledger_checkpoints(&self) -> Result<Vec<(Head, Timestamp)>> {
+        let mut read = self.read().await?;
+        let rows = sqlx::query("SELECT chain, number, value, seen_at FROM ledger_checkpoints")
+            .fetch_all(&mut *read as &mut Connection)
+            .await?;
+        let checkpoint = |row: &AnyRow| {
+            let row = Row::of("ledger_checkpoints", row);
+            let head = Head {
+                chain: chain_of(row.number("chain")?),
+                number: row.number("number")?.cast_unsigned(),
+                value: row.parsed("value")?,
+            };
+            Ok((head, row.moment("seen_at")?))
+        };
+        rows.iter().map(checkpoint).collect()
+    }
+}
+
+/// The last moment of any batch with a fact of this moment.
+fn latest_end(at: Timestamp) -> Timestamp {
+    at + FactWriter::MAX_SPAN
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn chain_of(number: i64) -> ChainId {
+    ChainId::from_number(u32::try_from(number).unwrap_or(u32::MAX))
+}
+
+fn number_of(row: &AnyRow, column: &'static str) -> Result<u64> {
+    Ok(row.try_get::<i64, _>(column)?.cast_unsigned())
+}
+
+fn value_of(row: &AnyRow, bytes: &[u8]) -> Result<ChainValue> {
+    let value: std::result::Result<[u8; 32], _> = bytes.try_into();
+    value.map(ChainValue::from_bytes).map_err(|_| {
+        let number: i64 = row.try_get("number").unwrap_or_default();
+        Error::bad_row("ledger_batches", &number.to_string(), "`value` is not 32 bytes")
+    })
+}
+
+fn place_of(row: &AnyRow) -> Result<Place> {
+    Ok(Place {
+        last_at: Timestamp::from_millis(row.try_get("last_at")?),
+        chain: chain_of(row.try_get("chain")?),
+        number: number_of(row, "number")?,
+    })
+}
+
+fn outline_of(row: &AnyRow) -> Result<Outline> {
+    Ok(Outline { place: place_of(row)?, filter: Filter::from_bytes(row.try_get("filter")?) })
+}
+
+fn batch_of(row: &AnyRow) -> Result<Batch> {
+    let value: Vec<u8> = row.try_get("value")?;
+    Ok(Batch {
+        chain: chain_of(row.try_get("chain")?),
+        number: number_of(row, "number")?,
+        facts: number_of(row, "facts")?,
+        first_at: Timestamp::from_millis(row.try_get("first_at")?),
+        last_at: Timestamp::from_millis(row.try_get("last_at")?),
+        value: value_of(row, &value)?,
+        filter: Filter::from_bytes(row.try_get("filter")?),
+        body: row.try_get("body")?,
+    })
+}
