@@ -30,11 +30,9 @@ use tenmint::model::secret::PlainSecret;
 use tenmint::service::Service;
 use tenmint::service::call::Call;
 use tenmint::service::init::{CreateInstallation, CreatedInstallation, create_installation};
-use tenmint::service::node::Node;
+use tenmint::service::node::{Node, NodeConfig};
 use tenmint::store::DatabaseUrl;
 use tokio::sync::mpsc;
-
-const SERVE_FOR: Duration = Duration::from_mins(5);
 
 #[tokio::main]
 async fn main() {
@@ -59,7 +57,7 @@ async fn measure(engine: &str, url: &str, directory: &Path, keys: u32) {
     let created = create_installation(&database, &keys_dir, &Clock::system(), &ask).await.unwrap();
     let open = async || {
         let service = Service::open(&database, &keys_dir, Clock::system()).await.unwrap();
-        Node::start(service, SERVE_FOR).await.unwrap()
+        Node::start(service, NodeConfig::in_directory(directory)).await.unwrap()
     };
     let (node, other) = (open().await, open().await);
     let call = call_of(&node, created);

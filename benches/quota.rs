@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use support::median;
 use tenmint::clock::Clock;
 use tenmint::mint::Refused;
+use tenmint::mint::ledger::Ledger;
 use tenmint::mint::quotas::{LeaseBatch, Quotas};
 use tenmint::model::id::ApiKeyId;
 use tenmint::model::quota::Quota;
@@ -197,7 +198,7 @@ async fn lease_time(database: &DatabaseUrl, directory: &std::path::Path) -> (f64
     };
     create_installation(database, &keys_dir, &clock, &ask).await.unwrap();
     let mut service = Service::open(database, &keys_dir, clock).await.unwrap();
-    let (mint, _) = service.start_mint(Duration::from_mins(5)).await.unwrap();
+    let (mint, _) = service.start_mint(Duration::from_mins(5), Ledger::off()).await.unwrap();
     let leases = service.lease_fetcher(&mint);
     let leasing = tokio::spawn(async move { leases.run(std::future::pending()).await });
     let quota: Quota = "1000000".parse().unwrap();

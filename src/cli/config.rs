@@ -11,6 +11,8 @@ use crate::http::HttpConfig;
 use crate::http::client_ip::TrustedProxies;
 use crate::http::listener::Limits;
 use crate::service::DatabaseUrl;
+use crate::service::ledger::LedgerConfig;
+use crate::service::node::NodeConfig;
 
 /// The file that is read where none is named.
 const DEFAULT_FILE: &str = "tenmint.toml";
@@ -49,8 +51,8 @@ pub(super) struct Config {
     pub(super) private_listen: Option<String>,
     /// How the face for machines is set up.
     pub(super) http: HttpConfig,
-    /// How long a node goes on issuing without its database.
-    pub(super) serve_for: Duration,
+    /// How a node issues and records.
+    pub(super) node: NodeConfig,
     /// The file that was read, if there was one.
     pub(super) file: Option<PathBuf>,
 }
@@ -64,12 +66,12 @@ struct Setting {
 }
 
 /// All settings; a test holds the fields of the file to this table.
-const SETTINGS: [Setting; 10] = [
+const SETTINGS: [Setting; 12] = [
     Setting {
         key: "data_dir",
         variable: "TENMINT_DATA_DIR",
         default: "`./data`",
-        about: "the directory of the embedded database",
+        about: "the directory of the embedded database, and of what a node keeps for itself",
     },
     Setting {
         key: "keys_dir",
@@ -101,6 +103,19 @@ const SETTINGS: [Setting; 10] = [
         default: "nowhere",
         about: "where gateways ask `/forward-auth` without a key of their own; whoever reaches it may \
                 ask, so keep it on a loopback or private address",
+    },
+    Setting {
+        key: "ledger.mode",
+        variable: "-",
+        default: "`durable`",
+        about: "how surely a token is on record: `durable` before it leaves, `buffered` soon after, `off` \
+                never",
+    },
+    Setting {
+        key: "ledger.keep",
+        variable: "-",
+        default: "for ever",
+        about: "how long the record of a token is kept, as `400d`; what is older is dropped",
     },
     Setting {
         key: "max_connections",
@@ -162,7 +177,17 @@ struct File {
     #[serde(default)]
     forward_auth: ForwardAuth,
     #[serde(default)]
+    ledger: Ledger,
+    #[serde(default)]
     store_outage: StoreOutage,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+struct Ledger {
+    mode: Option<String>,
+    keep: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -196,7 +221,7 @@ impl Config {
             Some(url) => DatabaseUrl::parse(&url)?,
             None => DatabaseUrl::in_directory(&data_dir),
         };
-        let serve_for = file.store_outage.serve_for.as_deref().unwrap_or("5m");
+        let node = read_node(data_dir, &file.ledger, &file.store_outage)?;
         let defaults = Limits::default();
         let max_connections = file.max_connections.unwrap_or(defaults.max_connections).max(1);
         let limits = Limits { max_connections, ..defaults };
@@ -212,11 +237,26 @@ impl Config {
             listen: overrides.listen.or(file.listen).unwrap_or_else(|| "127.0.0.1:8080".to_owned()),
             private_listen: file.forward_auth.listen,
             http: HttpConfig { limits, trusted_proxies },
-            serve_for: parse_duration(serve_for)
-                .ok_or_else(|| Error::invalid("store_outage.serve_for", "write `5m` or `0s`"))?,
+            node,
             file: path,
         })
     }
+}
+
+/// How a node issues and records, with this directory of its own.
+fn read_node(directory: PathBuf, ledger: &Ledger, outage: &StoreOutage) -> Result<NodeConfig> {
+    let mode = ledger.mode.as_deref().map(str::parse).transpose();
+    let duration = |field: &'static str, text: &str, example: &'static str| {
+        parse_duration(text).ok_or_else(|| Error::invalid(field, example))
+    };
+    let keep = ledger.keep.as_deref();
+    let keep = keep.map(|text| duration("ledger.keep", text, "write `400d`")).transpose()?;
+    let serve_for = outage.serve_for.as_deref().unwrap_or("5m");
+    let mode = mode.map_err(|cause| Error::invalid("ledger.mode", cause))?.unwrap_or_default();
+    Ok(NodeConfig {
+        serve_for: duration("store_outage.serve_for", serve_for, "write `5m` or `0s`")?,
+        ledger: LedgerConfig { mode, directory, keep },
+    })
 }
 
 /// The proxies that one layer names, if it does.

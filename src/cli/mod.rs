@@ -20,6 +20,7 @@ mod import_report;
 mod init;
 mod installation;
 mod keyring;
+mod ledger;
 mod migration;
 mod orgs;
 mod output;
@@ -110,6 +111,8 @@ enum Command {
     Doctor(OnNode<doctor::DoctorArgs>),
     /// Make a new administrator's key, where the last one is lost
     Recover(OnNode<recover::RecoverArgs>),
+    /// Search, verify and export the record of every token
+    Ledger(OnNodeWith<ledger::LedgerCommand>),
     /// Look at the signing keys
     SigningKeys(OnNodeWith<signing_keys::SigningKeysCommand>),
 }
@@ -249,6 +252,7 @@ async fn dispatch(command: Command, output: &Output) -> Result<ExitCode> {
         Command::Recover(on) => {
             Ok(recover::run(&on.node.service().await?, &on.args, output).await?)
         }
+        Command::Ledger(on) => ledger::run(&on.node.service().await?, on.command, output).await,
         Command::SigningKeys(on) => {
             signing_keys::run(&on.node.service().await?, on.command, output).await
         }

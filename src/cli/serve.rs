@@ -62,10 +62,11 @@ pub(super) async fn run(config: Config, args: &ServeArgs, output: &Output) -> Re
     }
     let service = Service::open_to_serve(&config.database, &config.keys_dir, clock.clone()).await?;
     let issuer = service.installation().issuer.clone();
-    let mut node = Node::start(service, config.serve_for).await?;
+    let mut node = Node::start(service, config.node).await?;
     node.follow();
     node.lease();
     node.write_usage();
+    node.keep_ledger();
     tracing::info!(
         %address,
         %issuer,

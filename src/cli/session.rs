@@ -34,10 +34,10 @@ pub(super) struct SessionArgs {
 pub(super) struct PageArgs {
     /// At most so many [default: 15 in a table or as JSON, else all]
     #[arg(short, long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
-    limit: Option<u64>,
+    pub(super) limit: Option<u64>,
     /// Where the list before ended
     #[arg(short, long, visible_alias = "after", value_name = "CURSOR")]
-    cursor: Option<String>,
+    pub(super) cursor: Option<String>,
 }
 
 /// How to change something.

@@ -1,6 +1,7 @@
 //! From an authenticated key to what its token will say: each step takes the proof of the one
 //! before it.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use tenmint_verifier::{Net, NewClaims, ScopeSet};
@@ -16,8 +17,10 @@ use crate::model::id::{ApiKeyId, AudienceId, OrgId};
 use crate::model::installation::{Issuer, TokenLifetime};
 use crate::model::ip_range::IpRange;
 use crate::model::ip_rules::IpRules;
+use crate::model::ledger::Fact;
 use crate::model::quota::Quota;
 use crate::model::time::Timestamp;
+use crate::model::token_id::TokenId;
 
 /// A key that may get a token now, from here.
 #[derive(Debug)]
@@ -30,8 +33,10 @@ pub(super) struct AdmittedKey<'i> {
 pub(super) struct Grant {
     subject: String,
     org: String,
-    client_id: String,
-    audiences: Vec<(AudienceId, Arc<str>)>,
+    api_key: ApiKeyId,
+    audience_ids: Vec<AudienceId>,
+    /// Their URIs, in the same order.
+    audiences: Vec<Arc<str>>,
     pub(super) token_type: TokenType,
     pub(super) scope: ScopeSet,
     space: Option<String>,
@@ -142,7 +147,8 @@ impl AdmittedKey<'_> {
         Ok(Grant {
             subject: owner.id.to_string(),
             org: org.id.to_string(),
-            client_id: api_key.id.to_string(),
+            api_key: api_key.id,
+            audience_ids: targets.audience_ids,
             audiences: targets.audiences,
             token_type: targets.token_type,
             scope,
@@ -198,7 +204,19 @@ impl Grant {
     }
 
     pub(super) fn audience_ids(&self) -> impl Iterator<Item = AudienceId> {
-        self.audiences.iter().map(|(id, _)| *id)
+        self.audience_ids.iter().copied()
+    }
+
+    /// The fact that its token was issued, to whoever asked from there.
+    pub(super) fn fact(&self, token_id: TokenId, address: Option<IpAddr>) -> Fact<'_> {
+        Fact {
+            token_id,
+            api_key: self.api_key,
+            audiences: &self.audience_ids,
+            scope: self.scope.as_str(),
+            lifetime: self.lifetime(),
+            address,
+        }
     }
 
     /// Signs what the grant says: the claims exist as long as `sign` runs.
@@ -208,13 +226,13 @@ impl Grant {
         token_id: &str,
         sign: impl FnOnce(&NewClaims<'_>) -> T,
     ) -> T {
-        let audiences: Vec<&str> = self.audiences.iter().map(|(_, uri)| &**uri).collect();
+        let audiences: Vec<&str> = self.audiences.iter().map(|uri| &**uri).collect();
         let net = self.ip_rules.as_deref().and_then(net_of);
         sign(&NewClaims {
             iss: issuer.as_str(),
             sub: &self.subject,
             aud: &audiences,
-            client_id: &self.client_id,
+            client_id: &self.api_key.to_string(),
             scope: &self.scope,
             org: &self.org,
             iat: self.issued_at,

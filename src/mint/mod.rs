@@ -13,6 +13,7 @@ mod index;
 pub mod introspect;
 mod key_pair;
 mod lease_queue;
+pub mod ledger;
 mod permits;
 pub mod quotas;
 mod rsa;
@@ -39,6 +40,7 @@ use crate::clock::Clock;
 use crate::mint::api_uses::NewUses;
 use crate::mint::grant::Grant;
 use crate::mint::index::AuthenticatedKey;
+use crate::mint::ledger::{Ledger, Receipt};
 use crate::mint::quotas::{Permit, Quotas, RateLimit, Ticket};
 use crate::model::access::Credential;
 use crate::model::audience::AudienceUri;
@@ -47,6 +49,7 @@ use crate::model::installation::{Installation, Issuer};
 use crate::model::migration::{Form, UsesOf};
 use crate::model::secret::{Pepper, PlainSecret};
 use crate::model::time::Timestamp;
+use crate::model::token_id::TokenId;
 
 /// What a client sends to the token endpoint, taken apart and not yet believed.
 #[derive(Debug, Default)]
@@ -95,6 +98,25 @@ impl Presented {
             Some(text) if introspect::looks_like_a_token(text) => Self::Token(text.to_owned()),
             _ => Self::ApiKey(client),
         }
+    }
+}
+
+/// A token that was signed and must not leave before its fact is on record.
+#[derive(Debug)]
+#[must_use = "the token is had by waiting for its record"]
+pub struct UnrecordedToken {
+    token: IssuedToken,
+    receipt: Receipt,
+}
+
+impl UnrecordedToken {
+    /// The token, when its fact is on record.
+    ///
+    /// # Errors
+    /// [`Refused::Unavailable`] where it cannot be recorded.
+    pub async fn recorded(self) -> Result<IssuedToken, Refused> {
+        self.receipt.recorded().await?;
+        Ok(self.token)
     }
 }
 
@@ -161,6 +183,7 @@ pub struct Mint {
     /// Checks tokens for the management API.
     verifier: RwLock<Verifier>,
     usage: UsageCounters,
+    ledger: Ledger,
 }
 
 /// How far the clocks of two nodes may be apart.
@@ -170,7 +193,8 @@ const MAX_TOKEN_BYTES: usize = 7 * 1024;
 
 impl Mint {
     /// A mint without keys, which refuses until the service has filled it. The clock is for quotas
-    /// and for the tokens that are presented to the management API.
+    /// and for the tokens that are presented to the management API. Nothing is recorded unless a
+    /// ledger is given.
     ///
     /// # Errors
     /// The issuer is none, which an installation never has.
@@ -201,7 +225,14 @@ impl Mint {
             quotas,
             signer: RwLock::new(Signer::default()),
             verifier: RwLock::new(verifier),
+            ledger: Ledger::off(),
         })
+    }
+
+    /// The same mint, with a ledger that a recorder serves.
+    #[must_use]
+    pub fn with_ledger(self, ledger: Ledger) -> Self {
+        Self { ledger, ..self }
     }
 
     /// The issuer of the tokens.
@@ -238,6 +269,11 @@ impl Mint {
     /// The quotas of the API keys.
     pub fn quotas(&self) -> &Quotas {
         &self.quotas
+    }
+
+    /// The facts that wait to be recorded.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// Signs with other keys from now on.
@@ -315,13 +351,15 @@ impl Mint {
     }
 
     /// Whether tokens can be issued: the index is filled and was compared with the database within
-    /// the time that the operator allows.
+    /// the time that the operator allows, there is a key that signs, and the ledger takes facts.
     pub fn is_ready(&self, now: Timestamp) -> bool {
-        self.index.is_fresh(now, self.serve_for) && self.signer.read().can_sign()
+        self.index.is_fresh(now, self.serve_for)
+            && self.signer.read().can_sign()
+            && self.ledger.is_open()
     }
 
     /// Issues a token, or says why not. The order of the checks is the contract's (section 5). Once
-    /// the secret has matched, what comes of it is counted.
+    /// the secret has matched, what comes of it is counted. The token is had when it is on record.
     ///
     /// # Errors
     /// Each [`Refused`]. What the server itself lacks is said first, so that no trouble of ours
@@ -331,7 +369,7 @@ impl Mint {
         request: &TokenRequest,
         from: Caller<'_>,
         now: Timestamp,
-    ) -> Result<IssuedToken, Refused> {
+    ) -> Result<UnrecordedToken, Refused> {
         if !self.is_ready(now) {
             return Err(Refused::Unavailable);
         }
@@ -351,15 +389,17 @@ impl Mint {
         request: &TokenRequest,
         from: Caller<'_>,
         now: Timestamp,
-    ) -> Result<IssuedToken, Refused> {
+    ) -> Result<UnrecordedToken, Refused> {
         let admitted = key.admit(from, now)?;
         let permit = admitted.permit(&self.quotas)?;
         let holder = admitted.whose();
         let grant = admitted.grant(request, self.installation.token_lifetime, now)?;
-        let issued = self.sign(&grant, now)?;
+        let (token_id, token) = self.sign(&grant, now)?;
+        let receipt = self.ledger.append(&grant.fact(token_id, from.address))?;
         let new = NewUses::seen(from, &request.client.texts, now);
         self.count_uses(holder, &grant, (Form::Token, &new));
-        Ok(IssuedToken { rate_limit: permit.map(Permit::used), ..issued })
+        let token = IssuedToken { rate_limit: permit.map(Permit::used), ..token };
+        Ok(UnrecordedToken { token, receipt })
     }
 
     /// Counts how a key came to each API that a grant is for. The management API is no API of
@@ -376,23 +416,24 @@ impl Mint {
         }
     }
 
-    fn sign(&self, grant: &Grant, now: Timestamp) -> Result<IssuedToken, Refused> {
-        let token_id = token_id::next(now).ok_or(Refused::Unavailable)?;
+    fn sign(&self, grant: &Grant, now: Timestamp) -> Result<(TokenId, IssuedToken), Refused> {
+        let token_id = token_id::next(now, self.ledger.chain()).ok_or(Refused::Unavailable)?;
         // the lock is let go before the signature, which takes far longer than all the rest
         let signing_key = self.signer.read().current().ok_or(Refused::Unavailable)?;
         let access_token = grant
-            .with_claims(self.issuer(), &token_id, |claims| {
+            .with_claims(self.issuer(), &token_id.to_string(), |claims| {
                 signing_key.sign(claims, grant.token_type)
             })
             .ok_or(Refused::Unavailable)?;
         if access_token.len() > MAX_TOKEN_BYTES {
             return Err(Refused::TooMuchScope);
         }
-        Ok(IssuedToken {
+        let token = IssuedToken {
             access_token,
             expires_in: grant.lifetime(),
             scope: grant.scope.to_string(),
             rate_limit: None,
-        })
+        };
+        Ok((token_id, token))
     }
 }

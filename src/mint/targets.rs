@@ -22,7 +22,9 @@ pub(super) struct Targets<'s> {
 
 /// The audiences that a token will be for.
 pub(super) struct Selected {
-    pub(super) audiences: Vec<(AudienceId, Arc<str>)>,
+    pub(super) audience_ids: Vec<AudienceId>,
+    /// Their URIs, in the same order.
+    pub(super) audiences: Vec<Arc<str>>,
     /// The shortest lifetime that one of them asks for.
     pub(super) lifetime: Option<TokenLifetime>,
     pub(super) token_type: TokenType,
@@ -108,7 +110,8 @@ fn selected(entries: &[&AudienceEntry]) -> Result<Selected, Refused> {
     }
     let all_take_jwt = entries.iter().all(|audience| audience.token_type == TokenType::Jwt);
     Ok(Selected {
-        audiences: entries.iter().map(|one| (one.id, one.uri.clone())).collect(),
+        audience_ids: entries.iter().map(|one| one.id).collect(),
+        audiences: entries.iter().map(|one| one.uri.clone()).collect(),
         lifetime: entries.iter().filter_map(|audience| audience.lifetime).min(),
         token_type: if all_take_jwt { TokenType::Jwt } else { TokenType::AccessToken },
         is_management,

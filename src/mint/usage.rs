@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use crate::mint::api_uses::ApiUses;
 use crate::mint::index::AuthenticatedKey;
 use crate::mint::user_agent::UserAgents;
-use crate::mint::{ClientCredential, IssuedToken, Refused};
+use crate::mint::{ClientCredential, Refused};
 use crate::model::id::{ApiKeyId, OrgId};
 use crate::model::installation::ApiKeyPrefix;
 use crate::model::time::Timestamp;
@@ -258,7 +258,7 @@ impl Refused {
 }
 
 /// As what a request is counted, where it is anybody's.
-pub(super) fn outcome_of(issued: &Result<IssuedToken, Refused>) -> Option<Outcome> {
+pub(super) fn outcome_of<T>(issued: &Result<T, Refused>) -> Option<Outcome> {
     match issued {
         Ok(_) => Some(Outcome::Issued),
         Err(refused) => refused.outcome(),

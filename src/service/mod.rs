@@ -15,6 +15,7 @@ mod first_roles;
 pub mod gateway_policies;
 pub mod import;
 pub mod init;
+pub mod ledger;
 pub mod master_key;
 pub mod migration;
 pub(crate) mod new_api_key;
@@ -53,6 +54,7 @@ pub use crate::store::page::{Cursor, Page};
 /// The use cases on one installation.
 #[derive(Debug, Clone)]
 pub struct Service {
+    database: DatabaseUrl,
     store: Arc<Store>,
     master_key: Arc<MasterKey>,
     clock: Clock,
@@ -112,6 +114,7 @@ impl Service {
             .try_into()
             .map_err(|_| Error::Broken("the stored pepper is not 32 bytes".to_owned()))?;
         Ok(Self {
+            database: database.clone(),
             store: Arc::new(store),
             master_key: Arc::new(master_key),
             clock,

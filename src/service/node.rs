@@ -1,5 +1,6 @@
 //! A node that serves: its use cases, the mint it fills and follows, and the work beside requests.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,9 +9,32 @@ use tokio::task::JoinHandle;
 
 use crate::error::Result;
 use crate::mint::Mint;
+use crate::mint::ledger::Ledger;
+use crate::model::ledger::LedgerMode;
 use crate::service::Service;
+use crate::service::ledger::keeper::Keeper;
+use crate::service::ledger::recorder::Recorder;
+use crate::service::ledger::{BegunLedger, LedgerConfig};
 use crate::service::refresh::Follower;
 use crate::service::usage_writer::UsageWriter;
+
+/// How a node is set up.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// How long it goes on issuing without its database.
+    pub serve_for: Duration,
+    /// How it keeps the ledger.
+    pub ledger: LedgerConfig,
+}
+
+impl NodeConfig {
+    /// The defaults, for a node with this directory of its own.
+    pub fn in_directory(directory: &Path) -> Self {
+        let ledger =
+            LedgerConfig { mode: LedgerMode::Durable, directory: directory.to_owned(), keep: None };
+        Self { serve_for: Duration::from_mins(5), ledger }
+    }
+}
 
 /// A node.
 #[derive(Debug)]
@@ -22,24 +46,59 @@ pub struct Node {
     /// What keeps the mint up to the database.
     pub follower: Arc<Follower>,
     usage_writer: Arc<UsageWriter>,
-    leasing: Option<Leasing>,
+    leasing: Option<Stoppable>,
+    recording: Option<(Stoppable, Arc<Keeper>)>,
     working: Vec<JoinHandle<()>>,
 }
 
-/// The task that fetches leases, and what asks it to stop.
+/// A task that has something to finish, and what asks it to stop.
 #[derive(Debug)]
-struct Leasing {
+struct Stoppable {
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
 
+impl Stoppable {
+    fn spawn<F: Future<Output = ()> + Send + 'static>(
+        run: impl FnOnce(oneshot::Receiver<()>) -> F,
+    ) -> Self {
+        let (stop, stopped) = oneshot::channel();
+        Self { stop, task: tokio::spawn(run(stopped)) }
+    }
+
+    async fn stop(self) {
+        drop(self.stop);
+        drop(self.task.await);
+    }
+}
+
 impl Node {
-    /// Fills a mint from the database. Nothing runs beside requests yet.
-    pub async fn start(mut service: Service, serve_for: Duration) -> Result<Self> {
-        let (mint, follower) = service.start_mint(serve_for).await?;
+    /// Fills a mint from the database, and begins a chain of the ledger. Nothing runs beside
+    /// requests yet but what records tokens: without it, none would leave.
+    pub async fn start(mut service: Service, config: NodeConfig) -> Result<Self> {
+        let ledger = service.begin_ledger(config.ledger).await?;
+        let on_hot_path = ledger.as_ref().map_or_else(Ledger::off, BegunLedger::on_hot_path);
+        let (mint, follower) = service.start_mint(config.serve_for, on_hot_path).await?;
         let usage_writer = service.start_usage(mint.clone())?;
+        let recording = ledger.map(|ledger| {
+            let (recorder, keeper) = ledger.serve(&service, &mint);
+            (record(recorder), Arc::new(keeper))
+        });
         let (leasing, working) = (None, Vec::new());
-        Ok(Self { service, mint, follower, usage_writer, leasing, working })
+        Ok(Self { service, mint, follower, usage_writer, leasing, recording, working })
+    }
+
+    /// What looks after the ledger, where one is kept.
+    pub fn ledger_keeper(&self) -> Option<&Keeper> {
+        self.recording.as_ref().map(|(_, keeper)| &**keeper)
+    }
+
+    /// Looks after the ledger, until the node is stopped.
+    pub fn keep_ledger(&mut self) {
+        if let Some((_, keeper)) = &self.recording {
+            let keeper = keeper.clone();
+            self.working.push(tokio::spawn(async move { keeper.run().await }));
+        }
     }
 
     /// Follows what others write, until the node is stopped.
@@ -51,9 +110,9 @@ impl Node {
     /// Fetches leases of quotas, until the node is stopped.
     pub fn lease(&mut self) {
         let leases = self.service.lease_fetcher(&self.mint);
-        let (stop, stopped) = oneshot::channel();
-        let task = async move { leases.run(async { drop(stopped.await) }).await };
-        self.leasing = Some(Leasing { stop, task: tokio::spawn(task) });
+        self.leasing = Some(Stoppable::spawn(|stopped| async move {
+            leases.run(async { drop(stopped.await) }).await;
+        }));
     }
 
     /// Writes what is counted every few seconds, until the node is stopped.
@@ -66,12 +125,23 @@ impl Node {
     /// request is left.
     pub async fn stop(self) {
         self.working.iter().for_each(JoinHandle::abort);
+        if let Some((recording, keeper)) = self.recording {
+            recording.stop().await;
+            if let Err(cause) = keeper.checkpoint().await {
+                tracing::warn!(%cause, "where the ledger ends is told by the log alone");
+            }
+        }
         self.usage_writer.finish().await;
-        if let Some(Leasing { stop, task }) = self.leasing {
-            drop(stop);
+        if let Some(leasing) = self.leasing {
             // it gives back what it holds, and then ends
-            drop(task.await);
+            leasing.stop().await;
         }
         self.service.close().await;
     }
+}
+
+fn record(recorder: Recorder) -> Stoppable {
+    Stoppable::spawn(|stopped| async move {
+        recorder.run(async { drop(stopped.await) }).await;
+    })
 }

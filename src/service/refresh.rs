@@ -14,6 +14,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::mint::ledger::Ledger;
 use crate::mint::{Change, FilledIndex, Mint};
 use crate::model::owner::OwnerId;
 use crate::model::role::RolePlace;
@@ -78,11 +79,15 @@ enum Look {
 impl Service {
     /// Fills a mint from the database and makes this service keep it current: with each of its own
     /// writes, and with those of others as long as [`Follower::run`] runs.
-    pub async fn start_mint(&mut self, serve_for: Duration) -> Result<(Arc<Mint>, Arc<Follower>)> {
+    pub async fn start_mint(
+        &mut self,
+        serve_for: Duration,
+        ledger: Ledger,
+    ) -> Result<(Arc<Mint>, Arc<Follower>)> {
         let (installation, pepper) = (self.installation.clone(), self.pepper.clone());
         let mint = Mint::new(installation, pepper, serve_for, self.clock.clone())
             .map_err(|cause| Error::Broken(cause.to_string()))?;
-        let mint = Arc::new(mint);
+        let mint = Arc::new(mint.with_ledger(ledger));
         let follower = Arc::new(Follower {
             store: self.store.clone(),
             master_key: self.master_key.clone(),

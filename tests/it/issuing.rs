@@ -1,12 +1,16 @@
 //! What a token may say, where a key and its owner differ, and under many requests at once.
 
 use std::collections::BTreeSet;
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use proptest::prelude::*;
 use tenmint::clock::Clock;
 use tenmint::mint::{
-    Caller, Change, ClientCredential, KeyPair, Mint, Refused, Signer, TokenRequest,
+    Caller, Change, ClientCredential, IssuedToken, KeyPair, Mint, Refused, Signer, TokenRequest,
+    UnrecordedToken,
 };
 use tenmint::model::api_key::{ApiKeySecret, IndexedApiKey};
 use tenmint::model::audience::{Audience, TokenType};
@@ -97,7 +101,16 @@ fn issue(mint: &Mint, scope: Option<&str>) -> Result<String, Refused> {
         scope: scope.map(str::to_owned),
         ..TokenRequest::default()
     };
-    mint.issue(&request, Caller::default(), NOW).map(|issued| issued.scope)
+    mint.issue(&request, Caller::default(), NOW).map(|unrecorded| token_of(unrecorded).scope)
+}
+
+/// The token of a mint that records nothing: nobody waits.
+fn token_of(unrecorded: UnrecordedToken) -> IssuedToken {
+    let mut recorded = pin!(unrecorded.recorded());
+    match recorded.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(token) => token.unwrap(),
+        Poll::Pending => panic!("it waits for a record"),
+    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ring::rand::{SecureRandom, SystemRandom};
 use tenmint::clock::Clock;
 use tenmint::service::Service;
-use tenmint::service::node::Node;
+use tenmint::service::node::{Node, NodeConfig};
 use tenmint::store::api_key_lists::{self, ApiKeyFilter};
 use tenmint::store::page::Cursor;
 use tenmint::store::{DatabaseUrl, Store, orgs};
@@ -17,12 +17,12 @@ use tenmint::store::{DatabaseUrl, Store, orgs};
 use crate::cli::{Home, Serving, free_address};
 
 /// Rounds an engine; `tests/run --long` asks for more.
-fn rounds() -> usize {
+pub fn rounds() -> usize {
     std::env::var("TENMINT_KILL_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(20)
 }
 
 /// Milliseconds below a bound, from the random source of the system.
-fn some_time(below: u8) -> Duration {
+pub fn some_time(below: u8) -> Duration {
     let mut byte = [0];
     SystemRandom::new().fill(&mut byte).unwrap();
     Duration::from_millis(u64::from(byte[0] % below))
@@ -44,7 +44,7 @@ async fn every_acknowledged_key_survives_a_kill_and_none_is_there_by_half() {
         );
         let keys_dir = home.path().join("keys");
         let service = Service::open(&url, &keys_dir, Clock::system()).await.unwrap();
-        let node = Node::start(service, Duration::from_mins(5)).await.unwrap();
+        let node = Node::start(service, NodeConfig::in_directory(home.path())).await.unwrap();
         let mint = node.mint.clone();
         let store = Store::open(&url).await.unwrap();
         let mut read = store.read().await.unwrap();

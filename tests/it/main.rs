@@ -34,6 +34,7 @@ mod import;
 mod invariants;
 mod issuing;
 mod kill;
+mod ledger;
 mod nodes;
 mod oauth;
 mod openapi;

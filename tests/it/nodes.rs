@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tenmint::clock::Clock;
 use tenmint::mint::{Caller, ClientCredential, Mint, TokenRequest};
 use tenmint::model::secret::PlainSecret;
+use tokio::runtime::Handle;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::cli::{Home, Serving, free_address};
@@ -183,7 +184,8 @@ impl Client {
         let scope = Some("b:x".to_owned());
         let request = TokenRequest { client, scope, ..TokenRequest::default() };
         let from = Caller { address: Some([127, 0, 0, 1].into()), user_agent: None };
-        let issued = self.mint.issue(&request, from, self.clock.now()).ok()?;
+        let unrecorded = self.mint.issue(&request, from, self.clock.now()).ok()?;
+        let issued = Handle::current().block_on(unrecorded.recorded()).unwrap();
         let claims = issued.access_token.split('.').nth(1).unwrap();
         let claims: Value =
             serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();

@@ -18,6 +18,7 @@ use tenmint::model::access::{Actor, Credential, Origin};
 use tenmint::model::api_key::{ApiKey, CreateApiKey, CreatedApiKey};
 use tenmint::model::audience::CreateAudience;
 use tenmint::model::id::{ApiKeyId, BotId, OrgId};
+use tenmint::model::ledger::LedgerMode;
 use tenmint::model::org::{BootstrapOrg, CreateOrg, Org};
 use tenmint::model::owner::OwnerId;
 use tenmint::model::secret::PlainSecret;
@@ -25,7 +26,8 @@ use tenmint::model::time::Timestamp;
 use tenmint::service::Service;
 use tenmint::service::call::Call;
 use tenmint::service::init::{CreateInstallation, CreatedInstallation, create_installation};
-use tenmint::service::node::Node;
+use tenmint::service::ledger::LedgerConfig;
+use tenmint::service::node::{Node, NodeConfig};
 use tenmint::service::refresh::Follower;
 use tenmint::store::DatabaseUrl;
 use tenmint_verifier::{JwkSet, Token, Verifier, VerifyError};
@@ -55,6 +57,7 @@ pub struct Setup {
     pub engine: Engine,
     pub installation: CreateInstallation,
     pub serve_for: Duration,
+    pub ledger: LedgerMode,
     pub limits: listener::Limits,
     pub trusted_proxies: TrustedProxies,
     /// Whether it looks for changes of others by itself.
@@ -73,11 +76,18 @@ impl Setup {
                 ..CreateInstallation::default()
             },
             serve_for: Duration::from_mins(5),
+            ledger: LedgerMode::Durable,
             limits: listener::Limits::default(),
             trusted_proxies: TrustedProxies::default(),
             follows: false,
             is_reachable: false,
         }
+    }
+
+    fn node(&self, directory: &TempDir) -> NodeConfig {
+        let defaults = NodeConfig::in_directory(directory.path());
+        let ledger = LedgerConfig { mode: self.ledger, ..defaults.ledger };
+        NodeConfig { serve_for: self.serve_for, ledger }
     }
 
     /// Starts the server; `None` where there is no PostgreSQL to test on.
@@ -87,15 +97,21 @@ impl Setup {
             self.installation.issuer = format!("http://{}", listener.local_addr().unwrap());
         }
         let directory = tempfile::tempdir().unwrap();
-        let database = match self.engine {
-            Engine::Sqlite => DatabaseUrl::in_directory(directory.path()),
-            Engine::Postgres => DatabaseUrl::parse(&fresh_postgres()?).unwrap(),
+        let postgres = match self.engine {
+            Engine::Sqlite => None,
+            Engine::Postgres => Some(fresh_postgres()?),
         };
+        let database = postgres.as_deref().map_or_else(
+            || DatabaseUrl::in_directory(directory.path()),
+            |url| DatabaseUrl::parse(url).unwrap(),
+        );
         let clock = Clock::wound(Timestamp::from_millis(i64::try_from(START).unwrap() * 1000));
         let keys_dir = directory.path().join("keys");
         let created =
             create_installation(&database, &keys_dir, &clock, &self.installation).await.unwrap();
-        Some(Server::run(self, (directory, database, clock), listener, created).await)
+        let mut server = Server::run(self, (directory, database, clock), listener, created).await;
+        server.postgres = postgres;
+        Some(server)
     }
 }
 
@@ -120,6 +136,8 @@ pub struct Server {
     pub address: SocketAddr,
     pub clock: Clock,
     pub database: DatabaseUrl,
+    /// The URL of its database, where that is PostgreSQL.
+    pub postgres: Option<String>,
     pub service: Service,
     pub mint: Arc<Mint>,
     pub follower: Arc<Follower>,
@@ -129,6 +147,17 @@ pub struct Server {
     pub node: Option<Node>,
     stop: Option<oneshot::Sender<()>>,
     serving: Option<JoinHandle<()>>,
+}
+
+/// A token request as it goes over the wire, once on a connection.
+pub fn token_request(authorization: &str) -> String {
+    let body = "grant_type=client_credentials";
+    format!(
+        "POST /oauth/token HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+         Authorization: {authorization}\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
 }
 
 /// An API key as an app holds it.
@@ -179,7 +208,7 @@ impl Server {
     ) -> Self {
         let keys_dir = directory.path().join("keys");
         let service = Service::open(&database, &keys_dir, clock.clone()).await.unwrap();
-        let mut node = Node::start(service, setup.serve_for).await.unwrap();
+        let mut node = Node::start(service, setup.node(&directory)).await.unwrap();
         node.lease();
         if setup.follows {
             node.follow();
@@ -197,6 +226,7 @@ impl Server {
             address,
             clock,
             database,
+            postgres: None,
             service: node.service.clone(),
             mint: node.mint.clone(),
             follower: node.follower.clone(),

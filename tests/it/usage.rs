@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tenmint::error::Error;
+use tenmint::mint::ledger::Ledger;
 use tenmint::mint::{Caller, ClientCredential, Mint, TokenRequest};
 use tenmint::model::id::ApiKeyId;
 use tenmint::model::secret::PlainSecret;
@@ -19,7 +20,7 @@ use tenmint::store::{Store, usage};
 use tokio::time::timeout;
 
 use crate::cli::{Home, Serving, free_address};
-use crate::server::{Engine, Key, Server, Setup, basic, on_both_engines, operator};
+use crate::server::{Engine, Key, Server, Setup, basic, on_both_engines, operator, token_request};
 
 /// A process that counts nothing, and so tells what is in the database alone.
 async fn other_process(server: &Server) -> Service {
@@ -30,7 +31,7 @@ async fn other_process(server: &Server) -> Service {
 /// Another node on the same database.
 async fn other_node(server: &Server) -> (Arc<Mint>, Arc<UsageWriter>, Service) {
     let mut service = other_process(server).await;
-    let (mint, _) = service.start_mint(Duration::from_mins(5)).await.unwrap();
+    let (mint, _) = service.start_mint(Duration::from_mins(5), Ledger::off()).await.unwrap();
     let writer = service.start_usage(mint.clone()).unwrap();
     (mint, writer, service)
 }
@@ -65,7 +66,7 @@ fn issue(mint: &Mint, key: &Key, now: Timestamp) {
     let texts = vec![PlainSecret::new(key.text.clone())];
     let client = ClientCredential { client_id: None, texts };
     let request = TokenRequest { client, ..TokenRequest::default() };
-    mint.issue(&request, Caller::default(), now).unwrap();
+    drop(mint.issue(&request, Caller::default(), now).unwrap());
 }
 
 /// Makes writing usage fail, or lets it go on.
@@ -459,13 +460,7 @@ async fn a_server_that_is_asked_to_stop_under_load_has_counted_every_token() {
         let init = home.init(&format!("http://{address}"));
         let (id, text) = (&init["api_key"]["id"], &init["api_key"]["api_key"]);
         let id = id.as_str().unwrap();
-        let body = "grant_type=client_credentials";
-        let request = format!(
-            "POST /oauth/token HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: {}\r\n\
-             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
-            basic(id, text.as_str().unwrap()),
-            body.len()
-        );
+        let request = token_request(&basic(id, text.as_str().unwrap()));
         let serving = Serving::start(&home, &["--listen", &address]);
         let (asked, answered) = (AtomicU64::new(0), AtomicU64::new(0));
         std::thread::scope(|scope| {

@@ -50,9 +50,10 @@ async fn issue(app: &App, request: Request<Body>) -> Result<IssuedToken, OAuthEr
         audience: form.take("audience"),
     };
     let caller = caller_of(&head.headers, app.caller_of(&head));
-    with_lease(app.mint.quotas(), || app.mint.issue(&request, caller, app.clock.now()))
-        .await
-        .map_err(|refused| OAuthError::of(refused, way, request.scope.as_deref()))
+    let refusal = |refused| OAuthError::of(refused, way, request.scope.as_deref());
+    let issue = || app.mint.issue(&request, caller, app.clock.now());
+    let unrecorded = with_lease(app.mint.quotas(), issue).await.map_err(refusal)?;
+    unrecorded.recorded().await.map_err(refusal)
 }
 
 /// The parameters of a body.

@@ -1,11 +1,9 @@
 //! `/v1/gateway-policies`.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use tenmint::mint::forward_auth::Gateway;
 use tenmint::service::Service;
-use tenmint::service::node::Node;
+use tenmint::service::node::{Node, NodeConfig};
 
 use crate::api::{audited, call, each, fields, good, good_of, key, outcome, outcome_of, text};
 use crate::forward_auth::policy;
@@ -58,7 +56,7 @@ on_both_engines! {
         policy(&server, "old", json!([{"path": "/a"}])).await;
         let keys_dir = server.directory.path().join("keys");
         let service = Service::open(&server.database, &keys_dir, server.clock.clone()).await.unwrap();
-        let node = Node::start(service, Duration::from_mins(5)).await.unwrap();
+        let node = Node::start(service, NodeConfig::in_directory(server.directory.path())).await.unwrap();
         let needed = async |name: &str| {
             node.follower.catch_up().await.unwrap();
             let guarding = node.mint.guarding(Gateway::Private("default"), name, server.clock.now()).unwrap();

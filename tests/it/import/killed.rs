@@ -58,7 +58,7 @@ async fn a_kill_in_the_middle_leaves_nothing_that_anybody_sees() {
         drop(read);
         let service =
             Service::open(&url, &home.path().join("keys"), Clock::system()).await.unwrap();
-        let node = Node::start(service, Duration::from_mins(5)).await.unwrap();
+        let node = Node::start(service, NodeConfig::in_directory(home.path())).await.unwrap();
         assert_eq!(indexed(&node.mint), (1, 1), "the administrator's alone");
         let actor = crate::server::operator(org);
         let all = ListApiKeys { limit: 9, ..ListApiKeys::default() };

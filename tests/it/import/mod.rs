@@ -21,7 +21,7 @@ use tenmint::model::import::{
 use tenmint::service::Service;
 use tenmint::service::api_keys::ListApiKeys;
 use tenmint::service::call::Call;
-use tenmint::service::node::Node;
+use tenmint::service::node::{Node, NodeConfig};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -198,7 +198,7 @@ async fn listed(server: &Server) -> Vec<ApiKey> {
 async fn other_node(server: &Server) -> Node {
     let keys_dir = server.directory.path().join("keys");
     let service = Service::open(&server.database, &keys_dir, server.clock.clone()).await.unwrap();
-    Node::start(service, Duration::from_mins(5)).await.unwrap()
+    Node::start(service, NodeConfig::in_directory(server.directory.path())).await.unwrap()
 }
 
 /// How many keys and secrets an index holds.

@@ -35,7 +35,7 @@ use tenmint::service::Service;
 use tenmint::service::api_keys::ListApiKeys;
 use tenmint::service::audit::AuditFilter;
 use tenmint::service::call::{Call, Idempotency};
-use tenmint::service::node::Node;
+use tenmint::service::node::{Node, NodeConfig};
 
 use crate::invariants::model::{
     Asked, Key, Model, Org, Outcome, Owner, Role, SCOPES, Space, Target, Text, reach,
@@ -318,7 +318,7 @@ impl<'s> Case<'s> {
                 for asked in [&Asked::default(), &own].into_iter().chain(asked) {
                     let expected = self.model.outcome(key, text, asked);
                     for mint in [&self.server.mint, &self.follower.mint] {
-                        let found = self.try_text(mint, key, text, asked);
+                        let found = self.try_text(mint, key, text, asked).await;
                         assert_eq!(found, expected, "after {what}: {asked:?} {key:?}");
                     }
                     self.seen.lock().unwrap().count(expected);
@@ -327,7 +327,7 @@ impl<'s> Case<'s> {
         }
     }
 
-    fn try_text(&self, mint: &Mint, key: &Key, text: &Text, asked: &Asked) -> Outcome {
+    async fn try_text(&self, mint: &Mint, key: &Key, text: &Text, asked: &Asked) -> Outcome {
         let request = TokenRequest {
             client: ClientCredential {
                 client_id: Some(key.id.to_string()),
@@ -339,7 +339,8 @@ impl<'s> Case<'s> {
         };
         let from = Caller { address: Some([127, 0, 0, 1].into()), user_agent: None };
         match mint.issue(&request, from, self.server.clock.now()) {
-            Ok(issued) => {
+            Ok(unrecorded) => {
+                let issued = unrecorded.recorded().await.unwrap();
                 // what was asked for is granted whole, as it was written
                 assert!(request.scope.is_none_or(|scope| scope == issued.scope));
                 self.outcome_of(key, &claims(&issued.access_token))
@@ -380,7 +381,7 @@ impl<'s> Case<'s> {
         for key in &self.model.keys {
             for text in &key.texts {
                 let expected = self.model.outcome(key, text, &Asked::default());
-                let found = self.try_text(&anew.mint, key, text, &Asked::default());
+                let found = self.try_text(&anew.mint, key, text, &Asked::default()).await;
                 assert_eq!(found, expected, "read anew: {key:?}");
             }
         }
@@ -410,7 +411,7 @@ impl Seen {
 async fn another_node(server: &Server) -> Node {
     let keys_dir = server.directory.path().join("keys");
     let service = Service::open(&server.database, &keys_dir, server.clock.clone()).await.unwrap();
-    Node::start(service, Duration::from_mins(5)).await.unwrap()
+    Node::start(service, NodeConfig::in_directory(server.directory.path())).await.unwrap()
 }
 
 fn claims(token: &str) -> Value {

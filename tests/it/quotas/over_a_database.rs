@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tenmint::clock::{Clock, system_time};
+use tenmint::mint::ledger::Ledger;
 use tenmint::mint::quotas::RateLimit;
 use tenmint::mint::{Mint, Refused};
 use tenmint::model::id::ApiKeyId;
@@ -29,7 +30,7 @@ impl Node {
     async fn start(server: &Server, clock: &Clock) -> Self {
         let keys_dir = server.directory.path().join("keys");
         let mut service = Service::open(&server.database, &keys_dir, clock.clone()).await.unwrap();
-        let (mint, _) = service.start_mint(Duration::from_mins(5)).await.unwrap();
+        let (mint, _) = service.start_mint(Duration::from_mins(5), Ledger::off()).await.unwrap();
         // a machine that is busy must not lose what was granted
         let leases = service.lease_fetcher(&mint).with_patience(Duration::from_mins(1));
         let leases = Arc::new(leases);

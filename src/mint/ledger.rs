@@ -1,0 +1,274 @@
+//! The ledger on the hot path: facts wait together, and are taken to be recorded as one batch.
+//!
+//! [`Ledger::append`] never waits. Whoever gave a fact holds a [`Receipt`] and awaits it before the
+//! token leaves; the recorder of the service takes all facts that wait, and says what became of
+//! them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use parking_lot::Mutex;
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::sync::Notify;
+
+use crate::mint::Refused;
+use crate::model::ledger::{Fact, FactWriter, LedgerMode};
+use crate::model::token_id::ChainId;
+
+/// Facts that may wait at once: four megabytes of them.
+const MAX_FACTS: u64 = 65_536;
+/// Facts for which nobody waits any longer to record them together.
+const MANY_FACTS: u64 = 64;
+
+/// The facts of this node that wait to be recorded.
+#[derive(Debug)]
+pub struct Ledger {
+    mode: LedgerMode,
+    chain: ChainId,
+    open: Mutex<Open>,
+    /// Wakes the recorder when the first fact of a batch comes.
+    came: Notify,
+    /// Wakes it when there are many.
+    many: Notify,
+}
+
+#[derive(Debug)]
+struct Open {
+    facts: FactWriter,
+    outcome: Arc<Outcome>,
+    /// The recorder cannot record at the moment.
+    is_closed: bool,
+}
+
+/// What became of the facts of one batch.
+#[derive(Debug, Default)]
+struct Outcome {
+    state: AtomicU8,
+    settled: Notify,
+}
+
+const WAITING: u8 = 0;
+const RECORDED: u8 = 1;
+const FAILED: u8 = 2;
+
+/// What whoever gave a fact waits for.
+#[derive(Debug)]
+#[must_use = "a token leaves when its fact is recorded, and not before"]
+pub struct Receipt(Option<Arc<Outcome>>);
+
+impl Receipt {
+    /// Ends when the fact is on record, as surely as the operator asked for.
+    ///
+    /// # Errors
+    /// [`Refused::Unavailable`] where it cannot be recorded: the token must not leave.
+    pub async fn recorded(self) -> Result<(), Refused> {
+        let Some(outcome) = self.0 else { return Ok(()) };
+        loop {
+            // made before the look, so that no change between the two is missed
+            let settled = outcome.settled.notified();
+            match outcome.state.load(Ordering::Acquire) {
+                WAITING => settled.await,
+                RECORDED => return Ok(()),
+                _ => return Err(Refused::Unavailable),
+            }
+        }
+    }
+}
+
+/// Facts that were taken, and those who wait for them.
+#[derive(Debug)]
+pub struct TakenFacts {
+    /// The facts.
+    pub facts: FactWriter,
+    outcome: Arc<Outcome>,
+}
+
+impl TakenFacts {
+    /// Splits off those who wait.
+    pub fn into_parts(self) -> (FactWriter, Waiting) {
+        (self.facts, Waiting(self.outcome))
+    }
+}
+
+/// Those who wait for a batch. Dropped without a word, they are refused.
+#[derive(Debug)]
+pub struct Waiting(Arc<Outcome>);
+
+impl Waiting {
+    /// Lets the tokens leave.
+    pub fn recorded(self) {
+        self.settle(RECORDED);
+    }
+
+    fn settle(&self, state: u8) {
+        // what is settled stays so
+        let _ = self.0.state.compare_exchange(WAITING, state, Ordering::AcqRel, Ordering::Acquire);
+        self.0.settled.notify_waiters();
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.settle(FAILED);
+    }
+}
+
+impl Ledger {
+    /// A ledger whose facts a recorder takes, and of whose chain the ids of tokens are.
+    pub fn new(mode: LedgerMode, chain: ChainId) -> Self {
+        let open =
+            Open { facts: FactWriter::new(chain), outcome: Arc::default(), is_closed: false };
+        Self { mode, chain, open: Mutex::new(open), came: Notify::new(), many: Notify::new() }
+    }
+
+    /// A ledger that records nothing.
+    pub fn off() -> Self {
+        let mut random = [0; 3];
+        // ids have 56 random bits beside these
+        let _ = SystemRandom::new().fill(&mut random);
+        Self::new(LedgerMode::Off, ChainId::from_random(random))
+    }
+
+    /// The chain that ids of tokens say.
+    pub(super) fn chain(&self) -> ChainId {
+        self.chain
+    }
+
+    /// Adds a fact to those that wait.
+    ///
+    /// # Errors
+    /// [`Refused::Unavailable`] where too many wait already, or none can be recorded.
+    pub(super) fn append(&self, fact: &Fact<'_>) -> Result<Receipt, Refused> {
+        if self.mode == LedgerMode::Off {
+            return Ok(Receipt(None));
+        }
+        let mut open = self.open.lock();
+        let is_late = open.facts.span_to(fact.token_id.at()) > FactWriter::MAX_SPAN;
+        if open.is_closed || open.facts.len() >= MAX_FACTS || is_late {
+            return Err(Refused::Unavailable);
+        }
+        open.facts.put(fact);
+        let waits = self.mode == LedgerMode::Durable;
+        let receipt = Receipt(waits.then(|| open.outcome.clone()));
+        let count = open.facts.len();
+        drop(open);
+        match count {
+            1 => self.came.notify_one(),
+            MANY_FACTS => self.many.notify_one(),
+            _ => {}
+        }
+        Ok(receipt)
+    }
+
+    /// Whether facts can be recorded.
+    pub(super) fn is_open(&self) -> bool {
+        self.mode == LedgerMode::Off || !self.open.lock().is_closed
+    }
+
+    /// Refuses all facts, as long as none can be recorded.
+    pub fn close(&self) {
+        self.open.lock().is_closed = true;
+    }
+
+    /// Takes facts again.
+    pub fn reopen(&self) {
+        self.open.lock().is_closed = false;
+    }
+
+    /// Ends when there are facts.
+    pub async fn some(&self) {
+        while self.open.lock().facts.is_empty() {
+            self.came.notified().await;
+        }
+    }
+
+    /// Ends when there are so many that it does not pay to wait for more.
+    pub async fn many(&self) {
+        while self.open.lock().facts.len() < MANY_FACTS {
+            self.many.notified().await;
+        }
+    }
+
+    /// Takes the facts that wait, if there are any.
+    pub fn take(&self) -> Option<TakenFacts> {
+        let mut open = self.open.lock();
+        if open.facts.is_empty() {
+            return None;
+        }
+        let facts = std::mem::replace(&mut open.facts, FactWriter::new(self.chain));
+        let outcome = std::mem::take(&mut open.outcome);
+        Some(TakenFacts { facts, outcome })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use super::*;
+    use crate::model::id::ApiKeyId;
+    use crate::model::time::Timestamp;
+    use crate::model::token_id::TokenId;
+
+    fn append(ledger: &Ledger, at: i64) -> Result<Receipt, Refused> {
+        ledger.append(&Fact {
+            token_id: TokenId::new(Timestamp::from_millis(at), ledger.chain(), [1; 7]),
+            api_key: ApiKeyId::from_random([1; 16]),
+            audiences: &[],
+            scope: "read:a",
+            lifetime: 600,
+            address: None,
+        })
+    }
+
+    fn poll(future: impl Future<Output = Result<(), Refused>>) -> Poll<Result<(), Refused>> {
+        pin!(future).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn who_gave_a_fact_waits_until_it_is_recorded_or_cannot_be() {
+        let ledger = Ledger::new(LedgerMode::Durable, ChainId::from_number(1));
+        let [first, second] = [0, 1].map(|at| append(&ledger, at).unwrap());
+        let mut recorded = pin!(first.recorded());
+        let mut context = Context::from_waker(Waker::noop());
+        assert_eq!(recorded.as_mut().poll(&mut context), Poll::Pending);
+        let (facts, waiting) = ledger.take().unwrap().into_parts();
+        assert_eq!(facts.len(), 2);
+        assert_eq!(recorded.as_mut().poll(&mut context), Poll::Pending);
+        waiting.recorded();
+        assert_eq!(recorded.as_mut().poll(&mut context), Poll::Ready(Ok(())));
+        assert_eq!(poll(second.recorded()), Poll::Ready(Ok(())));
+
+        let third = append(&ledger, 2).unwrap();
+        drop(ledger.take().unwrap().into_parts());
+        assert_eq!(poll(third.recorded()), Poll::Ready(Err(Refused::Unavailable)));
+        assert!(ledger.take().is_none());
+    }
+
+    #[test]
+    fn a_ledger_that_is_buffered_or_off_makes_nobody_wait() {
+        for mode in [LedgerMode::Buffered, LedgerMode::Off] {
+            let ledger = Ledger::new(mode, ChainId::from_number(1));
+            assert_eq!(poll(append(&ledger, 0).unwrap().recorded()), Poll::Ready(Ok(())));
+            assert_eq!(ledger.take().is_some(), mode == LedgerMode::Buffered);
+        }
+    }
+
+    #[test]
+    fn a_ledger_that_is_closed_full_or_late_takes_no_more() {
+        let ledger = Ledger::new(LedgerMode::Buffered, ChainId::from_number(1));
+        ledger.close();
+        assert!(append(&ledger, 0).is_err() && !ledger.is_open());
+        ledger.reopen();
+        assert!(append(&ledger, 0).is_ok() && ledger.is_open());
+        assert!(append(&ledger, 10_001).is_err());
+        for _ in 1..MAX_FACTS {
+            drop(append(&ledger, 0).unwrap());
+        }
+        assert!(append(&ledger, 0).is_err());
+        assert!(ledger.take().is_some());
+        assert!(append(&ledger, 10_001).is_ok());
+    }
+}

@@ -1,0 +1,137 @@
+//! The keeper: tidies the ledger's file, takes the spool to the database when it is back, says once
+//! a minute where the chain ends, and drops what has grown old.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::error::Result;
+use crate::model::ledger::{Batch, Chain, LedgerKey, Pruning};
+use crate::model::time::Timestamp;
+use crate::service::Service;
+use crate::service::ledger::recorder::Seen;
+use crate::service::ledger::spool::Spool;
+use crate::service::refresh::within;
+use crate::store::ledger::LedgerStore;
+
+const TICK: Duration = Duration::from_secs(1);
+const TICKS_PER_CHECKPOINT: u64 = 60;
+const TICKS_PER_PRUNING: u64 = 3_600;
+/// Work that takes longer has failed.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Batches that one transaction drops.
+const PRUNED_AT_ONCE: i64 = 200;
+
+/// What looks after the ledger of a node.
+#[derive(Debug)]
+pub struct Keeper {
+    service: Service,
+    key: LedgerKey,
+    store: Arc<LedgerStore>,
+    spool: Option<Arc<Spool>>,
+    seen: Seen,
+    keep: Option<Duration>,
+}
+
+impl Keeper {
+    pub(super) fn new(
+        service: &Service,
+        (store, spool): (Arc<LedgerStore>, Option<Arc<Spool>>),
+        keep: Option<Duration>,
+    ) -> Self {
+        let key = service.ledger_key();
+        Self { service: service.clone(), key, store, spool, seen: Seen::default(), keep }
+    }
+
+    /// Where the recorder says how far it came.
+    pub(super) fn seen(&self) -> Seen {
+        self.seen.clone()
+    }
+
+    /// Looks after it until it is dropped. A failure is logged when it begins.
+    pub async fn run(&self) {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut fails = false;
+        for tick in 0_u64.. {
+            ticks.tick().await;
+            let result = self.look_after(tick).await;
+            if let Err(cause) = &result
+                && !fails
+            {
+                let source = std::error::Error::source(cause).map(ToString::to_string);
+                tracing::warn!(%cause, source, "the ledger cannot be looked after");
+            }
+            fails = result.is_err();
+        }
+    }
+
+    async fn look_after(&self, tick: u64) -> Result<()> {
+        self.replay().await?;
+        within(PATIENCE, self.store.tidy()).await?;
+        if tick.is_multiple_of(TICKS_PER_CHECKPOINT) {
+            self.checkpoint().await?;
+        }
+        if tick.is_multiple_of(TICKS_PER_PRUNING) {
+            self.prune(self.service.clock.now()).await?;
+        }
+        Ok(())
+    }
+
+    /// Takes what was spooled to the database. Says how many bytes there were.
+    pub async fn replay(&self) -> Result<u64> {
+        let Some(spool) = self.spool.as_ref().filter(|spool| !spool.is_empty()) else {
+            return Ok(0);
+        };
+        let bytes = spool.waiting_bytes();
+        spool.replay(&self.store).await?;
+        tracing::info!(bytes, "all that was spooled is in the ledger");
+        Ok(bytes)
+    }
+
+    /// Says where the chain ends: in the database of the installation, and in the log, which whoever
+    /// holds the database cannot change.
+    pub async fn checkpoint(&self) -> Result<()> {
+        let Some(head) = *self.seen.lock() else { return Ok(()) };
+        tracing::info!(%head, "the ledger ends here");
+        let put = self.service.store.put_ledger_checkpoint(&head, self.service.clock.now());
+        within(PATIENCE, put).await
+    }
+
+    /// Drops all batches that are older than they are kept.
+    pub async fn prune(&self, now: Timestamp) -> Result<()> {
+        let Some(keep) = self.keep else { return Ok(()) };
+        let prunings = self.store.list_prunings().await?;
+        for chain in self.store.list_chains().await? {
+            let pruned = prunings.iter().map(|(pruning, _)| pruning);
+            let pruned = pruned.copied().find(|pruning| pruning.head.chain == chain.id);
+            self.prune_chain(&chain, pruned, (now, now - keep)).await?;
+        }
+        Ok(())
+    }
+
+    async fn prune_chain(
+        &self,
+        chain: &Chain,
+        mut pruned: Option<Pruning>,
+        (now, before): (Timestamp, Timestamp),
+    ) -> Result<()> {
+        loop {
+            let from = pruned.map_or(0, |pruning| pruning.head.number);
+            let batches = self.store.list_after(chain.id, from, PRUNED_AT_ONCE).await?;
+            let old: Vec<&Batch> =
+                batches.iter().take_while(|batch| batch.last_at < before).collect();
+            let Some(last) = old.last() else { return Ok(()) };
+            let facts = pruned.map_or(0, |pruning| pruning.facts);
+            let facts = old.iter().fold(facts, |sum, batch| sum.saturating_add(batch.facts));
+            let pruning = Pruning { head: last.head(), facts, pruned_at: now };
+            let seal = self.key.value_of_pruning(&pruning);
+            if !within(PATIENCE, self.store.prune(&pruning, seal)).await? {
+                // another node is at it
+                return Ok(());
+            }
+            pruned = Some(pruning);
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! The ledger beside the hot path: a chain is begun when a node starts, a recorder takes what waits
+//! to the database, and a keeper looks after what is there.
+
+pub mod keeper;
+pub mod recorder;
+pub mod search;
+pub mod spool;
+pub mod verify;
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::mint::Mint;
+use crate::mint::ledger::Ledger;
+use crate::model::ledger::{Chain, Head, LedgerKey, LedgerMode, Sealer};
+use crate::model::token_id::ChainId;
+use crate::service::ledger::keeper::Keeper;
+use crate::service::ledger::recorder::Recorder;
+use crate::service::ledger::spool::Spool;
+use crate::service::{Service, random};
+use crate::store::create_private_directory;
+use crate::store::ledger::LedgerStore;
+
+/// How often an id is drawn for a chain: one that is taken is a matter of one in millions.
+const DRAWS: u32 = 10;
+/// The file of a data directory that tells the last chain that was begun there.
+const LAST_CHAIN: &str = "ledger.chain";
+
+/// How a node keeps the ledger.
+#[derive(Debug, Clone)]
+pub struct LedgerConfig {
+    /// How surely a token is on record when it leaves.
+    pub mode: LedgerMode,
+    /// The directory of this node, for what cannot be taken to the database yet.
+    pub directory: PathBuf,
+    /// How long batches are kept; for ever where nothing is said.
+    pub keep: Option<Duration>,
+}
+
+/// A chain that was begun for a run of a node.
+#[derive(Debug)]
+pub(super) struct BegunLedger {
+    config: LedgerConfig,
+    store: Arc<LedgerStore>,
+    chain: Chain,
+}
+
+impl Service {
+    /// Begins a chain, after all that an earlier run left behind is in the database. Nothing where
+    /// nothing is recorded.
+    pub(super) async fn begin_ledger(&self, config: LedgerConfig) -> Result<Option<BegunLedger>> {
+        if config.mode == LedgerMode::Off {
+            return Ok(None);
+        }
+        create_private_directory(&config.directory)?;
+        let store = LedgerStore::open(&self.database).await?;
+        spool::replay_left_behind(&config.directory, &store).await?;
+        let file = config.directory.join(LAST_CHAIN);
+        let previous = match read_last_chain(&file)? {
+            Some(last) => end_of(&store, last).await?,
+            None => None,
+        };
+        let chain = self.begin_chain(&store, previous).await?;
+        write_last_chain(&file, chain.id).map_err(|cause| {
+            Error::Setup(format!("the file `{}` cannot be written: {cause}", file.display()))
+        })?;
+        Ok(Some(BegunLedger { config, store: Arc::new(store), chain }))
+    }
+
+    pub(super) async fn begin_chain(
+        &self,
+        store: &LedgerStore,
+        previous: Option<Head>,
+    ) -> Result<Chain> {
+        for _ in 0..DRAWS {
+            let id = ChainId::from_random(random()?);
+            let chain = Chain { id, started_at: self.clock.now(), previous };
+            if store.insert_chain(&chain).await? {
+                return Ok(chain);
+            }
+        }
+        Err(Error::Broken("no chain of the ledger is free".to_owned()))
+    }
+
+    /// What seals the ledger.
+    pub(super) fn ledger_key(&self) -> LedgerKey {
+        self.pepper.ledger_key()
+    }
+}
+
+impl BegunLedger {
+    /// Its part on the hot path.
+    pub(super) fn on_hot_path(&self) -> Ledger {
+        Ledger::new(self.config.mode, self.chain.id)
+    }
+
+    /// What takes the facts of a mint to the database, and what looks after them there.
+    pub(super) fn serve(self, service: &Service, mint: &Arc<Mint>) -> (Recorder, Keeper) {
+        let spool = Spool::for_database(&service.database, &self.config.directory, self.chain.id);
+        let spool = spool.map(Arc::new);
+        let sealer = Sealer::new(service.ledger_key(), &self.chain);
+        let keeper = Keeper::new(service, (self.store.clone(), spool.clone()), self.config.keep);
+        let seen = keeper.seen();
+        let recorder = Recorder::new(service, mint.clone(), (self.store, spool), (sealer, seen));
+        (recorder, keeper)
+    }
+}
+
+/// Where a chain ended; one without a batch, where the one before it did.
+async fn end_of(store: &LedgerStore, chain: ChainId) -> Result<Option<Head>> {
+    if let Some(head) = store.head(chain).await? {
+        return Ok(Some(head));
+    }
+    let prunings = store.list_prunings().await?;
+    let pruned = prunings.into_iter().map(|(pruning, _)| pruning.head);
+    if let Some(head) = pruned.into_iter().find(|head| head.chain == chain) {
+        return Ok(Some(head));
+    }
+    let begun = store.list_chains().await?.into_iter().find(|begun| begun.id == chain);
+    Ok(begun.and_then(|begun| begun.previous))
+}
+
+fn read_last_chain(file: &Path) -> Result<Option<ChainId>> {
+    match std::fs::read_to_string(file) {
+        Ok(text) => Ok(text.trim().parse().ok()),
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(cause) => {
+            let message = format!("the file `{}` cannot be read: {cause}", file.display());
+            Err(Error::Setup(message))
+        }
+    }
+}
+
+/// Written beside its place and moved there, so that it is whole whatever happens.
+fn write_last_chain(file: &Path, chain: ChainId) -> std::io::Result<()> {
+    let fresh = file.with_extension(format!("chain.{}", std::process::id()));
+    let mut written = std::fs::File::create(&fresh)?;
+    writeln!(written, "{chain}")?;
+    written.sync_all()?;
+    std::fs::rename(fresh, file)
+}

@@ -1,0 +1,181 @@
+//! The recorder: takes the facts that wait on the hot path to the database, one batch after the
+//! other, and lets their tokens leave.
+//!
+//! A batch is sealed once and keeps its number. Where the database does not take it in time it goes
+//! to the spool under that number; where there is no spool or it is full, the tokens of the batch
+//! are refused, no more facts are taken, and the batch is tried again as it is, because nobody
+//! knows whether the database has it. So a record can tell of a token that never left, and no
+//! token leaves without a record.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{sleep, timeout};
+
+use crate::error::{Error, Result};
+use crate::mint::Mint;
+use crate::model::ledger::{Batch, Head, Sealer};
+use crate::service::Service;
+use crate::service::ledger::spool::Spool;
+use crate::store::ledger::{Inserted, LedgerStore};
+
+/// After how long a batch goes to the spool.
+const SPOOL_AFTER: Duration = Duration::from_secs(1);
+/// After how long one has failed that cannot go there: a disk may be slow.
+const FAILED_AFTER: Duration = Duration::from_secs(10);
+/// A pause before a batch that failed is tried again.
+const RETRY_EVERY: Duration = Duration::from_millis(250);
+/// How long facts are waited for while many come, so that one commit serves them all.
+const GATHER: Duration = Duration::from_millis(1);
+/// Facts of a batch from which many come.
+const BUSY: u64 = 4;
+/// How often a node that stops tries to record the rest.
+const LAST_TRIES: u32 = 20;
+
+/// Where the chain ends, for whoever keeps it.
+pub(super) type Seen = Arc<parking_lot::Mutex<Option<Head>>>;
+
+/// What records.
+#[derive(Debug)]
+pub struct Recorder {
+    service: Service,
+    mint: Arc<Mint>,
+    store: Arc<LedgerStore>,
+    spool: Option<Arc<Spool>>,
+    sealer: Sealer,
+    seen: Seen,
+    /// How many facts the last batch held.
+    last: u64,
+}
+
+impl Recorder {
+    pub(super) fn new(
+        service: &Service,
+        mint: Arc<Mint>,
+        (store, spool): (Arc<LedgerStore>, Option<Arc<Spool>>),
+        (sealer, seen): (Sealer, Seen),
+    ) -> Self {
+        Self { service: service.clone(), mint, store, spool, sealer, seen, last: 0 }
+    }
+
+    /// Records until it is asked to stop, and then what still waits.
+    pub async fn run(mut self, stop: impl Future<Output = ()>) {
+        let mint = self.mint.clone();
+        tokio::pin!(stop);
+        loop {
+            tokio::select! {
+                () = &mut stop => break,
+                () = mint.ledger().some() => {}
+            }
+            if self.last >= BUSY {
+                let _ = timeout(GATHER, mint.ledger().many()).await;
+            }
+            if let Some(failed) = self.record().await {
+                tokio::select! {
+                    () = &mut stop => break self.try_last(failed).await,
+                    () = self.retry(&failed) => {}
+                }
+            }
+        }
+        if let Some(failed) = self.record().await {
+            self.try_last(failed).await;
+        }
+        self.store.close().await;
+    }
+
+    /// Records all that waits. A batch that cannot be is given back, and its tokens are refused.
+    async fn record(&mut self) -> Option<Batch> {
+        let (facts, waiting) = self.mint.ledger().take()?.into_parts();
+        self.last = facts.len();
+        let batch = self.sealer.seal(facts);
+        match self.keep(&batch).await {
+            Ok(()) => {
+                *self.seen.lock() = self.sealer.head();
+                waiting.recorded();
+                None
+            }
+            Err(cause) => {
+                let source = std::error::Error::source(&cause).map(ToString::to_string);
+                tracing::error!(%cause, source, "tokens cannot be recorded: none is issued");
+                self.mint.ledger().close();
+                drop(waiting);
+                // what came meanwhile is refused with it
+                drop(self.mint.ledger().take());
+                Some(batch)
+            }
+        }
+    }
+
+    /// Tries a batch until it is recorded, and takes facts again.
+    async fn retry(&mut self, batch: &Batch) {
+        loop {
+            sleep(RETRY_EVERY).await;
+            if self.keep(batch).await.is_ok() {
+                break;
+            }
+        }
+        *self.seen.lock() = self.sealer.head();
+        self.mint.ledger().reopen();
+        tracing::info!("tokens can be recorded again");
+    }
+
+    async fn try_last(&mut self, batch: Batch) {
+        for _ in 0..LAST_TRIES {
+            if self.keep(&batch).await.is_ok() {
+                return;
+            }
+            sleep(RETRY_EVERY).await;
+        }
+        tracing::error!(facts = batch.facts, "tokens that never left are not recorded");
+    }
+
+    /// Makes a batch durable, in the database or in the spool.
+    async fn keep(&mut self, batch: &Batch) -> Result<()> {
+        // what the seal covers decides, so a batch that was sealed anew is not the one given
+        let batch = self.current(batch);
+        let Some(spool) = self.spool.clone() else {
+            return self.insert(batch, FAILED_AFTER).await;
+        };
+        if !spool.is_empty() {
+            return spool.append(&batch).await;
+        }
+        match self.insert(batch.clone(), SPOOL_AFTER).await {
+            Err(Error::Unavailable(cause)) => {
+                tracing::warn!(%cause, "a batch of the ledger goes to the spool");
+                spool.append(&batch).await
+            }
+            result => result,
+        }
+    }
+
+    async fn insert(&mut self, batch: Batch, patience: Duration) -> Result<()> {
+        let inserted = timeout(patience, self.store.insert(&batch)).await;
+        match inserted.map_err(|_| Error::Unavailable("it takes too long".into()))?? {
+            Inserted::There => Ok(()),
+            Inserted::Taken => self.begin_anew(batch).await,
+        }
+    }
+
+    /// Another batch has the place of ours: somebody else writes to this chain, or the database was
+    /// restored. The facts go to a chain of their own.
+    async fn begin_anew(&mut self, batch: Batch) -> Result<()> {
+        let taken = batch.head();
+        tracing::error!(%taken, "the ledger holds another batch in this place: a new chain begins");
+        let previous = self.store.head(batch.chain).await?;
+        let chain = self.service.begin_chain(&self.store, previous).await?;
+        let batch = self.sealer.reseal(batch, &chain);
+        match self.store.insert(&batch).await? {
+            Inserted::There => Ok(()),
+            Inserted::Taken => Err(Error::Broken("a new chain has a batch already".to_owned())),
+        }
+    }
+
+    /// A batch as it was last sealed: under another number and chain than before, where a chain was
+    /// begun anew and the database then failed.
+    fn current(&self, batch: &Batch) -> Batch {
+        let head = self.sealer.head().unwrap_or_else(|| batch.head());
+        let Head { chain, number, value } = head;
+        Batch { chain, number, value, ..batch.clone() }
+    }
+}

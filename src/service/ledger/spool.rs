@@ -1,0 +1,217 @@
+//! The spool: batches in a file of this node, as long as the database does not take them.
+//!
+//! Each is synced before its tokens leave, and all go to the database in their order. A batch that
+//! the database has already is known there by its number and value, so none is doubled. SQLite has
+//! no spool: its file lies on the same disk.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::timeout;
+
+use crate::error::{Error, Result};
+use crate::model::ledger::Batch;
+use crate::model::token_id::ChainId;
+use crate::store::ledger::{Inserted, LedgerStore};
+use crate::store::{DatabaseUrl, create_private_directory};
+
+/// Bytes of a spool at most: ten minutes at 30,000 tokens a second.
+const MAX_BYTES: u64 = 1 << 30;
+/// Bytes that are read at once: a batch of the most facts, all of them long.
+const MAX_BATCH_BYTES: u64 = 512 << 20;
+/// A batch that takes longer has to wait for the next try.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The directory of spools in that of a node, and the ending of their names.
+const DIRECTORY: &str = "ledger-spool";
+const ENDING: &str = "batches";
+
+/// The spool of one chain.
+#[derive(Debug)]
+pub struct Spool {
+    path: PathBuf,
+    open: Arc<Mutex<Open>>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    file: Option<File>,
+    /// Bytes of whole batches.
+    length: u64,
+    /// Bytes of batches that the database has.
+    done: u64,
+}
+
+impl Spool {
+    /// The spool of a chain in the directory of its node, where the database is on another disk.
+    pub(super) fn for_database(
+        database: &DatabaseUrl,
+        directory: &Path,
+        chain: ChainId,
+    ) -> Option<Self> {
+        let path = directory.join(DIRECTORY).join(format!("{chain}.{ENDING}"));
+        database.is_remote().then(|| Self { path, open: Arc::default() })
+    }
+
+    /// Whether the database has all batches that came here.
+    pub fn is_empty(&self) -> bool {
+        let open = self.open.lock();
+        open.length == open.done
+    }
+
+    /// Bytes that wait for the database.
+    pub fn waiting_bytes(&self) -> u64 {
+        let open = self.open.lock();
+        open.length - open.done
+    }
+
+    /// Adds a batch, durably.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where the spool is full or cannot be written.
+    pub(super) async fn append(&self, batch: &Batch) -> Result<()> {
+        let (bytes, path, open) = (batch.to_spooled(), self.path.clone(), self.open.clone());
+        blocking(move || open.lock().append(&path, &bytes)).await
+    }
+
+    /// Takes what waits to the database. Says whether all of it is there.
+    pub(super) async fn replay(&self, store: &LedgerStore) -> Result<bool> {
+        loop {
+            let open = self.open.clone();
+            let Some((batch, length)) = blocking(move || open.lock().next()).await? else {
+                return Ok(true);
+            };
+            insert(store, &batch).await?;
+            let (open, path) = (self.open.clone(), self.path.clone());
+            blocking(move || open.lock().advance(&path, length)).await?;
+        }
+    }
+}
+
+impl Open {
+    fn append(&mut self, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+        if self.length + bytes.len() as u64 > MAX_BYTES {
+            return Err(std::io::Error::other("the spool of the ledger is full"));
+        }
+        let length = self.length;
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(create(path)?),
+        };
+        // what an earlier try wrote by half is written over
+        file.seek(SeekFrom::Start(length))?;
+        file.write_all(bytes)?;
+        file.set_len(length + bytes.len() as u64)?;
+        file.sync_data()?;
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    fn next(&mut self) -> std::io::Result<Option<(Batch, u64)>> {
+        let Some(file) = self.file.as_mut().filter(|_| self.done < self.length) else {
+            return Ok(None);
+        };
+        read_batch(file, self.done).map(|read| read.map(|(batch, next)| (batch, next - self.done)))
+    }
+
+    /// The database has the next so many bytes. A spool that is done is begun anew.
+    fn advance(&mut self, path: &Path, length: u64) -> std::io::Result<()> {
+        self.done += length;
+        if self.done == self.length {
+            std::fs::remove_file(path)?;
+            *self = Self::default();
+        }
+        Ok(())
+    }
+}
+
+/// A new spool, locked as long as its node runs.
+fn create(path: &Path) -> std::io::Result<File> {
+    if let Some(directory) = path.parent() {
+        create_private_directory(directory).map_err(std::io::Error::other)?;
+    }
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let file = options.open(path)?;
+    file.lock()?;
+    // a name that is lost in a crash is a file that is lost
+    if let Some(directory) = path.parent() {
+        File::open(directory)?.sync_all()?;
+    }
+    Ok(file)
+}
+
+/// The batch at a place of a file, and the place behind it.
+fn read_batch(file: &mut File, at: u64) -> std::io::Result<Option<(Batch, u64)>> {
+    file.seek(SeekFrom::Start(at))?;
+    let mut head = [0; 8];
+    if file.take(8).read(&mut head)? < head.len() {
+        return Ok(None);
+    }
+    let [a, b, c, d, ..] = head;
+    let length = u64::from(u32::from_be_bytes([a, b, c, d]));
+    if length > MAX_BATCH_BYTES {
+        return Ok(None);
+    }
+    let mut bytes = head.to_vec();
+    file.take(length).read_to_end(&mut bytes)?;
+    Ok(Batch::from_spooled(&bytes).map(|(batch, read)| (batch, at + read as u64)))
+}
+
+/// Takes to the database what earlier runs left in the directory of a node, and deletes it.
+///
+/// # Errors
+/// [`Error::Unavailable`] where the database does not take it: nothing is lost.
+pub(super) async fn replay_left_behind(directory: &Path, store: &LedgerStore) -> Result<()> {
+    let Ok(entries) = std::fs::read_dir(directory.join(DIRECTORY)) else { return Ok(()) };
+    for path in entries.flatten().map(|entry| entry.path()) {
+        if path.extension().is_some_and(|ending| ending == ENDING) {
+            replay_file(&path, store).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn replay_file(path: &Path, store: &LedgerStore) -> Result<()> {
+    let mut file = File::open(path).map_err(unavailable)?;
+    if file.try_lock().is_err() {
+        // of a node that runs
+        return Ok(());
+    }
+    let (mut at, mut batches) = (0, 0_u64);
+    while let Some((batch, next)) = read_batch(&mut file, at).map_err(unavailable)? {
+        insert(store, &batch).await?;
+        (at, batches) = (next, batches + 1);
+    }
+    tracing::info!(batches, "what an earlier run had spooled is in the ledger");
+    std::fs::remove_file(path).map_err(unavailable)
+}
+
+async fn insert(store: &LedgerStore, batch: &Batch) -> Result<()> {
+    let inserted = timeout(PATIENCE, store.insert(batch)).await;
+    match inserted.map_err(|_| Error::Unavailable("it takes too long".into()))?? {
+        Inserted::There => Ok(()),
+        Inserted::Taken => {
+            // `ledger verify` finds the place; what waits behind must not be held up for ever
+            let spooled = batch.head();
+            tracing::error!(%spooled, "the ledger holds another batch in the place of a spooled one");
+            Ok(())
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|cause| Error::Broken(cause.to_string()))?.map_err(unavailable)
+}
+
+fn unavailable(cause: std::io::Error) -> Error {
+    Error::Unavailable(Box::new(cause))
+}

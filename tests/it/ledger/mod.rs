@@ -1,0 +1,159 @@
+//! The ledger: every token is on record before anybody holds it, and what was recorded cannot be
+//! changed or taken out unseen.
+
+mod failures;
+mod killed;
+mod verifying;
+
+use serde_json::Value;
+use sqlx::{AnyConnection, Connection};
+use tenmint::model::ledger::{RecordedFact, Subject};
+use tenmint::model::token_id::TokenId;
+use tenmint::service::ledger::search::{LedgerReader, Search};
+use tenmint_verifier::Token;
+
+use crate::server::{Answer, Engine, Key, Server, Setup, on_both_engines};
+
+/// A token for a key, as it was answered.
+async fn token_of(server: &Server, key: &Key) -> Token {
+    let answer = server.token(key, "").await;
+    server.verify(&answer).await.unwrap()
+}
+
+fn id_of(token: &Token) -> TokenId {
+    token.claims().jti.parse().unwrap()
+}
+
+async fn reader(server: &Server) -> LedgerReader {
+    server.service.read_ledger().await.unwrap()
+}
+
+/// All that is on record, from old to new.
+async fn all(server: &Server) -> Vec<RecordedFact> {
+    let mut all = Vec::new();
+    let give = |facts| {
+        all.extend(facts);
+        true
+    };
+    reader(server).await.export(&Search::default(), give).await.unwrap();
+    all
+}
+
+/// A connection to the tables of the ledger, for whoever tampers with them.
+async fn tables(server: &Server) -> AnyConnection {
+    sqlx::any::install_default_drivers();
+    let url = if server.database.is_remote() {
+        server.postgres.clone().unwrap()
+    } else {
+        format!("sqlite://{}", server.directory.path().join("ledger.db").display())
+    };
+    AnyConnection::connect(&url).await.unwrap()
+}
+
+async fn run(tables: &mut AnyConnection, sql: &'static str) -> u64 {
+    sqlx::query(sql).execute(tables).await.unwrap().rows_affected()
+}
+
+on_both_engines! {
+    async fn a_token_is_on_record_when_it_is_answered(server: Server) {
+        let key = server.api_key("read:projects/alpha/* chat").await;
+        let token = token_of(&server, &key).await;
+        let found = reader(&server).await.find_token(id_of(&token)).await.unwrap().unwrap();
+        let claims = token.claims();
+        assert_eq!((found.api_key, found.token_id), (key.id, id_of(&token)));
+        assert_eq!(found.token_id.at(), server.clock.now());
+        assert_eq!((found.scope.as_str(), found.lifetime), (claims.scope.as_str(), claims.exp - claims.iat));
+        assert_eq!(found.address, Some([127, 0, 0, 1].into()));
+        assert_eq!(found.audiences, server.org.default_audience.into_iter().collect::<Vec<_>>());
+        let other = server.api_key("chat").await;
+        let unknown = TokenId::new(server.clock.now(), found.token_id.chain(), [0; 7]);
+        assert_eq!(reader(&server).await.find_token(unknown).await.unwrap(), None);
+        drop(server.token(&other, "scope=write:x").await);
+        assert_eq!(all(&server).await.len(), 1, "a refusal is no token");
+    }
+
+    async fn tokens_are_found_by_key_and_address_and_time_a_page_at_a_time(server: Server) {
+        let (one, other) = (server.api_key("chat").await, server.api_key("chat").await);
+        let start = server.clock.now();
+        let mut ids = Vec::new();
+        for round in 0..7 {
+            server.wind(std::time::Duration::from_secs(1)).await;
+            ids.push(id_of(&token_of(&server, &one).await));
+            if round % 3 == 0 {
+                token_of(&server, &other).await;
+            }
+        }
+        let ledger = reader(&server).await;
+        let by_key = Search { subjects: vec![Subject::ApiKey(one.id)], ..Search::default() };
+        let (mut found, mut from) = (Vec::new(), None);
+        loop {
+            let page = ledger.find(&by_key, from, 2).await.unwrap();
+            assert!(page.facts.len() <= 2);
+            found.extend(page.facts.into_iter().map(|fact| fact.token_id));
+            from = page.next.map(|next| next.to_string().parse().unwrap());
+            if from.is_none() {
+                break;
+            }
+        }
+        found.reverse();
+        assert_eq!(found, ids, "from new to old");
+        let counted = async |search: Search| ledger.find(&search, None, 100).await.unwrap().facts.len();
+        let here = Subject::Address([127, 0, 0, 1].into());
+        let there = Subject::Address([192, 0, 2, 1].into());
+        assert_eq!(counted(Search { subjects: vec![here], ..Search::default() }).await, 10);
+        assert_eq!(counted(Search { subjects: vec![there], ..Search::default() }).await, 0);
+        let both = vec![here, Subject::ApiKey(other.id)];
+        assert_eq!(counted(Search { subjects: both, ..Search::default() }).await, 3);
+        let (since, until) = (start + std::time::Duration::from_secs(2), ids[4].at());
+        assert_eq!(counted(Search { since, until, ..by_key.clone() }).await, 3);
+        assert_eq!(counted(Search { since: ids[6].at(), ..by_key }).await, 1);
+    }
+
+    async fn tokens_that_are_asked_for_together_are_recorded_together_and_each_once(server: Server) {
+        let key = server.api_key("chat").await;
+        let server = std::sync::Arc::new(server);
+        let asking: Vec<_> = (0..64)
+            .map(|_| {
+                let (server, key) = (server.clone(), key.clone());
+                tokio::spawn(async move { server.token(&key, "").await })
+            })
+            .collect();
+        let mut ids = Vec::new();
+        for answer in asking {
+            ids.push(id_of(&server.verify(&answer.await.unwrap()).await.unwrap()));
+        }
+        let mut recorded: Vec<TokenId> = all(&server).await.iter().map(|fact| fact.token_id).collect();
+        recorded.sort_unstable();
+        ids.sort_unstable();
+        assert_eq!(recorded, ids);
+        let mut tables = tables(&server).await;
+        let batches: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM ledger_batches")
+            .fetch_one(&mut tables).await.unwrap();
+        assert!((1..64).contains(&batches), "{batches} batches");
+    }
+
+    async fn what_is_kept_of_a_token_is_neither_the_token_nor_the_key(server: Server) {
+        let key = server.api_key("chat").await;
+        let answer = server.token(&key, "").await;
+        let recorded = format!("{:?}", all(&server).await);
+        let secret = key.text.rsplit('_').next().unwrap();
+        let signature = answer.token().rsplit('.').next().unwrap().to_owned();
+        assert!(!recorded.contains(&secret[16..]) && !recorded.contains(&signature));
+        let found = json_of(&answer);
+        assert!(found["access_token"].is_string());
+    }
+}
+
+fn json_of(answer: &Answer) -> Value {
+    serde_json::from_str(&answer.body).unwrap()
+}
+
+#[tokio::test]
+async fn a_ledger_that_is_off_records_nothing_and_holds_nobody_up() {
+    let setup =
+        Setup { ledger: tenmint::model::ledger::LedgerMode::Off, ..Setup::on(Engine::Sqlite) };
+    let server = setup.start().await.unwrap();
+    let key = server.api_key("chat").await;
+    assert_eq!(server.token(&key, "").await.status, 200);
+    assert!(server.service.read_ledger().await.is_err(), "there is none");
+}

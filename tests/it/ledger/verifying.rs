@@ -1,0 +1,148 @@
+//! Whatever is changed about the ledger, the first batch that it concerns is named.
+
+use std::time::Duration;
+
+use tenmint::model::ledger::Head;
+use tenmint::service::Service;
+use tenmint::service::ledger::LedgerConfig;
+use tenmint::service::ledger::verify::{ChainReport, Fault};
+use tenmint::service::node::{Node, NodeConfig};
+
+use crate::ledger::{all, reader, run, tables, token_of};
+use crate::server::{Key, Server, on_both_engines};
+
+async fn verified(server: &Server, noted: &[Head]) -> Vec<ChainReport> {
+    server.service.verify_ledger(&reader(server).await, noted).await.unwrap()
+}
+
+async fn faults(server: &Server) -> Vec<Fault> {
+    verified(server, &[]).await.into_iter().filter_map(|report| report.fault).collect()
+}
+
+/// So many batches, of one token each.
+async fn batches(server: &Server, key: &Key, count: usize) {
+    for _ in 0..count {
+        assert_eq!(server.token(key, "").await.status, 200);
+    }
+}
+
+async fn checkpoint(server: &Server) {
+    server.node.as_ref().unwrap().ledger_keeper().unwrap().checkpoint().await.unwrap();
+}
+
+/// Another run of a node in the same directory.
+async fn next_run(server: &Server, keep: Option<Duration>) -> Node {
+    let keys_dir = server.directory.path().join("keys");
+    let service = Service::open(&server.database, &keys_dir, server.clock.clone()).await.unwrap();
+    let config = NodeConfig::in_directory(server.directory.path());
+    let ledger = LedgerConfig { keep, ..config.ledger };
+    Node::start(service, NodeConfig { ledger, ..config }).await.unwrap()
+}
+
+on_both_engines! {
+    async fn a_ledger_as_it_was_recorded_has_no_fault(server: Server) {
+        let key = server.api_key("chat").await;
+        batches(&server, &key, 3).await;
+        checkpoint(&server).await;
+        batches(&server, &key, 2).await;
+        let [report] = <[ChainReport; 1]>::try_from(verified(&server, &[]).await).unwrap();
+        assert_eq!((report.batches, report.facts, report.unseen, report.dropped), (5, 5, 2, 0));
+        assert_eq!((report.seen_at, report.fault), (Some(server.clock.now()), None));
+        let head = report.head.unwrap();
+        assert_eq!(verified(&server, &[head]).await[0].fault, None);
+        let later = Head { number: 6, ..head };
+        assert_eq!(verified(&server, &[later]).await[0].fault, Some(Fault::CutOff(later)));
+        let other = Head { number: 4, ..head };
+        assert_eq!(verified(&server, &[other]).await[0].fault, Some(Fault::Replaced(other)));
+    }
+
+    async fn a_batch_that_was_changed_is_named(server: Server) {
+        let key = server.api_key("chat").await;
+        batches(&server, &key, 4).await;
+        let mut tables = tables(&server).await;
+        run(&mut tables, "UPDATE ledger_batches SET first_at = first_at - 1 WHERE number = 3").await;
+        assert_eq!(faults(&server).await, [Fault::Changed(3)]);
+        run(&mut tables, "UPDATE ledger_batches SET first_at = first_at + 1 WHERE number = 3").await;
+        assert_eq!(faults(&server).await, []);
+        run(&mut tables, "UPDATE ledger_batches SET body = (SELECT other.body FROM ledger_batches other
+            WHERE other.number = 1) WHERE number = 2").await;
+        assert_eq!(faults(&server).await, [Fault::Changed(2)]);
+        run(&mut tables, "UPDATE ledger_chains SET started_at = started_at + 1").await;
+        assert_eq!(faults(&server).await, [Fault::Changed(1)]);
+    }
+
+    async fn a_batch_that_was_taken_out_is_named(server: Server) {
+        let key = server.api_key("chat").await;
+        batches(&server, &key, 4).await;
+        let mut tables = tables(&server).await;
+        assert_eq!(run(&mut tables, "DELETE FROM ledger_batches WHERE number = 2").await, 1);
+        assert_eq!(faults(&server).await, [Fault::Missing(2)]);
+        run(&mut tables, "UPDATE ledger_batches SET number = number - 1 WHERE number = 3").await;
+        assert_eq!(faults(&server).await, [Fault::Changed(2)], "the others do not close the gap");
+    }
+
+    async fn an_end_that_was_cut_off_is_known_by_the_last_checkpoint(server: Server) {
+        let key = server.api_key("chat").await;
+        batches(&server, &key, 3).await;
+        let mut tables = tables(&server).await;
+        run(&mut tables, "DELETE FROM ledger_batches WHERE number = 3").await;
+        assert_eq!(faults(&server).await, [], "nobody had seen it");
+        batches(&server, &key, 1).await;
+        checkpoint(&server).await;
+        run(&mut tables, "DELETE FROM ledger_batches WHERE number >= 2").await;
+        assert!(matches!(faults(&server).await[..], [Fault::CutOff(Head { number: 4, .. })]));
+    }
+
+    async fn a_whole_run_that_was_taken_out_is_missed_by_the_one_after_it(server: Server) {
+        let key = server.api_key("chat").await;
+        batches(&server, &key, 2).await;
+        let next = next_run(&server, None).await;
+        assert_eq!(faults(&server).await, []);
+        let mut tables = tables(&server).await;
+        run(&mut tables, "DELETE FROM ledger_batches").await;
+        assert!(matches!(faults(&server).await[..], [Fault::CutOff(Head { number: 2, .. })]));
+        run(&mut tables, "DELETE FROM ledger_chains WHERE previous_chain IS NULL").await;
+        assert_eq!(faults(&server).await, [Fault::NoBeginning]);
+        next.stop().await;
+    }
+
+    async fn what_grew_old_is_dropped_and_the_rest_is_still_proven(server: Server) {
+        let key = server.api_key("chat").await;
+        batches(&server, &key, 2).await;
+        server.wind(Duration::from_hours(24)).await;
+        batches(&server, &key, 1).await;
+        let keeping = next_run(&server, Some(Duration::from_hours(12))).await;
+        let keeper = keeping.ledger_keeper().unwrap();
+        for _ in 0..2 {
+            keeper.prune(server.clock.now()).await.unwrap();
+            let reports = verified(&server, &[]).await;
+            let report = reports.iter().find(|report| report.head.is_some()).unwrap();
+            assert_eq!((report.dropped, report.batches, &report.fault), (2, 1, &None));
+        }
+        assert_eq!(all(&server).await.len(), 1);
+        batches(&server, &key, 1).await;
+        assert_eq!(faults(&server).await, []);
+        let mut tables = tables(&server).await;
+        run(&mut tables, "UPDATE ledger_prunings SET facts = 1").await;
+        assert_eq!(faults(&server).await, [Fault::PruningChanged]);
+        run(&mut tables, "DELETE FROM ledger_prunings").await;
+        assert_eq!(faults(&server).await, [Fault::Missing(1)]);
+        keeping.stop().await;
+    }
+
+    async fn a_place_that_another_batch_has_begins_a_new_chain_and_loses_nothing(server: Server) {
+        let key = server.api_key("chat").await;
+        batches(&server, &key, 2).await;
+        let mut tables = tables(&server).await;
+        run(&mut tables, "INSERT INTO ledger_batches (chain, number, facts, first_at, last_at, value, filter, body)
+            SELECT chain, 3, facts, first_at, last_at, value, filter, body FROM ledger_batches WHERE number = 2").await;
+        let token = token_of(&server, &key).await;
+        let ledger = reader(&server).await;
+        assert!(ledger.find_token(super::id_of(&token)).await.unwrap().is_some(), "on record elsewhere");
+        batches(&server, &key, 1).await;
+        let reports = verified(&server, &[]).await;
+        assert_eq!(reports.len(), 2);
+        assert_eq!(reports.iter().map(|report| report.batches).collect::<Vec<_>>(), [2, 2]);
+        assert_eq!(faults(&server).await, [Fault::Changed(3)]);
+    }
+}
