@@ -3,7 +3,7 @@
 //! `cargo bench --bench revocation`; an argument sets the number of revocations, 1,000 by default. Two
 //! nodes on one database behind a proxy that takes turns, three verifiers, clients that fetch tokens
 //! meanwhile; on SQLite, and on PostgreSQL where `TENMINT_TEST_POSTGRES` names a cluster. Then 10,000
-//! connections wait at one node.
+//! connections wait at one node, and as many over TLS at another.
 
 #![expect(
     clippy::unwrap_used,
@@ -24,11 +24,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use rcgen::CertifiedKey;
+use rustls::client::Resumption;
+use rustls::crypto::ring::default_provider;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
 use support::{Pinned, PostgresDatabase, free_address, wait_for_answer};
 use tenmint_verifier::Verifier;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream as Connection};
 use tokio::time::{MissedTickBehavior, interval};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 const AUDIENCE: &str = "urn:tenmint:default:api";
 const VERIFIERS: usize = 3;
@@ -152,7 +160,15 @@ fn measure(engine: &str, database: Option<&str>, revocations: usize) {
     load.join().unwrap();
     tell(engine, times, fetched.load(Ordering::Relaxed));
     if database.is_none() {
-        runtime.block_on(wait_at(&nodes));
+        let (address, node) = (&nodes.addresses[1], &nodes.running[1]);
+        let connect = async || Connection::connect(address).await.unwrap();
+        runtime.block_on(wait_at("plain", node, connect));
+        let secured = Secured::start(directory.path());
+        runtime.block_on(async {
+            secured.wait_until_it_serves().await;
+            let connect = async || secured.connect().await.unwrap();
+            wait_at("over TLS", &secured.running, connect).await;
+        });
     }
 }
 
@@ -273,26 +289,76 @@ fn tell(engine: &str, mut times: Vec<f64>, fetched: u64) {
     );
 }
 
+/// One more node of an installation, which speaks TLS, and a client that trusts it.
+struct Secured {
+    address: String,
+    running: Pinned,
+    client: TlsConnector,
+}
+
+impl Secured {
+    fn start(directory: &Path) -> Self {
+        let CertifiedKey { cert, signing_key } =
+            rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        std::fs::write(directory.join("server.pem"), cert.pem()).unwrap();
+        std::fs::write(directory.join("server.key"), signing_key.serialize_pem()).unwrap();
+        let address = free_address();
+        let mut serve = tenmint(directory, None);
+        serve.args(["serve", "--listen", &address, "--tls-certificate", "server.pem"]);
+        serve.args(["--tls-private-key", "server.key"]).stdout(Stdio::null());
+        let mut roots = RootCertStore::empty();
+        roots.add(cert.der().clone()).unwrap();
+        let mut client = ClientConfig::builder_with_provider(default_provider().into())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        // each as if it came for the first time
+        client.resumption = Resumption::disabled();
+        let client = TlsConnector::from(Arc::new(client));
+        Self { address, running: Pinned::spawn("0,1", &serve), client }
+    }
+
+    async fn connect(&self) -> std::io::Result<TlsStream<Connection>> {
+        let stream = Connection::connect(&self.address).await?;
+        self.client.connect(ServerName::try_from("127.0.0.1").unwrap(), stream).await
+    }
+
+    async fn wait_until_it_serves(&self) {
+        let give_up = Instant::now() + Duration::from_mins(1);
+        while let Err(cause) = self.connect().await {
+            assert!(Instant::now() < give_up, "{} does not answer: {cause}", self.address);
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
 /// Many connections that wait at one node.
-async fn wait_at(nodes: &Nodes) {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let (address, node) = (&nodes.addresses[1], &nodes.running[1]);
-    let before = node.resident();
+async fn wait_at<S>(how: &str, node: &Pinned, connect: impl AsyncFn() -> S)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let (before, began_with) = (node.resident(), node.processor_time());
     let mut waiting = Vec::with_capacity(WAITERS);
     for _ in 0..WAITERS {
-        let mut stream = Connection::connect(address).await.unwrap();
+        let mut stream = connect().await;
         let request =
             "GET /oauth/revocations?since=999999999&wait=60 HTTP/1.1\r\nHost: bench\r\n\r\n";
         stream.write_all(request.as_bytes()).await.unwrap();
+        stream.flush().await.unwrap();
         waiting.push(stream);
     }
     tokio::time::sleep(Duration::from_secs(2)).await;
     let (all, used) = (node.resident(), node.processor_time());
     let mega = |bytes: u64| bytes as f64 / 1e6;
+    let each = |from: Duration, to: Duration| {
+        (to.as_secs_f64() - from.as_secs_f64()) * 1e6 / WAITERS as f64
+    };
     println!(
-        "{WAITERS} wait: {:.0} MB in all, {:.1} KB each",
+        "{WAITERS} wait, {how}: {:.0} MB in all, {:.1} KB each, {:.1} us of processor time each to come",
         mega(all),
-        (all - before) as f64 / WAITERS as f64 / 1e3
+        (all - before) as f64 / WAITERS as f64 / 1e3,
+        each(began_with, used)
     );
     let asked = waiting.len();
     let mut answered = 0;
@@ -306,6 +372,6 @@ async fn wait_at(nodes: &Nodes) {
     println!(
         "{answered} of {asked} answered unchanged within {:.1} s, {:.1} us of processor time each",
         began.elapsed().as_secs_f64(),
-        (node.processor_time().as_secs_f64() - used.as_secs_f64()) * 1e6 / asked as f64
+        each(used, node.processor_time())
     );
 }

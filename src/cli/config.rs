@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::http::HttpConfig;
 use crate::http::client_ip::TrustedProxies;
 use crate::http::listener::Limits;
+use crate::http::tls::TlsFiles;
 use crate::service::DatabaseUrl;
 use crate::service::ledger::LedgerConfig;
 use crate::service::node::NodeConfig;
@@ -36,6 +37,10 @@ pub(super) struct Overrides {
     pub(super) trusted_proxies: Option<String>,
     /// The header that they write.
     pub(super) forwarding_header: Option<String>,
+    /// The certificate chain to show.
+    pub(super) tls_certificate: Option<PathBuf>,
+    /// Its private key.
+    pub(super) tls_private_key: Option<PathBuf>,
 }
 
 /// The configuration of a node.
@@ -49,8 +54,10 @@ pub(super) struct Config {
     pub(super) listen: String,
     /// Where gateways ask that show no key.
     pub(super) private_listen: Option<String>,
-    /// How the face for machines is set up.
+    /// How the face for machines is set up, but for TLS.
     pub(super) http: HttpConfig,
+    /// The files that make it speak TLS.
+    pub(super) tls: Option<TlsFiles>,
     /// How a node issues and records.
     pub(super) node: NodeConfig,
     /// The file that was read, if there was one.
@@ -66,7 +73,7 @@ struct Setting {
 }
 
 /// All settings; a test holds the fields of the file to this table.
-const SETTINGS: [Setting; 12] = [
+const SETTINGS: [Setting; 14] = [
     Setting {
         key: "data_dir",
         variable: "TENMINT_DATA_DIR",
@@ -96,6 +103,19 @@ const SETTINGS: [Setting; 12] = [
         variable: "TENMINT_LISTEN",
         default: "`127.0.0.1:8080`",
         about: "where a node listens",
+    },
+    Setting {
+        key: "tls.certificate",
+        variable: "TENMINT_TLS_CERTIFICATE",
+        default: "no TLS",
+        about: "the certificate chain in PEM, that of the server first; read anew when it changes, as \
+                [operating.md](operating.md) tells",
+    },
+    Setting {
+        key: "tls.private_key",
+        variable: "TENMINT_TLS_PRIVATE_KEY",
+        default: "no TLS",
+        about: "its private key in PEM, not encrypted: PKCS#8, PKCS#1 or SEC1",
     },
     Setting {
         key: "forward_auth.listen",
@@ -175,11 +195,21 @@ struct File {
     trusted_proxies: Option<Vec<String>>,
     forwarding_header: Option<String>,
     #[serde(default)]
+    tls: TlsTable,
+    #[serde(default)]
     forward_auth: ForwardAuth,
     #[serde(default)]
     ledger: Ledger,
     #[serde(default)]
     store_outage: StoreOutage,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+struct TlsTable {
+    certificate: Option<PathBuf>,
+    private_key: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -231,12 +261,19 @@ impl Config {
             Some(proxies) => proxies,
             None => read_proxies(file.trusted_proxies, file.forwarding_header)?.unwrap_or_default(),
         };
+        let TlsTable { certificate, private_key } = file.tls;
+        // a key belongs to its certificate, so these come from one layer too
+        let tls = match read_tls(overrides.tls_certificate, overrides.tls_private_key)? {
+            Some(files) => Some(files),
+            None => read_tls(certificate, private_key)?,
+        };
         Ok(Self {
             database,
             keys_dir: overrides.keys_dir.or(file.keys_dir).unwrap_or_else(|| "keys".into()),
             listen: overrides.listen.or(file.listen).unwrap_or_else(|| "127.0.0.1:8080".to_owned()),
             private_listen: file.forward_auth.listen,
-            http: HttpConfig { limits, trusted_proxies },
+            http: HttpConfig { limits, trusted_proxies, tls: None },
+            tls,
             node,
             file: path,
         })
@@ -280,6 +317,23 @@ fn read_proxies(
             "trusted_proxies",
             "say beside `forwarding_header` which proxies are believed, like `10.0.0.0/8`: nobody \
              else's header is",
+        )),
+    }
+}
+
+/// The certificate and the key that one layer names, if it does.
+fn read_tls(certificate: Option<PathBuf>, key: Option<PathBuf>) -> Result<Option<TlsFiles>> {
+    let said = |path: Option<PathBuf>| path.filter(|path| !path.as_os_str().is_empty());
+    match (said(certificate), said(key)) {
+        (None, None) => Ok(None),
+        (Some(certificate), Some(private_key)) => Ok(Some(TlsFiles { certificate, private_key })),
+        (Some(_), None) => Err(Error::invalid(
+            "tls.private_key",
+            "say beside `tls.certificate` which file holds its private key",
+        )),
+        (None, Some(_)) => Err(Error::invalid(
+            "tls.certificate",
+            "say beside `tls.private_key` which file holds the certificate chain",
         )),
     }
 }
@@ -354,6 +408,8 @@ mod tests {
         let mut of_page: Vec<&str> =
             SETTINGS.iter().map(|setting| setting.key.split('.').next().unwrap()).collect();
         of_page.sort_unstable();
+        // a table is one field, however many it holds
+        of_page.dedup();
         assert_eq!(of_file, of_page);
     }
 
@@ -365,6 +421,40 @@ mod tests {
             assert_eq!(parse_duration(text), None, "{text}");
         }
     }
+
+    #[test]
+    fn a_certificate_and_its_key_come_together_from_one_layer() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("tenmint.toml");
+        let loaded = |file: &str, certificate: Option<&str>, key: Option<&str>| {
+            std::fs::write(&path, file).unwrap();
+            let config = Config::load(Overrides {
+                file: Some(path.clone()),
+                tls_certificate: certificate.map(PathBuf::from),
+                tls_private_key: key.map(PathBuf::from),
+                ..Overrides::default()
+            });
+            let files = |tls: TlsFiles| [tls.certificate, tls.private_key];
+            config.map(|config| config.tls.map(files)).map_err(|cause| cause.to_string())
+        };
+        let both = "[tls]\ncertificate = 'a.pem'\nprivate_key = 'a.key'";
+        let files = |certificate: &str, key: &str| Ok(Some([certificate.into(), key.into()]));
+        assert_eq!(loaded("", None, None), Ok(None));
+        assert_eq!(loaded("[tls]", None, Some("")), Ok(None));
+        assert_eq!(loaded(both, None, None), files("a.pem", "a.key"));
+        assert_eq!(loaded(both, Some("b.pem"), Some("b.key")), files("b.pem", "b.key"));
+        for (file, certificate, key, fault) in [
+            ("[tls]\ncertificate = 'a.pem'", None, None, "`tls.private_key`: say"),
+            ("[tls]\nprivate_key = 'a.key'", None, None, "`tls.certificate`: say"),
+            (both, Some("b.pem"), None, "`tls.private_key`: say"),
+            (both, None, Some("b.key"), "`tls.certificate`: say"),
+            ("[tls]\nkey = 'a.key'", None, None, "unknown field `key`"),
+        ] {
+            let found = loaded(file, certificate, key).unwrap_err();
+            assert!(found.contains(fault), "{file}: {found}");
+        }
+    }
+
     /// What is loaded of a file, a list of proxies in the environment, and the header there.
     fn load(file: &str, proxies: &str, header: &str) -> std::result::Result<String, String> {
         let directory = tempfile::tempdir().unwrap();

@@ -10,6 +10,7 @@ use crate::cli::client::send;
 use crate::cli::config::Config;
 use crate::cli::output::Output;
 use crate::error::Result;
+use crate::http::tls::{Tls, TlsFiles};
 use crate::model::installation::Issuer;
 use crate::service::doctor::{Finding, examine};
 
@@ -43,6 +44,7 @@ async fn examine_all(config: &Config, args: &DoctorArgs) -> Vec<Finding> {
         |file| file.display().to_string(),
     );
     let mut findings = vec![Finding::good("configuration", source)];
+    findings.extend(config.tls.clone().map(examine_certificate));
     let (examined, service) = examine(&config.database, &config.keys_dir).await;
     findings.extend(examined);
     if let Some(service) = service {
@@ -52,6 +54,15 @@ async fn examine_all(config: &Config, args: &DoctorArgs) -> Vec<Finding> {
         service.close().await;
     }
     findings
+}
+
+/// Whether a node could show it.
+fn examine_certificate(files: TlsFiles) -> Finding {
+    let shown = files.certificate.display().to_string();
+    match Tls::load(files) {
+        Ok(_) => Finding::good("certificate", format!("{shown} and its private key fit")),
+        Err(cause) => Finding::bad("certificate", cause.to_string()),
+    }
 }
 
 /// What clients see: the metadata under the issuer, with the issuer in it byte for byte.
@@ -65,7 +76,8 @@ async fn examine_issuer(issuer: &Issuer) -> Finding {
         Err(cause) => {
             let text = format!(
                 "{issuer} does not answer ({cause}): start `tenmint serve`, or mend the name or \
-                 proxy in front of it"
+                 proxy in front of it; a certificate of an authority of your own is trusted where \
+                 `SSL_CERT_FILE` names that"
             );
             return Finding::bad("issuer", text);
         }

@@ -1,11 +1,13 @@
 //! `tenmint serve`: a node.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
@@ -14,6 +16,7 @@ use crate::cli::contexts;
 use crate::cli::output::Output;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::http::tls::Tls;
 use crate::http::{self, HttpConfig, listener};
 use crate::model::secret::PlainSecret;
 use crate::service::Service;
@@ -32,6 +35,12 @@ pub(super) struct ServeArgs {
     /// The header they write: `x-forwarded-for` or `forwarded`
     #[arg(long, env = "TENMINT_FORWARDING_HEADER", value_name = "NAME")]
     forwarding_header: Option<String>,
+    /// The certificate chain to show, in PEM: makes it speak TLS
+    #[arg(long, env = "TENMINT_TLS_CERTIFICATE", value_name = "FILE")]
+    tls_certificate: Option<PathBuf>,
+    /// Its private key, in PEM
+    #[arg(long, env = "TENMINT_TLS_PRIVATE_KEY", value_name = "FILE")]
+    tls_private_key: Option<PathBuf>,
     /// Set up what is missing and print a key to try, for a first look
     #[arg(long)]
     dev: bool,
@@ -44,40 +53,42 @@ impl ServeArgs {
             listen: self.listen.clone(),
             trusted_proxies: self.trusted_proxies.clone(),
             forwarding_header: self.forwarding_header.clone(),
+            tls_certificate: self.tls_certificate.clone(),
+            tls_private_key: self.tls_private_key.clone(),
             ..Overrides::default()
         }
     }
 }
 
-pub(super) async fn run(config: Config, args: &ServeArgs, output: &Output) -> Result<ExitCode> {
+pub(super) async fn run(mut config: Config, args: &ServeArgs, output: &Output) -> Result<ExitCode> {
     start_log(args.dev)?;
     let (listener, address) = listen(&config.listen).await?;
     let private = match &config.private_listen {
         Some(address) => Some(listen(address).await?),
         None => None,
     };
+    config.http.tls = config.tls.take().map(Tls::load).transpose()?.map(Arc::new);
+    let scheme = if config.http.tls.is_some() { "https" } else { "http" };
     let clock = Clock::system();
     if args.dev {
-        set_up_for_dev(&config, &format!("http://{address}"), &clock, output).await?;
+        set_up_for_dev(&config, &format!("{scheme}://{address}"), &clock, output).await?;
     }
     let service = Service::open_to_serve(&config.database, &config.keys_dir, clock.clone()).await?;
     let issuer = service.installation().issuer.clone();
     let mut node = Node::start(service, config.node).await?;
-    node.follow();
-    node.lease();
-    node.write_usage();
-    node.keep_ledger();
+    start_work(&mut node, &config.http)?;
     tracing::info!(
         %address,
         %issuer,
         database = %config.database,
         api_keys = node.mint.index().len(),
         trusted_proxies = %config.http.trusted_proxies,
+        tls = config.http.tls.is_some(),
         "serving"
     );
     // whoever reads this may ask it to stop at once
     let stop = stop_signal()?;
-    output.note(&format!("tenmint listens on http://{address}, issuer {issuer}"));
+    output.note(&format!("tenmint listens on {scheme}://{address}, issuer {issuer}"));
     if let Some((_, address)) = &private {
         output.note(&format!("gateways ask without a key on http://{address}/forward-auth"));
     }
@@ -89,6 +100,18 @@ pub(super) async fn run(config: Config, args: &ServeArgs, output: &Output) -> Re
     Ok(ExitCode::SUCCESS)
 }
 
+/// The work beside requests, until the node is stopped.
+fn start_work(node: &mut Node, config: &HttpConfig) -> Result<()> {
+    node.follow();
+    node.lease();
+    node.write_usage();
+    node.keep_ledger();
+    if let Some(tls) = &config.tls {
+        node.work_on(tls.clone().follow(hear(SignalKind::hangup())?));
+    }
+    Ok(())
+}
+
 /// Serves on one listener or two, until both have let their requests finish.
 async fn serve(
     node: &Node,
@@ -96,17 +119,16 @@ async fn serve(
     (main, private): (TcpListener, Option<TcpListener>),
     stop: impl Future<Output = ()>,
 ) {
-    let limits = config.limits;
     let Some(private) = private else {
-        return listener::serve(main, http::routes(node, config), limits, stop).await;
+        return listener::serve(main, http::public_face(node, config), stop).await;
     };
     let (stopping, mut stopped) = watch::channel(());
-    let private_routes = http::private_routes(node, config.clone());
-    let main = listener::serve(main, http::routes(node, config), limits, async move {
+    let private_face = http::private_face(node, config.clone());
+    let main = listener::serve(main, http::public_face(node, config), async move {
         stop.await;
         drop(stopping);
     });
-    let private = listener::serve(private, private_routes, limits, async move {
+    let private = listener::serve(private, private_face, async move {
         // nothing is ever sent: it ends as the other end goes
         drop(stopped.changed().await);
     });
@@ -165,9 +187,8 @@ fn keep_for_dev(origin: &str, api_key: &str, output: &Output) {
 
 /// Ends when the process is asked to stop.
 fn stop_signal() -> Result<impl Future<Output = ()>> {
-    let no_signals = |cause| Error::Setup(format!("cannot wait for signals: {cause}"));
-    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
+    let mut terminate = hear(SignalKind::terminate())?;
+    let mut interrupt = hear(SignalKind::interrupt())?;
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -175,6 +196,10 @@ fn stop_signal() -> Result<impl Future<Output = ()>> {
         }
         tracing::info!("stopping: requests in flight finish");
     })
+}
+
+fn hear(kind: SignalKind) -> Result<Signal> {
+    signal(kind).map_err(|cause| Error::Setup(format!("cannot wait for signals: {cause}")))
 }
 
 /// One JSON object a line to stderr; plainer for a person who tries things out.

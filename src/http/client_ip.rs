@@ -104,7 +104,13 @@ impl TrustedProxies {
         Some(caller)
     }
 
-    fn trusts(&self, address: IpAddr) -> bool {
+    /// The one header that is believed.
+    pub(super) fn header(&self) -> HeaderName {
+        self.header.name()
+    }
+
+    /// Whether a canonical address is one of a proxy.
+    pub(super) fn trusts(&self, address: IpAddr) -> bool {
         self.ranges.iter().any(|range| range.contains(address))
     }
 }
@@ -174,7 +180,7 @@ mod tests {
     use tokio::task::JoinHandle;
 
     use super::*;
-    use crate::http::listener::{self, Limits};
+    use crate::http::listener::{self, Face, Limits};
 
     /// The peers that connect: a trusted proxy, and somebody else.
     const PROXY: &str = "127.0.0.1";
@@ -199,7 +205,8 @@ mod tests {
             let listener = TcpListener::bind(address).await.unwrap();
             let address = listener.local_addr().unwrap();
             let never = std::future::pending();
-            let serving = tokio::spawn(listener::serve(listener, router, Limits::default(), never));
+            let face = Face::plain(router, Limits::default());
+            let serving = tokio::spawn(listener::serve(listener, face, never));
             Self { address, serving }
         }
 

@@ -73,6 +73,11 @@ impl IntoResponse for Error {
     }
 }
 
+/// The refusal of plain HTTP.
+pub(super) fn https_required(detail: &str) -> Response<Body> {
+    problem(StatusCode::FORBIDDEN, "https_required", detail)
+}
+
 /// A refusal without fields.
 pub(super) fn problem(status: StatusCode, code: &'static str, detail: &str) -> Response<Body> {
     problem_with(status, code, detail, &[])

@@ -4,10 +4,15 @@
 use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The address in a `for` of one element of `Forwarded` (RFC 7239, section 4). An element that is
-/// malformed anywhere says nothing.
+/// The address in a `for` of one element of `Forwarded` (RFC 7239, section 4).
 pub(super) fn address_of_element(element: &[u8]) -> Option<IpAddr> {
-    let mut address = None;
+    address_of_node(&parameter_of_element(element, "for")?)
+}
+
+/// What one element of `Forwarded` says under this name. An element that is malformed anywhere, or
+/// says it twice, says nothing.
+pub(super) fn parameter_of_element<'e>(element: &'e [u8], wanted: &str) -> Option<Cow<'e, str>> {
+    let mut found = None;
     for pair in rsplit_unquoted(element, b';') {
         let pair = std::str::from_utf8(pair.trim_ascii()).ok()?;
         if pair.is_empty() {
@@ -15,12 +20,11 @@ pub(super) fn address_of_element(element: &[u8]) -> Option<IpAddr> {
         }
         let (name, value) = pair.split_once('=').filter(|(name, _)| is_token(name))?;
         let value = unquoted(value)?;
-        if name.eq_ignore_ascii_case("for") {
-            let repeated = address.replace(address_of_node(&value)?);
-            repeated.is_none().then_some(())?;
+        if name.eq_ignore_ascii_case(wanted) && found.replace(value).is_some() {
+            return None;
         }
     }
-    address
+    found
 }
 
 /// `node` of RFC 7239, section 6, where it is an address: `192.0.2.1`, `192.0.2.1:47011`,

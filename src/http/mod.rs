@@ -7,8 +7,10 @@ mod error;
 mod forward_auth;
 mod forwarded;
 pub mod health;
+mod https_only;
 pub mod listener;
 pub mod oauth;
+pub mod tls;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -26,9 +28,11 @@ use tower_http::cors::{Any, CorsLayer};
 
 use crate::clock::Clock;
 use crate::http::client_ip::TrustedProxies;
-use crate::http::listener::Limits;
+use crate::http::https_only::HttpsOnly;
+use crate::http::listener::{Face, Limits};
 use crate::http::oauth::feed::Waiters;
 use crate::http::oauth::metadata::Metadata;
+use crate::http::tls::Tls;
 use crate::mint::Mint;
 use crate::service::Service;
 use crate::service::node::Node;
@@ -42,6 +46,8 @@ pub struct HttpConfig {
     pub limits: Limits,
     /// Who is believed about where a request came from.
     pub trusted_proxies: TrustedProxies,
+    /// What it shows who it is with, where it is TLS that it speaks.
+    pub tls: Option<Arc<Tls>>,
 }
 
 /// What the routes need.
@@ -66,7 +72,7 @@ impl App {
     }
 
     fn of(node: &Node, config: HttpConfig) -> Arc<Self> {
-        let HttpConfig { limits, trusted_proxies } = config;
+        let HttpConfig { limits, trusted_proxies, tls: _ } = config;
         let (service, mint) = (node.service.clone(), node.mint.clone());
         Arc::new(Self {
             metadata: Metadata::of(mint.installation()),
@@ -80,18 +86,29 @@ impl App {
     }
 }
 
-/// The routes of a private listener, for gateways that need no key there: forward auth, and nothing
-/// else.
-pub fn private_routes(node: &Node, config: HttpConfig) -> Router {
-    forward_auth::private_routes()
+/// The face of a private listener, for gateways that need no key there: forward auth, and nothing
+/// else. It is plain, and nobody is refused for that.
+pub fn private_face(node: &Node, config: HttpConfig) -> Face {
+    let limits = config.limits;
+    let router = forward_auth::private_routes()
         .fallback(not_found)
         .layer(CatchPanicLayer::custom(|_| panicked()))
-        .with_state(App::of(node, config))
+        .with_state(App::of(node, config));
+    Face::plain(router, limits)
+}
+
+/// The face of a node. Where its issuer is `https` and it speaks no TLS itself, a proxy has to.
+pub fn public_face(node: &Node, config: HttpConfig) -> Face {
+    let (limits, tls) = (config.limits, config.tls.clone());
+    let https_only = match &tls {
+        Some(_) => None,
+        None => HttpsOnly::of(node.mint.issuer(), &config.trusted_proxies),
+    };
+    Face::plain(routes(App::of(node, config)), limits).over(tls).under(https_only)
 }
 
 /// All routes of a node.
-pub fn routes(node: &Node, config: HttpConfig) -> Router {
-    let app = App::of(node, config);
+fn routes(app: Arc<App>) -> Router {
     let discovery = Router::new()
         .route("/.well-known/oauth-authorization-server", get(oauth::metadata::show))
         .route("/.well-known/openid-configuration", get(oauth::metadata::show))
@@ -139,11 +156,7 @@ fn route_name(path: &str) -> &'static str {
         "/healthz",
         "/readyz",
     ];
-    // what follows is the path of somebody else's request
-    if path
-        .strip_prefix(forward_auth::PATH)
-        .is_some_and(|rest| matches!(rest.get(..1), None | Some("/")))
-    {
+    if forward_auth::is_asked_at(path) {
         return forward_auth::PATH;
     }
     ROUTES.into_iter().find(|route| *route == path).unwrap_or("(none)")

@@ -121,6 +121,11 @@ impl Node {
         self.working.push(tokio::spawn(async move { usage_writer.run().await }));
     }
 
+    /// Does something else beside requests, until the node is stopped.
+    pub fn work_on(&mut self, work: impl Future<Output = ()> + Send + 'static) {
+        self.working.push(tokio::spawn(work));
+    }
+
     /// Writes what was counted, gives back what was leased, and lets go of the database: once no
     /// request is left.
     pub async fn stop(self) {

@@ -67,7 +67,8 @@ fn script(blocks: &[Block]) -> String {
             script += &before.join("\n");
             script += &format!(
                 "\n{last} >background.log 2>&1 &\n\
-                 for _ in $(seq 500); do curl -s -o /dev/null http://{listens}/healthz && break; done\n"
+                 for _ in $(seq 500); do for scheme in http https; do \
+                 curl -s -k -o /dev/null $scheme://{listens}/healthz && break 2; done; done\n"
             );
         } else {
             script += &text;

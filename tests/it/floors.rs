@@ -8,7 +8,11 @@ const ROOMS: [(&str, &[&str], &[&str]); 6] = [
     ("store", &["model"], &["sqlx"]),
     ("mint", &["model"], &["crypto_bigint", "crypto_primes", "getrandom", "pkcs1"]),
     ("service", &["model", "store", "mint"], &[]),
-    ("http", &["model", "mint", "service"], &["axum", "hyper", "tower_http", "tower_service"]),
+    (
+        "http",
+        &["model", "mint", "service"],
+        &["axum", "hyper", "tokio_rustls", "tower_http", "tower_service"],
+    ),
     (
         "cli",
         &["model", "service", "http"],

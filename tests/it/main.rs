@@ -44,4 +44,5 @@ mod quotas;
 mod raw_keys;
 mod server;
 mod store;
+mod tls;
 mod usage;

@@ -1,6 +1,7 @@
 //! The whole way: an API key, a token, and an API that verifies it locally. The API is the example
 //! of the verifier crate, run as a process of its own.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -9,7 +10,7 @@ use serde_json::Value;
 
 use crate::cli::{Live, stdout};
 
-struct Api {
+pub struct Api {
     child: Child,
     url: String,
 }
@@ -19,8 +20,18 @@ impl Api {
         Self::of(issuer, org, None)
     }
 
+    /// One that trusts these authorities to say who the issuer is.
+    pub fn trusting(issuer: &str, org: &str, roots: &Path) -> Self {
+        Self::with(issuer, org, &[("SSL_CERT_FILE", roots.as_os_str())])
+    }
+
     /// One that takes raw keys too, where it has a key of its own to ask with.
     fn of(issuer: &str, org: &str, own_key: Option<&str>) -> Self {
+        let own_key = own_key.map(|key| ("OWN_API_KEY", OsStr::new(key)));
+        Self::with(issuer, org, own_key.as_slice())
+    }
+
+    fn with(issuer: &str, org: &str, more: &[(&str, &OsStr)]) -> Self {
         let arguments = ["build", "-q", "-p", "tenmint-verifier", "--example", "protected_api"];
         let built = Command::new(env!("CARGO")).args(arguments).arg("--all-features").status();
         assert!(built.unwrap().success());
@@ -31,7 +42,7 @@ impl Api {
             .env("AUDIENCE", "https://api.example.com")
             .env("ORG", org)
             .env("LISTEN", "127.0.0.1:0")
-            .envs(own_key.map(|key| ("OWN_API_KEY", key)))
+            .envs(more.iter().copied())
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -42,7 +53,7 @@ impl Api {
     }
 
     /// The status, the challenge and the body of a request.
-    fn send(&self, method: &str, path: &str, token: Option<&str>) -> (u16, String, String) {
+    pub fn send(&self, method: &str, path: &str, token: Option<&str>) -> (u16, String, String) {
         let mut curl = Command::new("curl");
         curl.args(["-s", "-i", "--path-as-is", "-X", method, &format!("{}{path}", self.url)]);
         if let Some(token) = token {

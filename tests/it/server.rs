@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use tenmint::clock::Clock;
 use tenmint::error::Error;
 use tenmint::http::client_ip::TrustedProxies;
+use tenmint::http::tls::Tls;
 use tenmint::http::{self, listener};
 use tenmint::mint::{Caller, ClientCredential, Mint, Presented};
 use tenmint::model::access::{Actor, Credential, Origin};
@@ -60,6 +61,7 @@ pub struct Setup {
     pub ledger: LedgerMode,
     pub limits: listener::Limits,
     pub trusted_proxies: TrustedProxies,
+    pub tls: Option<Arc<Tls>>,
     /// Whether it looks for changes of others by itself.
     pub follows: bool,
     /// Whether its issuer is the address it listens on, for who looks for it there.
@@ -79,6 +81,7 @@ impl Setup {
             ledger: LedgerMode::Durable,
             limits: listener::Limits::default(),
             trusted_proxies: TrustedProxies::default(),
+            tls: None,
             follows: false,
             is_reachable: false,
         }
@@ -215,12 +218,15 @@ impl Server {
         }
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let config =
-            http::HttpConfig { limits: setup.limits, trusted_proxies: setup.trusted_proxies };
-        let routes = http::routes(&node, config);
+        let config = http::HttpConfig {
+            limits: setup.limits,
+            trusted_proxies: setup.trusted_proxies,
+            tls: setup.tls,
+        };
+        let face = http::public_face(&node, config);
         let serving = async move {
             let stopped = async { drop(stopped.await) };
-            listener::serve(listener, routes, setup.limits, stopped).await;
+            listener::serve(listener, face, stopped).await;
         };
         Self {
             address,
@@ -362,6 +368,17 @@ impl Server {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Answer {
+        self.send_bytes(&self.request(method, path, headers, body)).await
+    }
+
+    /// The bytes of a request after which the connection closes.
+    pub fn request(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Vec<u8> {
         let mut request = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", self.address);
         for (name, value) in headers {
             request += &format!("{name}: {value}\r\n");
@@ -370,7 +387,7 @@ impl Server {
             request += &format!("Content-Length: {}\r\n", body.len());
         }
         request += "Connection: close\r\n\r\n";
-        self.send_bytes(&[request.as_bytes(), body].concat()).await
+        [request.as_bytes(), body].concat()
     }
 
     /// Exactly these bytes on one connection, and what comes back until it closes.

@@ -36,6 +36,11 @@ pub(super) const PATH: &str = "/forward-auth";
 /// The key of the gateway itself: an API key or a token.
 const GATEWAY_KEY: HeaderName = HeaderName::from_static("tenmint-gateway-key");
 
+/// Whether a path is one of those where gateways ask: what follows is of somebody else's request.
+pub(super) fn is_asked_at(path: &str) -> bool {
+    path.strip_prefix(PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// The routes beside all others: who asks shows a key.
 pub(super) fn routes() -> Router<Arc<App>> {
     on_every_path(any(decide))

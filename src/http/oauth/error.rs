@@ -182,6 +182,11 @@ impl OAuthError {
     }
 }
 
+/// The refusal of plain HTTP.
+pub(in crate::http) fn https_required(description: &'static str) -> Response<Body> {
+    OAuthError::invalid_request(description).into_response()
+}
+
 /// What is wrong with the scope that was asked for.
 fn scope_trouble(refused: Refused, scope: &str) -> String {
     match (refused, scope.parse::<ScopeSet>()) {

@@ -2,7 +2,7 @@
 //! of it by.
 
 pub(super) mod client_auth;
-mod error;
+pub(super) mod error;
 pub(super) mod feed;
 pub(super) mod form;
 pub(super) mod introspect;

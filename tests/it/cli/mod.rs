@@ -114,7 +114,8 @@ impl Serving {
         serving
     }
 
-    fn read_until(&mut self, text: &str) {
+    /// Reads what it writes up to a line with this text.
+    pub fn read_until(&mut self, text: &str) {
         loop {
             let mut line = String::new();
             let read = self.log.read_line(&mut line).unwrap();
@@ -142,6 +143,10 @@ impl Serving {
     /// What it wrote until it served.
     pub fn seen(&self) -> &str {
         &self.seen
+    }
+
+    pub fn signal(&self, name: &str) {
+        signal(&self.child, name);
     }
 
     /// Asks it to stop, and gives all that it wrote.
@@ -189,12 +194,16 @@ impl Live {
     }
 
     pub fn in_home(home: Home) -> Self {
-        let address = free_address();
-        let url = format!("http://{address}");
-        let init = home.init(&url);
+        Self::in_home_at(home, &format!("http://{}", free_address()))
+    }
+
+    /// At the address of this URL, which is the issuer.
+    pub fn in_home_at(home: Home, url: &str) -> Self {
+        let init = home.init(url);
         let administrator = init["api_key"]["api_key"].as_str().unwrap().to_owned();
-        let serving = Serving::start(&home, &["--listen", &address]);
-        Self { home, serving, url, administrator }
+        let address = url.split("://").nth(1).unwrap();
+        let serving = Serving::start(&home, &["--listen", address]);
+        Self { home, serving, url: url.to_owned(), administrator }
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tenmint::http::listener::Limits;
 use tenmint::http::{self, listener};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -31,8 +30,8 @@ async fn with(server: &Server, token: &str, target: &str, headers: &[(&str, &str
 async fn private_listener(server: &Server) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let routes = http::private_routes(server.node.as_ref().unwrap(), http::HttpConfig::default());
-    tokio::spawn(listener::serve(listener, routes, Limits::default(), std::future::pending()));
+    let face = http::private_face(server.node.as_ref().unwrap(), http::HttpConfig::default());
+    tokio::spawn(listener::serve(listener, face, std::future::pending()));
     address
 }
 

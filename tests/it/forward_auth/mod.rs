@@ -3,7 +3,7 @@
 
 mod credentials;
 mod gateways;
-mod nginx;
+pub mod nginx;
 mod policies;
 mod raw_keys;
 mod samples;

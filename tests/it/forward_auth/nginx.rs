@@ -9,7 +9,7 @@ use axum::body::{Body, to_bytes};
 use http::Request;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tenmint::http::listener::{self, Limits};
+use tenmint::http::listener::{self, Face, Limits};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Duration, sleep, timeout};
@@ -24,14 +24,14 @@ const ALPHA: &str = "/projects/alpha";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The program; `None` where there is none to test with.
-fn program() -> Option<String> {
+pub fn program() -> Option<String> {
     let program = std::env::var("TENMINT_TEST_NGINX").ok();
     assert!(program.is_some() || std::env::var("CI").is_err(), "no nginx: set TENMINT_TEST_NGINX");
     program
 }
 
 /// nginx in a directory of its own, stopped at the end.
-struct Nginx {
+pub struct Nginx {
     child: Child,
     address: String,
     directory: TempDir,
@@ -49,30 +49,22 @@ impl Nginx {
             ("server 127.0.0.1:8080;", format!("server {tenmint};")),
             ("server 127.0.0.1:9000;", format!("server {api};")),
             ("tm_KEY_OF_THE_GATEWAY", gateway.to_owned()),
-            // what a packaged nginx has elsewhere
-            (
-                "http {\n",
-                [
-                    "http {",
-                    "access_log off;",
-                    "client_body_temp_path body;",
-                    "proxy_temp_path proxy;",
-                    "fastcgi_temp_path fastcgi;",
-                    "uwsgi_temp_path uwsgi;",
-                    "scgi_temp_path scgi;\n",
-                ]
-                .join("\n"),
-            ),
         ] {
             assert_eq!(text.matches(ours).count(), 1, "the sample has one `{ours}`");
             text = text.replace(ours, &theirs);
         }
-        text.insert_str(
-            0,
-            "daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log error.log;\n",
-        );
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("nginx.conf"), text).unwrap();
+        Self::run(program, tempfile::tempdir().unwrap(), address, text).await
+    }
+
+    /// With these settings, at this address among others.
+    pub async fn run(program: &str, directory: TempDir, address: String, text: String) -> Self {
+        // what a packaged nginx has elsewhere
+        let places = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|name| format!("{name}_temp_path {name};\n"));
+        let http = format!("http {{\naccess_log off;\n{}", places.concat());
+        let text = text.replacen("http {\n", &http, 1);
+        let alone = "daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log error.log;\n";
+        std::fs::write(directory.path().join("nginx.conf"), format!("{alone}{text}")).unwrap();
         let mut command = Command::new(program);
         command.arg("-p").arg(directory.path()).args(["-c", "nginx.conf", "-e", "error.log"]);
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -145,7 +137,8 @@ async fn api() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let router = Router::new().fallback(tell);
-    tokio::spawn(listener::serve(listener, router, Limits::default(), std::future::pending()));
+    let face = Face::plain(router, Limits::default());
+    tokio::spawn(listener::serve(listener, face, std::future::pending()));
     address
 }
 

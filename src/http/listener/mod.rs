@@ -5,12 +5,12 @@
 //! for ever. Here each connection keeps one deadline, looked at once a second: until the first byte
 //! and between requests, while a head comes in, and while a request is served.
 
+mod deadline;
+
 use std::convert::Infallible;
 use std::future::Future;
-use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -19,16 +19,21 @@ use axum::body::{Body, HttpBody};
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::{Frame, Incoming};
-use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
+use tokio::time::{Interval, MissedTickBehavior, interval, sleep, timeout};
+use tokio_rustls::Accept;
+use tokio_rustls::server::TlsStream;
 use tower_service::Service;
 
 use crate::http::client_ip::Peer;
+use crate::http::https_only::HttpsOnly;
+use crate::http::listener::deadline::{Deadline, Watched};
+use crate::http::tls::Tls;
 use crate::http::{RequestLine, finish};
 
 /// Bytes of a head at most; hyper itself stops at 100 headers.
@@ -88,20 +93,43 @@ fn soft_descriptor_limit() -> Option<u32> {
     line.split_whitespace().nth(3)?.parse().ok()
 }
 
-/// Serves until `stop` ends, then lets requests in flight finish.
-pub async fn serve(
-    listener: TcpListener,
+/// What is served at a listener, and to whom.
+#[derive(Debug, Clone)]
+pub struct Face {
     router: Router,
     limits: Limits,
-    stop: impl Future<Output = ()>,
-) {
-    let (asked, limits) = (limits.max_connections, limits.within_descriptors());
+    tls: Option<Arc<Tls>>,
+    https_only: Option<Arc<HttpsOnly>>,
+}
+
+impl Face {
+    /// These routes for everybody, without TLS.
+    pub fn plain(router: Router, limits: Limits) -> Self {
+        Self { router, limits, tls: None, https_only: None }
+    }
+
+    /// The same over TLS, where there is any.
+    pub(super) fn over(self, tls: Option<Arc<Tls>>) -> Self {
+        Self { tls, ..self }
+    }
+
+    /// The same under this rule about plain HTTP, where there is one.
+    pub(super) fn under(self, https_only: Option<HttpsOnly>) -> Self {
+        Self { https_only: https_only.map(Arc::new), ..self }
+    }
+}
+
+/// Serves until `stop` ends, then lets requests in flight finish.
+pub async fn serve(listener: TcpListener, mut face: Face, stop: impl Future<Output = ()>) {
+    let (asked, limits) = (face.limits.max_connections, face.limits.within_descriptors());
     if limits.max_connections < asked {
         tracing::warn!(
             max_connections = limits.max_connections,
             "the limit of open files allows no more connections: raise it with `ulimit -n`"
         );
     }
+    face.limits = limits;
+    let face = Arc::new(face);
     let places = Arc::new(Semaphore::new(limits.max_connections as usize));
     let (stopping, stopped) = watch::channel(false);
     let mut stop = pin!(stop);
@@ -111,12 +139,9 @@ pub async fn serve(
             accepted = accept(&listener, &places) => accepted,
         };
         let Some((stream, peer, place)) = accepted else { continue };
-        let connection =
-            Connection { peer, router: router.clone(), limits, stopped: stopped.clone() };
-        tokio::spawn(async move {
-            connection.run(stream).await;
-            drop(place);
-        });
+        let deadline = Arc::new(Deadline::new(limits));
+        Connection { peer, face: face.clone(), deadline, stopped: stopped.clone() }
+            .start(stream, place);
     }
     drop(listener);
     stopping.send_replace(true);
@@ -145,32 +170,73 @@ async fn accept(
 /// One connection.
 struct Connection {
     peer: Peer,
-    router: Router,
-    limits: Limits,
+    face: Arc<Face>,
+    deadline: Arc<Deadline>,
     stopped: watch::Receiver<bool>,
 }
 
 impl Connection {
-    async fn run(mut self, stream: TcpStream) {
+    /// Begins it in a task, which holds its place. Without TLS that is a smaller one.
+    fn start(self, stream: TcpStream, place: OwnedSemaphorePermit) {
         // an answer is one small packet, and must not wait for an acknowledgement
         let _ = stream.set_nodelay(true);
-        let deadline = Arc::new(Deadline::new(self.limits));
-        let io = Watched { io: TokioIo::new(stream), deadline: deadline.clone() };
-        let (router, stopped) = (self.router, self.stopped.clone());
+        let stream = Watched { stream, deadline: self.deadline.clone() };
+        if let Some(tls) = self.face.tls.clone() {
+            tokio::spawn(async move {
+                self.run_over(&tls, stream).await;
+                drop(place);
+            });
+        } else {
+            tokio::spawn(async move {
+                self.run(stream).await;
+                drop(place);
+            });
+        }
+    }
+
+    async fn run_over(mut self, tls: &Tls, stream: Watched<TcpStream>) {
+        // boxed, or the task would keep room for both
+        let handshake = Box::pin(tls.accept(stream));
+        if let Some(stream) = self.shake_hands(handshake).await {
+            self.deadline.idle();
+            self.run(stream).await;
+        }
+    }
+
+    /// The stream behind a handshake; one that fails is no event of ours. Its first byte starts the
+    /// time that a head has.
+    async fn shake_hands<S>(
+        &mut self,
+        mut handshake: Pin<Box<Accept<S>>>,
+    ) -> Option<Box<TlsStream<S>>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut sweep = sweep();
+        loop {
+            tokio::select! {
+                done = handshake.as_mut() => return done.ok().map(Box::new),
+                _ = sweep.tick() => if self.deadline.has_passed() { return None },
+                _ = self.stopped.changed() => return None,
+            }
+        }
+    }
+
+    async fn run(mut self, stream: impl AsyncRead + AsyncWrite + Unpin) {
+        let (face, deadline, stopped) = (&*self.face, &self.deadline, self.stopped.clone());
         let service = service_fn(|mut request: Request<Incoming>| {
             deadline.serving();
             request.extensions_mut().insert(self.peer);
-            answer(router.clone(), request, (deadline.clone(), &stopped))
+            answer(face, request, (deadline.clone(), &stopped))
         });
         let mut connection = pin!(
             http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(None)
                 .max_buf_size(MAX_HEAD_BYTES)
-                .serve_connection(io, service)
+                .serve_connection(TokioIo::new(stream), service)
         );
-        let mut sweep = interval(SWEEP_EVERY);
-        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut sweep = sweep();
         let mut stopping = false;
         loop {
             tokio::select! {
@@ -190,16 +256,27 @@ impl Connection {
     }
 }
 
+fn sweep() -> Interval {
+    let mut sweep = interval(SWEEP_EVERY);
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    sweep
+}
+
 async fn answer(
-    mut router: Router,
+    face: &Face,
     mut request: Request<Incoming>,
     (deadline, stopped): (Arc<Deadline>, &watch::Receiver<bool>),
 ) -> Result<Response<Body>, Infallible> {
     let line = RequestLine::of(&mut request);
+    if let Some(refusal) = face.https_only.as_ref().and_then(|rule| rule.refusal(&request)) {
+        deadline.idle();
+        return Ok(finish(&line, refusal));
+    }
     if line.is_patient {
         let patience = Patience { deadline: deadline.clone(), stopped: stopped.clone() };
         request.extensions_mut().insert(patience);
     }
+    let mut router = face.router.clone();
     let response = router.call(request).await.map(|response| finish(&line, response))?;
     if response.body().size_hint().exact().is_some() {
         deadline.idle();
@@ -260,118 +337,5 @@ impl HttpBody for Going {
 impl Drop for Going {
     fn drop(&mut self) {
         self.deadline.idle();
-    }
-}
-
-/// Until when a connection may go on as it is, in milliseconds since it began. The lowest two bits
-/// say what it is doing.
-#[derive(Debug)]
-struct Deadline {
-    began: Instant,
-    limits: Limits,
-    at: AtomicU64,
-}
-
-const IDLE: u64 = 0;
-const HEAD: u64 = 1;
-const SERVING: u64 = 2;
-
-impl Deadline {
-    fn new(limits: Limits) -> Self {
-        let deadline = Self { began: Instant::now(), limits, at: AtomicU64::new(0) };
-        deadline.idle();
-        deadline
-    }
-
-    fn idle(&self) {
-        self.set(self.limits.idle, IDLE);
-    }
-
-    fn serving(&self) {
-        self.set(self.limits.request, SERVING);
-    }
-
-    fn prolong(&self) {
-        let at = self.ahead(self.limits.request) << 2 | SERVING;
-        self.at.fetch_max(at, Ordering::Relaxed);
-    }
-
-    /// Whoever serves looks after the time.
-    fn wait(&self) {
-        self.at.store((u64::MAX >> 2) << 2 | SERVING, Ordering::Relaxed);
-    }
-
-    /// The first byte of a head starts its time; the bytes after it do not prolong it.
-    fn bytes_came(&self) {
-        if self.at.load(Ordering::Relaxed) & 3 == IDLE {
-            self.set(self.limits.head, HEAD);
-        }
-    }
-
-    fn set(&self, from_now: Duration, doing: u64) {
-        self.at.store(self.ahead(from_now) << 2 | doing, Ordering::Relaxed);
-    }
-
-    fn ahead(&self, duration: Duration) -> u64 {
-        let at = (self.began.elapsed() + duration).as_millis();
-        u64::try_from(at).unwrap_or(u64::MAX >> 2)
-    }
-
-    fn is_serving(&self) -> bool {
-        self.at.load(Ordering::Relaxed) & 3 == SERVING
-    }
-
-    fn has_passed(&self) -> bool {
-        self.began.elapsed().as_millis() > u128::from(self.at.load(Ordering::Relaxed) >> 2)
-    }
-}
-
-/// A stream that tells the deadline when bytes come in.
-struct Watched {
-    io: TokioIo<TcpStream>,
-    deadline: Arc<Deadline>,
-}
-
-impl Read for Watched {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        let polled = Pin::new(&mut self.io).poll_read(context, buffer);
-        if polled.is_ready() {
-            self.deadline.bytes_came();
-        }
-        polled
-    }
-}
-
-impl Write for Watched {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(context, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(context)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffers: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(context, buffers)
     }
 }
