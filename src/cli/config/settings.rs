@@ -1,0 +1,114 @@
+//! The settings of `tenmint.toml`, and the page `docs/configuration.md` that lists them.
+
+/// A setting of `tenmint.toml`, for the page that lists them.
+pub(super) struct Setting {
+    pub(super) key: &'static str,
+    variable: &'static str,
+    default: &'static str,
+    about: &'static str,
+}
+
+/// All settings; a test holds the fields of the file to this table.
+pub(super) const SETTINGS: [Setting; 14] = [
+    Setting {
+        key: "data_dir",
+        variable: "TENMINT_DATA_DIR",
+        default: "`./data`",
+        about: "the directory of the embedded database, and of what a node keeps for itself",
+    },
+    Setting {
+        key: "keys_dir",
+        variable: "TENMINT_KEYS_DIR",
+        default: "`./keys`",
+        about: "the directory of the master key",
+    },
+    Setting {
+        key: "database_url",
+        variable: "TENMINT_DATABASE_URL",
+        default: "SQLite in `data_dir`",
+        about: "`postgres://...` or `sqlite:PATH`",
+    },
+    Setting {
+        key: "database_url_file",
+        variable: "TENMINT_DATABASE_URL_FILE",
+        default: "-",
+        about: "a file that holds the URL of the database, which can hold a password",
+    },
+    Setting {
+        key: "listen",
+        variable: "TENMINT_LISTEN",
+        default: "`127.0.0.1:8080`",
+        about: "where a node listens",
+    },
+    Setting {
+        key: "tls.certificate",
+        variable: "TENMINT_TLS_CERTIFICATE",
+        default: "no TLS",
+        about: "the certificate chain in PEM, that of the server first; read anew when it changes, as \
+                [operating.md](operating.md) tells",
+    },
+    Setting {
+        key: "tls.private_key",
+        variable: "TENMINT_TLS_PRIVATE_KEY",
+        default: "no TLS",
+        about: "its private key in PEM, not encrypted: PKCS#8, PKCS#1 or SEC1",
+    },
+    Setting {
+        key: "forward_auth.listen",
+        variable: "-",
+        default: "nowhere",
+        about: "where gateways ask `/forward-auth` without a key of their own; whoever reaches it may \
+                ask, so keep it on a loopback or private address",
+    },
+    Setting {
+        key: "ledger.mode",
+        variable: "-",
+        default: "`durable`",
+        about: "how surely a token is on record: `durable` before it leaves, `buffered` soon after, `off` \
+                never",
+    },
+    Setting {
+        key: "ledger.keep",
+        variable: "-",
+        default: "for ever",
+        about: "how long the record of a token is kept, as `400d`; what is older is dropped",
+    },
+    Setting {
+        key: "max_connections",
+        variable: "-",
+        default: "25000, or what the limit of open files allows",
+        about: "connections at once; further ones wait",
+    },
+    Setting {
+        key: "trusted_proxies",
+        variable: "TENMINT_TRUSTED_PROXIES",
+        default: "nobody",
+        about: "addresses and CIDRs whose `forwarding_header` is believed; a list, with commas in the \
+                variable",
+    },
+    Setting {
+        key: "forwarding_header",
+        variable: "TENMINT_FORWARDING_HEADER",
+        default: "-",
+        about: "the one header that the proxies write: `x-forwarded-for` or `forwarded`",
+    },
+    Setting {
+        key: "store_outage.serve_for",
+        variable: "-",
+        default: "`5m`",
+        about: "how long a node issues without its database: a number and `s`, `m`, `h` or `d`",
+    },
+];
+
+/// What stands above the table of settings.
+const START: &str = include_str!("settings.md");
+
+/// The page `docs/configuration.md`.
+pub(in crate::cli) fn page() -> String {
+    let rows = SETTINGS.iter().map(|Setting { key, variable, default, about }| {
+        let variable = if *variable == "-" { "-".to_owned() } else { format!("`{variable}`") };
+        format!("| `{key}` | {variable} | {default} | {about} |\n")
+    });
+    let heading = "\n| `tenmint.toml` | Variable | Default | Meaning |\n|---|---|---|---|\n";
+    format!("{START}{heading}{}", rows.collect::<String>())
+}
