@@ -1,9 +1,9 @@
 //! What a token costs: the processor time of `POST /oauth/token` beside its two parts, in one run.
 //!
 //! (a) a bare axum route that parses the same form and answers with as many bytes, (b) the raw
-//! ES256 signature with ring, (c) the token endpoint. Servers run on core 0, the load on core 1:
-//! HTTP/1.1 keep-alive, 256 connections, interleaved runs, medians. `cargo bench --bench
-//! token_endpoint`; an argument sets the requests of a run.
+//! ES256 signature with ring, (c) the token endpoint, (d) the same without its ledger. Servers run
+//! on core 0, the load on core 1: HTTP/1.1 keep-alive, 256 connections, interleaved runs, medians.
+//! `cargo bench --bench token_endpoint`; an argument sets the requests of a run.
 
 #![expect(
     clippy::unwrap_used,
@@ -17,6 +17,7 @@
 mod support;
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
@@ -46,49 +47,104 @@ fn main() {
 }
 
 fn compare(requests: usize) {
-    let directory = tempfile::tempdir().unwrap();
-    let address = free_address();
-    let tenmint = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_tenmint"));
-        command.args(arguments).current_dir(directory.path());
-        command
-    };
-    let output = tenmint(&["init", "--issuer", &format!("http://{address}"), "-o", "json"]);
-    let output = { output }.output().unwrap();
-    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let (id, text) =
-        (json["api_key"]["id"].as_str().unwrap(), json["api_key"]["api_key"].as_str().unwrap());
-    let request = request(id, text);
-
-    let service =
-        Pinned::spawn("0", tenmint(&["serve", "--listen", &address]).env("TENMINT_LOG", "warn"));
-    wait_for_answer(&address);
-    let size = std::thread::scope(|scope| {
-        scope.spawn(|| block_on(exchange_once(address.parse().unwrap(), &request))).join().unwrap()
-    });
+    let (durable, off) = (Installed::start("durable"), Installed::start("off"));
     let bare_address = free_address();
     let myself = std::env::current_exe().unwrap();
-    let bare =
-        Pinned::spawn("0", Command::new(&myself).args(["bare", &bare_address, &size.to_string()]));
+    let size = durable.size_of_answer().to_string();
+    let bare = Pinned::spawn("0", Command::new(&myself).args(["bare", &bare_address, &size]));
     wait_for_answer(&bare_address);
 
-    let (mut a, mut b, mut c, mut throughput) = (vec![], vec![], vec![], vec![]);
+    let (mut a, mut b, mut c, mut d) = (vec![], vec![], vec![], vec![]);
+    let (mut throughput, mut throughput_off) = (vec![], vec![]);
     for _ in 0..RUNS {
-        a.push(under_load(&bare, &bare_address, &request, requests).0);
+        a.push(under_load(&bare, &bare_address, &durable.request, requests).0);
         b.push(signature_time(requests));
-        let (time, rate) = under_load(&service, &address, &request, requests);
+        let (time, rate) = durable.under_load(requests);
         c.push(time);
         throughput.push(rate);
+        let (time, rate) = off.under_load(requests);
+        d.push(time);
+        throughput_off.push(rate);
     }
-    let (a, b, c) = (median(a), median(b), median(c));
+    let (a, b, c, d) = (median(a), median(b), median(c), median(d));
     println!(
         "requests a run      {requests}, {RUNS} interleaved runs, medians, us of processor time"
     );
     println!("a  bare axum route  {a:.1}");
     println!("b  ES256 signature  {b:.1}");
     println!("c  POST token       {c:.1}   ({:.0} a second on one core)", median(throughput));
+    println!("d  ledger off       {d:.1}   ({:.0} a second on one core)", median(throughput_off));
     println!("c / (a + b)         {:.2}", c / (a + b));
-    println!("resident memory     {:.1} MB", service.resident() as f64 / 1e6);
+    println!("d / (a + b)         {:.2}", d / (a + b));
+    println!("c / d               {:.2}", c / d);
+    println!("resident memory     {:.1} MB", durable.service.resident() as f64 / 1e6);
+    println!("ledger              {}", durable.ledger());
+}
+
+/// A node with an installation of its own.
+struct Installed {
+    directory: tempfile::TempDir,
+    address: String,
+    request: String,
+    service: Pinned,
+}
+
+impl Installed {
+    fn start(ledger: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let address = free_address();
+        let config = format!("[ledger]\nmode = \"{ledger}\"\n");
+        std::fs::write(directory.path().join("tenmint.toml"), config).unwrap();
+        let tenmint = |arguments: &[&str]| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_tenmint"));
+            command.args(arguments).current_dir(directory.path());
+            command
+        };
+        let issuer = format!("http://{address}");
+        let output = tenmint(&["init", "--issuer", &issuer, "-o", "json"]).output().unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let field = |name: &str| json["api_key"][name].as_str().unwrap();
+        let request = request(field("id"), field("api_key"));
+        let mut serve = tenmint(&["serve", "--listen", &address]);
+        let service = Pinned::spawn("0", serve.env("TENMINT_LOG", "warn"));
+        wait_for_answer(&address);
+        Self { directory, address, request, service }
+    }
+
+    fn size_of_answer(&self) -> usize {
+        let (address, request) = (self.address.parse().unwrap(), self.request.as_str());
+        std::thread::scope(|scope| {
+            scope.spawn(move || block_on(exchange_once(address, request))).join().unwrap()
+        })
+    }
+
+    fn under_load(&self, requests: usize) -> (f64, f64) {
+        under_load(&self.service, &self.address, &self.request, requests)
+    }
+
+    /// What the ledger holds, and how much room it takes.
+    fn ledger(&self) -> String {
+        let file = self.directory.path().join("data/ledger.db");
+        let (batches, facts) = block_on(count_facts(&file));
+        let bytes = std::fs::metadata(&file).unwrap().len();
+        format!(
+            "{facts} tokens, {:.1} a batch, {:.1} bytes each",
+            facts as f64 / batches as f64,
+            bytes as f64 / facts as f64
+        )
+    }
+}
+
+/// Batches and facts, once all is in the file.
+async fn count_facts(ledger: &Path) -> (i64, i64) {
+    use sqlx::Connection;
+
+    sqlx::any::install_default_drivers();
+    let url = format!("sqlite://{}", ledger.display());
+    let mut tables = sqlx::AnyConnection::connect(&url).await.unwrap();
+    sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut tables).await.unwrap();
+    let sums = "SELECT COUNT(*), CAST(SUM(facts) AS BIGINT) FROM ledger_batches";
+    sqlx::query_as(sums).fetch_one(&mut tables).await.unwrap()
 }
 
 fn request(id: &str, text: &str) -> String {
