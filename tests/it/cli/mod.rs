@@ -6,6 +6,7 @@ mod audiences;
 mod contexts;
 mod gateway_policies;
 mod import;
+mod ledger;
 mod migration;
 mod orgs;
 mod output;
