@@ -25,7 +25,7 @@ fn said(answer: &Answer) -> Value {
 }
 
 /// What a verifier would hold that heard all of it.
-async fn heard(server: &Server) -> Revocations {
+pub(super) async fn heard(server: &Server) -> Revocations {
     let mut held = Revocations::default();
     for entry in said(&server.get(FEED).await)["void"].as_array().unwrap() {
         held.void(serde_json::from_value::<Revocation>(entry.clone()).unwrap());
