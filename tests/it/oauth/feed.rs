@@ -220,6 +220,19 @@ on_both_engines! {
         assert_eq!(server.send("GET", FEED, &tag, b"").await.status, 200);
     }
 
+    async fn of_several_tags_one_that_is_known_is_enough(server: Server) {
+        server.revoke(&server.api_key("chat").await.id).await;
+        let etag = server.get(FEED).await.header("etag").unwrap().to_owned();
+        let status = async |tags: &str| server.send("GET", FEED, &[("If-None-Match", tags)], b"").await.status;
+        let (first, last) = (format!("{etag}, \"other.9\", nonsense"), format!("\"other.99\" , W/{etag}"));
+        for known in [first.as_str(), &last, "*"] {
+            assert_eq!(status(known).await, 304, "{known}");
+        }
+        assert_eq!(status("\"other.99\", \"other.1\"").await, 200);
+        let two = [("If-None-Match", "\"other.99\""), ("If-None-Match", etag.as_str())];
+        assert_eq!(server.send("GET", FEED, &two, b"").await.status, 304);
+    }
+
     async fn many_tokens_of_a_key_become_the_key_and_many_subjects_the_organization(server: Server) {
         let key = server.api_key("chat").await;
         let token = |n: usize| RevokedSubject::Token(format!("TOKEN{n}"), key.id);
