@@ -263,6 +263,9 @@ mod tests {
             let Err(Error::Invalid(wrong)) = wrong else { panic!("{inner}") };
             assert_eq!(wrong[0].message, message);
         }
+        let good = json!({"names": ["x"], "flag": true, "kind": "user", "inner": {"share": 1}});
+        let Sample { names, flag, kind, inner, .. } = parse(good).unwrap();
+        assert!(names.is_some() && flag.is_some() && kind.is_some() && inner.is_some());
     }
 
     #[test]
