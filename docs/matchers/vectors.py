@@ -6,7 +6,8 @@ from pathlib import Path
 
 import matcher as m
 
-folder = Path(sys.argv[1] if len(sys.argv) > 1 else "verifier/vectors")
+here = Path(__file__).resolve().parent
+folder = Path(sys.argv[1]) if len(sys.argv) > 1 else here.parents[1] / "verifier" / "vectors"
 
 
 def refused(call, *arguments):

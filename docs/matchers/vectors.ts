@@ -1,12 +1,13 @@
 // Holds matcher.ts against the vectors: node docs/matchers/vectors.ts [FOLDER]
 
 import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import * as m from './matcher.ts'
 
 type Case = Record<string, any>
 type Check = (c: Case) => [found: unknown, expected: unknown][]
 
-const folder = process.argv[2] ?? 'verifier/vectors'
+const folder = process.argv[2] ?? fileURLToPath(new URL('../../verifier/vectors', import.meta.url))
 const text = (path: m.Filter | null) => path && path.join('/')
 
 function refused<T>(call: () => T): T | null {

@@ -96,7 +96,7 @@ static API_COLUMNS: [Column; 11] = [
     Column::number("by_token").titled("BY_TOKEN"),
     Column::moment("last_raw_at").titled("LAST_RAW").or("never"),
     Column::moment("watched_since").titled("WATCHED_SINCE").or("never"),
-    Column::text("safe_to_require_tokens").titled("SAFE"),
+    Column::text("safe_to_require_tokens").titled("SAFE").yes_if("true"),
     Column::text("reason").titled("REASON"),
     Column::text("audience"),
     Column::text("uri"),
@@ -104,14 +104,18 @@ static API_COLUMNS: [Column; 11] = [
     Column::moment("heard_at"),
 ];
 
-static KEY_COLUMNS: [Column; 13] = [
+static KEY_COLUMNS: [Column; 17] = [
     Column::text("id").titled("ID"),
     Column::text("name").titled("NAME"),
+    Column::moment("raw.first_at").titled("FIRST_RAW").or("never"),
     Column::moment("raw.last_at").titled("LAST_RAW").or("never"),
+    Column::number("raw.calls").titled("RAW_CALLS"),
     Column::text("raw.address").titled("FROM"),
     Column::text("raw.user_agent").titled("CLIENT"),
+    Column::moment("token.first_at").titled("FIRST_TOKEN").or("never"),
     Column::moment("token.last_at").titled("LAST_TOKEN").or("never"),
-    Column::text("safe_to_require_tokens").titled("SAFE"),
+    Column::number("token.calls").titled("TOKEN_CALLS"),
+    Column::text("safe_to_require_tokens").titled("SAFE").yes_if("true"),
     Column::text("reason").titled("REASON"),
     Column::text("prefix"),
     Column::text("owner"),
@@ -120,12 +124,16 @@ static KEY_COLUMNS: [Column; 13] = [
     Column::text("token"),
 ];
 
-static OF_KEY_COLUMNS: [Column; 8] = [
+static OF_KEY_COLUMNS: [Column; 12] = [
     Column::text("audience").titled("AUDIENCE"),
+    Column::moment("raw.first_at").titled("FIRST_RAW").or("never"),
     Column::moment("raw.last_at").titled("LAST_RAW").or("never"),
+    Column::number("raw.calls").titled("RAW_CALLS"),
     Column::text("raw.address").titled("FROM"),
+    Column::moment("token.first_at").titled("FIRST_TOKEN").or("never"),
     Column::moment("token.last_at").titled("LAST_TOKEN").or("never"),
-    Column::text("safe_to_require_tokens").titled("SAFE"),
+    Column::number("token.calls").titled("TOKEN_CALLS"),
+    Column::text("safe_to_require_tokens").titled("SAFE").yes_if("true"),
     Column::text("reason").titled("REASON"),
     Column::text("raw"),
     Column::text("token"),

@@ -76,7 +76,7 @@ impl Mint {
     ///
     /// # Errors
     /// [`Refused::NeedsLease`] and [`Refused::QuotaSpent`] for an API key with a quota, which counts
-    /// this as a request.
+    /// this as a request; [`Refused::Behind`] for a token of which this node cannot tell yet.
     pub fn decide(
         &self,
         (guarding, needed): (&Guarding, &Needed),
@@ -90,7 +90,7 @@ impl Mint {
             Presented::Token(text) => text,
             Presented::ApiKey(client) => return self.decide_on_raw_key(asked, client, from, now),
         };
-        let wrong = match self.token_of(text, now) {
+        let wrong = match self.token_of(text, now)? {
             Ok(token) => {
                 if asked.is_for_api(token.claims()) {
                     let new = NewUses::call(from, &[], now);

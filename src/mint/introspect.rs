@@ -63,7 +63,8 @@ impl Mint {
     /// # Errors
     /// [`Refused::NeedsLease`] and [`Refused::QuotaSpent`] for an API key with a quota, which counts
     /// this as a request; [`Refused::NoTarget`] for an API key without an audience;
-    /// [`Refused::InvalidTarget`] for one that the caller does not serve.
+    /// [`Refused::InvalidTarget`] for one that the caller does not serve; [`Refused::Behind`] for a
+    /// token of which this node cannot tell yet.
     pub fn introspect(
         &self,
         request: &IntrospectionRequest,
@@ -72,8 +73,8 @@ impl Mint {
     ) -> Result<Introspected, Refused> {
         let text = std::str::from_utf8(request.text.as_bytes()).unwrap_or_default();
         // an API key that was imported may look like a token
-        if let Some(claims) = self.claims_of(text, now) {
-            return Ok(self.introspect_token(&claims, request, asker));
+        if let Ok(token) = self.token_of(text, now)? {
+            return Ok(self.introspect_token(token.claims(), request, asker));
         }
         if looks_like_a_token(text) && request.audience.is_none() {
             return Ok(Introspected::Inactive);
@@ -102,23 +103,46 @@ impl Mint {
         Ok((api.raw_keys, revision.unwrap_or_default()))
     }
 
-    /// The claims of a token of this service that holds at this moment, whoever it is for.
-    pub fn claims_of(&self, text: &str, now: Timestamp) -> Option<Claims> {
-        self.token_of(text, now).ok().map(|token| token.claims().clone())
+    /// The claims of a token that verifiers take, whoever it is for. What this node knows of its key
+    /// does not count: a verifier asks for the signature, and another node may have made the key.
+    pub fn claims_of(&self, text: &str) -> Option<Claims> {
+        self.unrevoked(text).ok().map(|token| token.claims().clone())
     }
 
-    /// A token of this service that holds at this moment, whoever it is for.
-    pub(super) fn token_of(&self, text: &str, now: Timestamp) -> Result<Token, VerifyError> {
+    fn unrevoked(&self, text: &str) -> Result<Token, VerifyError> {
         let verifier = self.verifier.read().clone();
         let token = verifier.verify_for_any_audience(text)?;
         if self.feed.voids(token.claims()) {
             return Err(InvalidToken::Revoked.into());
         }
+        Ok(token)
+    }
+
+    /// A token of this service that holds at this moment, whoever it is for, or what is wrong with
+    /// it.
+    ///
+    /// # Errors
+    /// [`Refused::Behind`] for one of a key that was made or goes on again as another node knows.
+    pub(super) fn token_of(
+        &self,
+        text: &str,
+        now: Timestamp,
+    ) -> Result<Result<Token, VerifyError>, Refused> {
+        let token = match self.unrevoked(text) {
+            Ok(token) => token,
+            Err(wrong) => return Ok(Err(wrong)),
+        };
+        // read first, so that what comes between the two looks like something that is not known yet
+        let applied = self.index.revision().and_then(|revision| u64::try_from(revision).ok());
+        let is_ahead = applied.is_none_or(|applied| token.claims().rev > applied);
         let client = self.index.find_client(&token.claims().client_id);
         match client.and_then(|client| client.check_status(now)) {
-            Ok(()) => Ok(token),
-            Err(Refused::Expired) => Err(InvalidToken::Expired.into()),
-            Err(_) => Err(InvalidToken::Revoked.into()),
+            Ok(()) => Ok(Ok(token)),
+            // a key that has ended is remembered for longer than its tokens live
+            Err(Refused::UnknownClient) => Err(Refused::Behind),
+            Err(Refused::Suspended) if is_ahead => Err(Refused::Behind),
+            Err(Refused::Expired) => Ok(Err(InvalidToken::Expired.into())),
+            Err(_) => Ok(Err(InvalidToken::Revoked.into())),
         }
     }
 
@@ -220,7 +244,7 @@ impl Mint {
 impl Refused {
     /// Whether it says nothing of what the key is worth.
     pub(super) fn is_passing(self) -> bool {
-        matches!(self, Self::QuotaSpent(_) | Self::NeedsLease(_) | Self::Unavailable)
+        matches!(self, Self::QuotaSpent(_) | Self::NeedsLease(_) | Self::Behind | Self::Unavailable)
     }
 }
 

@@ -166,6 +166,8 @@ pub enum Refused {
     NoScope,
     /// All scopes of the key together are too much for one token.
     TooMuchScope,
+    /// Another node knows more of the key of a token: follow the database, and call again.
+    Behind,
     /// The service cannot tell at the moment: never the client's fault.
     Unavailable,
 }

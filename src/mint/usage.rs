@@ -237,8 +237,8 @@ impl Refused {
     /// As what a refusal is counted, where it is anybody's.
     fn outcome(self) -> Option<Outcome> {
         Some(match self {
-            // a request that waits for a lease comes again, and is counted then
-            Self::UnknownClient | Self::NeedsLease(_) => return None,
+            // a request that waits for a lease, or for a look at the database, comes again
+            Self::UnknownClient | Self::NeedsLease(_) | Self::Behind => return None,
             Self::AddressNotAllowed => Outcome::AddressRefused,
             Self::QuotaSpent(_) => Outcome::QuotaSpent,
             Self::Revoked => Outcome::Revoked,

@@ -63,10 +63,24 @@ fn expected(cause: &serde_json::Error) -> String {
     let is_of_the_reader =
         ["invalid ", "unknown ", "expected "].iter().any(|it| text.starts_with(it));
     match text.split_once("expected ").filter(|_| is_of_the_reader) {
-        Some((_, "u64" | "u32" | "usize")) => "the field takes a whole number from 0".to_owned(),
-        Some((_, what)) => format!("the field takes {what}"),
+        Some((_, what)) => format!("the field takes {}", in_words(what)),
         None if is_of_the_reader => "this is not what the field takes".to_owned(),
         None => text,
+    }
+}
+
+/// What the JSON reader expects, in the words of JSON instead of those of Rust.
+fn in_words(expected: &str) -> &str {
+    match expected {
+        "u64" | "u32" | "usize" => "a whole number from 0",
+        "u8" => "a whole number from 0 to 255",
+        "a sequence" => "a list",
+        "a boolean" => "true or false",
+        "a map" => "an object",
+        // one of some words
+        "string or map" => "a string",
+        other if other.starts_with("struct ") => "an object",
+        other => other,
     }
 }
 
@@ -197,7 +211,22 @@ mod tests {
             number: u32,
             /// What `null` clears.
             cleared: Option<String>,
+            /// Names.
+            names: Vec<String>,
+            /// Yes or no.
+            flag: bool,
+            /// One of some words.
+            kind: crate::model::api_key::ApiKeyType,
+            /// An object.
+            inner: Inner,
         }
+    }
+
+    #[derive(Debug, Clone, Deserialize, schemars::JsonSchema)]
+    #[serde(deny_unknown_fields)]
+    struct Inner {
+        #[serde(rename = "share")]
+        _share: u8,
     }
 
     #[test]
@@ -207,6 +236,36 @@ mod tests {
         let fields: Vec<&str> = wrong.iter().map(|wrong| &*wrong.field).collect();
         assert_eq!(fields, ["name", "number", "nonsense"]);
         assert_eq!(wrong[0].message, "the field takes a string");
+    }
+
+    #[test]
+    fn what_a_field_takes_is_said_in_words() {
+        let ask = json!({"names": "x", "flag": 1, "kind": 1, "inner": [], "name": {}});
+        let Err(Error::Invalid(wrong)) = parse::<Sample>(ask) else { panic!("it is wrong") };
+        let said = |wrong: &InvalidField| format!("`{}`: {}", wrong.field, wrong.message);
+        let said: Vec<String> = wrong.iter().map(said).collect();
+        assert_eq!(
+            said,
+            [
+                "`name`: the field takes a string",
+                "`names`: the field takes a list",
+                "`flag`: the field takes true or false",
+                "`kind`: the field takes a string",
+                "`inner`: the field takes an object",
+            ]
+        );
+        for (inner, message) in [
+            (json!(5), "the field takes an object"),
+            (json!({"share": 256}), "the field takes a whole number from 0 to 255"),
+            (json!({"colour": 1}), "the field takes `share`"),
+        ] {
+            let wrong = parse::<Sample>(json!({"inner": inner}));
+            let Err(Error::Invalid(wrong)) = wrong else { panic!("{inner}") };
+            assert_eq!(wrong[0].message, message);
+        }
+        let good = json!({"names": ["x"], "flag": true, "kind": "user", "inner": {"share": 1}});
+        let Sample { names, flag, kind, inner, .. } = parse(good).unwrap();
+        assert!(names.is_some() && flag.is_some() && kind.is_some() && inner.is_some());
     }
 
     #[test]

@@ -1,19 +1,50 @@
 //! Single tokens: revoked by whoever they were issued to, or by who administers the tokens of the
 //! organization (RFC 7009).
 
+use std::time::Duration;
+
 use serde_json::json;
 use tenmint_verifier::{Action, Claims};
 
 use crate::error::{Error, Result};
+use crate::mint::Refused;
+use crate::mint::quotas::Quotas;
 use crate::model::access::Actor;
 use crate::model::id::{ApiKeyId, OrgId};
 use crate::model::revocation::{RevokedSubject, RevokedTokens};
 use crate::service::Service;
 use crate::service::access::guarded;
 use crate::service::call::{Call, Done};
+use crate::service::quotas::with_lease;
+use crate::service::refresh::within;
+
+/// How long a question about a token waits for a look at the database.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 impl Service {
-    /// Revokes a token that holds at this moment. One of another organization is passed over, as if
+    /// Asks the mint about a credential, with the lease that this may take, and once more after a look
+    /// at the database where another node knows more of it. No other question waits for one.
+    ///
+    /// # Errors
+    /// What the mint says; [`Refused::Behind`] where it cannot tell after the look either, or the
+    /// database cannot be read.
+    pub async fn with_what_others_know<T>(
+        &self,
+        quotas: &Quotas,
+        mut ask: impl FnMut() -> std::result::Result<T, Refused>,
+    ) -> std::result::Result<T, Refused> {
+        match with_lease(quotas, &mut ask).await {
+            Err(Refused::Behind) => {}
+            told => return told,
+        }
+        if let Err(cause) = within(PATIENCE, self.follow()).await {
+            tracing::debug!(%cause, "a token of a key of which this node has not heard");
+            return Err(Refused::Behind);
+        }
+        with_lease(quotas, ask).await
+    }
+
+    /// Revokes a token that verifiers take. One of another organization is passed over, as if
     /// it were none.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use crate::server::{Engine, Key, Server, Setup, asked, on_both_engines};
 
 /// What another process would hold: its own connections to the same database.
-async fn other_process(server: &Server) -> Service {
+pub async fn other_process(server: &Server) -> Service {
     let keys_dir = server.directory.path().join("keys");
     Service::open(&server.database, &keys_dir, server.clock.clone()).await.unwrap()
 }

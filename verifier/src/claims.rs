@@ -147,11 +147,14 @@ impl RawClaims {
     }
 
     /// What an API key is worth that was sent as it is: all that a token of it would say, but no id.
+    /// Nothing of what has one: that is a token, and taken for a key it would outlive its revocation.
     #[cfg(feature = "raw-keys")]
-    pub(crate) fn require_of_raw_key(mut self) -> Result<Claims, InvalidToken> {
-        self.jti = Some("-".to_owned());
+    pub(crate) fn require_of_raw_key(mut self) -> Result<Option<Claims>, InvalidToken> {
+        if self.jti.replace("-".to_owned()).is_some() {
+            return Ok(None);
+        }
         let claims = self.require()?;
-        Ok(Claims { jti: String::new(), ..claims })
+        Ok(Some(Claims { jti: String::new(), ..claims }))
     }
 
     /// Every claim of an access token, or none: RFC 9068, section 2.2. A claim that restricts may be

@@ -89,7 +89,8 @@ pub enum VerifyError {
     InvalidResource(SyntaxError),
     /// The token holds and does not reach this far: 403 `insufficient_scope`, naming this scope.
     InsufficientScope(Scope),
-    /// The key of the token has used up its quota: 429, with the seconds until a call can pass.
+    /// The API key has used up its quota, here or at the issuer: 429, with the seconds until a call can
+    /// pass.
     QuotaSpent {
         /// The quota.
         quota: Quota,
@@ -106,12 +107,12 @@ pub enum VerifyError {
     /// An API key came where the API wants a token: 401, with what the policy tells its people.
     TokenRequired(Arc<RawKeyPolicy>),
     /// Nobody asks the issuer about one more API key now, because too many came that it does not
-    /// know, or because this one has used up its quota there: 429, never 401.
+    /// know, or because it wants to be asked later: 429, never 401.
     TryLater {
         /// Seconds, at least 1.
         retry_after: u64,
     },
-    /// The issuer cannot be asked about an API key: 503, never 401.
+    /// The issuer cannot be asked about an API key, or refuses to tell this API: 503, never 401.
     IssuerUnavailable,
 }
 
@@ -278,6 +279,22 @@ impl InvalidToken {
             Self::WrongAddress => "wrong_address",
             Self::UnknownApiKey => "unknown_api_key",
         }
+    }
+}
+
+#[cfg(feature = "raw-keys")]
+impl InvalidToken {
+    /// Whether it was found with a token of the issuer beyond doubt: its signature held, or its key was
+    /// one that was withdrawn.
+    pub(crate) fn is_of_a_token_of_the_issuer(self) -> bool {
+        matches!(
+            self,
+            Self::WrongAudience
+                | Self::Expired
+                | Self::NotYetValid
+                | Self::Revoked
+                | Self::WithdrawnKey
+        )
     }
 }
 

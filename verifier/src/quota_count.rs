@@ -2,11 +2,14 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::claims::Claims;
 use crate::error::VerifyError;
 use crate::quota::Quota;
+use crate::token::Token;
+use crate::verify::Verifier;
 
 /// Locks over the keys: a request holds one for less than a microsecond.
 const SHARDS: usize = 16;
@@ -16,6 +19,48 @@ const SHARDS: usize = 16;
 const PARTS: u32 = 64;
 /// A shard is cleared of idle keys when it has this many, and again at twice of what was left.
 const FIRST_CLEARING: usize = 64;
+
+impl Verifier {
+    /// Counts a call of the key of a token, if the key has a quota: at most so many calls reach this
+    /// process within any window. Every process counts by itself, and the issuer counts tokens by
+    /// itself too, so that an API on three nodes lets through three times the quota at most.
+    ///
+    /// Memory is bounded by the keys that called within their window, about 1 KiB each.
+    ///
+    /// # Errors
+    /// [`VerifyError::QuotaSpent`]. A call that is refused is not counted.
+    ///
+    /// ```
+    /// # #[cfg(feature = "testing")] {
+    /// # use tenmint_verifier::testing::TestIssuer;
+    /// # let issuer = TestIssuer::new("https://api.example.com");
+    /// let verifier = issuer.verifier();
+    /// let text = issuer.token("org_0000000000000000", "chat").quota(2, 60).sign();
+    /// let token = verifier.verify_held(&text).unwrap();
+    /// assert!(verifier.count(&token).is_ok() && verifier.count(&token).is_ok());
+    /// assert!(verifier.count(&token).is_err());
+    /// # }
+    /// ```
+    pub fn count(&self, token: &Token) -> Result<(), VerifyError> {
+        self.count_call(token).map(drop)
+    }
+
+    /// The same, with what it takes to take the call back.
+    pub(crate) fn count_call(&self, token: &Token) -> Result<Option<CountedAt>, VerifyError> {
+        let Claims { quota, client_id, .. } = token.claims();
+        quota.map(|quota| self.quotas().count(client_id, quota)).transpose()
+    }
+
+    /// Counts a call no more that was refused after all.
+    #[cfg(feature = "axum")]
+    pub(crate) fn take_back(&self, token: &Token, counted: CountedAt) {
+        self.quotas().take_back(&token.claims().client_id, counted);
+    }
+}
+
+/// When a call was counted, by the clock of the counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CountedAt(Duration);
 
 /// The calls of all keys with a quota.
 #[derive(Debug)]
@@ -59,22 +104,32 @@ impl Default for QuotaCounters {
 
 impl QuotaCounters {
     /// Counts a call, unless the key has used up its quota in this process.
-    pub(crate) fn count(&self, api_key: &str, quota: Quota) -> Result<(), VerifyError> {
+    fn count(&self, api_key: &str, quota: Quota) -> Result<CountedAt, VerifyError> {
         // not the time of day, which a correction of the clock would move
-        self.count_at(api_key, quota, self.began.elapsed())
+        let now = self.began.elapsed();
+        self.count_at(api_key, quota, now).map(|()| CountedAt(now))
     }
 
     fn count_at(&self, api_key: &str, quota: Quota, now: Duration) -> Result<(), VerifyError> {
-        let place = self.hasher.hash_one(api_key) % SHARDS as u64;
-        let Some(shard) = usize::try_from(place).ok().and_then(|place| self.shards.get(place))
-        else {
-            return Ok(());
-        };
-        let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(mut shard) = self.shard(api_key) else { return Ok(()) };
         shard.count(api_key, quota, now).map_err(|wait| VerifyError::QuotaSpent {
             quota,
             retry_after: wait.as_secs() + u64::from(wait.subsec_nanos() > 0),
         })
+    }
+
+    #[cfg(feature = "axum")]
+    fn take_back(&self, api_key: &str, CountedAt(at): CountedAt) {
+        let mut shard = self.shard(api_key);
+        if let Some(calls) = shard.as_mut().and_then(|shard| shard.calls.get_mut(api_key)) {
+            calls.take_back(at);
+        }
+    }
+
+    fn shard(&self, api_key: &str) -> Option<MutexGuard<'_, Shard>> {
+        let place = self.hasher.hash_one(api_key) % SHARDS as u64;
+        let shard = self.shards.get(usize::try_from(place).ok()?)?;
+        Some(shard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
@@ -115,6 +170,18 @@ impl Calls {
             _ => self.spans.push_back(Span { first: now, last: now, calls: 1 }),
         }
         Ok(())
+    }
+
+    /// Counts the call of this moment no more: that one and no later one, which stays for longer.
+    #[cfg(feature = "axum")]
+    fn take_back(&mut self, at: Duration) {
+        let is_in = |span: &Span| span.first <= at && at <= span.last;
+        let Some(place) = self.spans.iter().rposition(is_in) else { return };
+        self.total -= 1;
+        match self.spans.get_mut(place) {
+            Some(span) if span.calls > 1 => span.calls -= 1,
+            _ => drop(self.spans.remove(place)),
+        }
     }
 
     fn is_idle(&self, now: Duration) -> bool {
@@ -168,6 +235,22 @@ mod tests {
         assert_eq!(counters.count_at("key_b", quota(2, 10), second(5)), Ok(()), "each by itself");
         assert_eq!(counters.count_at("key_a", quota(2, 10), second(10)), Ok(()));
         assert!(counters.count_at("key_a", quota(2, 10), second(13)).is_err());
+    }
+
+    #[cfg(feature = "axum")]
+    #[test]
+    fn a_call_that_is_taken_back_leaves_room_and_a_later_one_stays_for_its_time() {
+        let counters = QuotaCounters::default();
+        let second = Duration::from_secs;
+        let count = |at: u64| counters.count_at("key_a", quota(2, 10), second(at)).is_ok();
+        assert!(count(0) && count(1));
+        counters.take_back("key_a", CountedAt(second(0)));
+        counters.take_back("key_b", CountedAt(second(1)));
+        assert!(count(2) && !count(3));
+        assert!(!count(10), "the calls of 1 and 2 are in the window");
+        assert!(count(11) && !count(11));
+        counters.take_back("key_a", CountedAt(second(1)));
+        assert!(!count(11), "what has left the window is not there to be taken back");
     }
 
     #[test]

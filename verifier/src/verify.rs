@@ -205,48 +205,26 @@ impl Verifier {
     )]
     pub async fn verify(&self, token: &str) -> Result<Token, VerifyError> {
         #[cfg(feature = "remote")]
-        if let Some(remote) = self.remote_issuer() {
-            // noted before the look at the keys, so that no fetch can end between the two unseen
-            let seen = remote.fetches();
-            let verdict = self.judge(token);
-            if !worth_waiting(&verdict, seen) {
-                observe::verified(&verdict);
-                return verdict;
-            }
-            let waited = remote.fetched_since(seen);
-            #[cfg(feature = "tracing")]
-            let waited = waited.instrument(tracing::debug_span!("wait_for_issuer_keys"));
-            if !waited.await {
-                observe::verified(&verdict);
-                return verdict;
-            }
-        }
-        self.verify_held(token)
+        let verdict = self.judge_in_time(token).await;
+        #[cfg(not(feature = "remote"))]
+        let verdict = self.judge(token);
+        observe::verified(&verdict);
+        verdict
     }
 
-    /// Counts a call of the key of a token, if the key has a quota: at most so many calls reach this
-    /// process within any window. Every process counts by itself, and the issuer counts tokens by
-    /// itself too, so that an API on three nodes lets through three times the quota at most.
-    ///
-    /// Memory is bounded by the keys that called within their window, about 1 KiB each.
-    ///
-    /// # Errors
-    /// [`VerifyError::QuotaSpent`]. A call that is refused is not counted.
-    ///
-    /// ```
-    /// # #[cfg(feature = "testing")] {
-    /// # use tenmint_verifier::testing::TestIssuer;
-    /// # let issuer = TestIssuer::new("https://api.example.com");
-    /// let verifier = issuer.verifier();
-    /// let text = issuer.token("org_0000000000000000", "chat").quota(2, 60).sign();
-    /// let token = verifier.verify_held(&text).unwrap();
-    /// assert!(verifier.count(&token).is_ok() && verifier.count(&token).is_ok());
-    /// assert!(verifier.count(&token).is_err());
-    /// # }
-    /// ```
-    pub fn count(&self, token: &Token) -> Result<(), VerifyError> {
-        let claims = token.claims();
-        claims.quota.map_or(Ok(()), |quota| self.inner.quotas.count(&claims.client_id, quota))
+    #[cfg(feature = "remote")]
+    pub(crate) async fn judge_in_time(&self, token: &str) -> Result<Token, VerifyError> {
+        let Some(remote) = self.remote_issuer() else { return self.judge(token) };
+        // noted before the look at the keys, so that no fetch can end between the two unseen
+        let seen = remote.fetches();
+        let verdict = self.judge(token);
+        if !worth_waiting(&verdict, seen) {
+            return verdict;
+        }
+        let waited = remote.fetched_since(seen);
+        #[cfg(feature = "tracing")]
+        let waited = waited.instrument(tracing::debug_span!("wait_for_issuer_keys"));
+        if waited.await { self.judge(token) } else { verdict }
     }
 
     /// A verifier of the same rules with these keys instead, for who is told when keys change. It
@@ -275,6 +253,10 @@ impl Verifier {
             metadata_uri: self.inner.metadata_uri.clone(),
         };
         Self { inner: Arc::new(inner) }
+    }
+
+    pub(crate) fn quotas(&self) -> &QuotaCounters {
+        &self.inner.quotas
     }
 
     #[cfg(feature = "axum")]

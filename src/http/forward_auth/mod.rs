@@ -29,7 +29,6 @@ use crate::mint::{Caller, ClientCredential, Presented, Refused};
 use crate::model::access::Credential;
 use crate::model::gateway_policy::Unruled;
 use crate::model::secret::PlainSecret;
-use crate::service::quotas::with_lease;
 
 /// Where gateways ask.
 pub(super) const PATH: &str = "/forward-auth";
@@ -99,7 +98,7 @@ async fn decided(
     let presented = presented(&head.headers)?;
     let from = caller_of(&head.headers, told.address);
     let ask = || app.mint.decide((&guarding, &needed), &presented, from, app.clock.now());
-    match with_lease(app.mint.quotas(), ask).await? {
+    match app.service.with_what_others_know(app.mint.quotas(), ask).await? {
         Verdict::Passes(passed) => Ok(passed),
         Verdict::Stopped(wrong) => Err(wrong.into()),
     }

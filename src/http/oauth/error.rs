@@ -165,6 +165,7 @@ impl OAuthError {
                                    much for one: ask for fewer";
                 bad("invalid_scope", description)
             }
+            Refused::Behind => Self::unavailable(),
             // a lease that did not come is no fault of the client
             Refused::Unavailable | Refused::NeedsLease(_) => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,

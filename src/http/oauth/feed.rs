@@ -11,7 +11,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::IntoResponse;
-use http::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use http::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use tokio::sync::Semaphore;
@@ -21,6 +21,7 @@ use crate::http::App;
 use crate::http::listener::{Limits, Patience};
 use crate::http::oauth::error::OAuthError;
 use crate::http::oauth::form::Form;
+use crate::http::oauth::metadata::known_tags;
 use crate::mint::{HeardFeed, SignedFeed};
 
 /// The longest wait.
@@ -57,7 +58,7 @@ pub(in crate::http) async fn show(
     request: Request<Body>,
 ) -> Response<Body> {
     let (mut head, _) = request.into_parts();
-    let asked = match Asked::read(&head) {
+    let asked = match Asked::read(&head, &app.mint.feed().etag()) {
         Ok(asked) => asked,
         Err(refused) => return refused.into_response(),
     };
@@ -71,7 +72,7 @@ pub(in crate::http) async fn show(
 }
 
 impl Asked {
-    fn read(head: &Parts) -> Result<Self, OAuthError> {
+    fn read(head: &Parts, current: &str) -> Result<Self, OAuthError> {
         let query = head.uri.query().unwrap_or_default();
         let mut query = Form::parse(query.as_bytes()).map_err(OAuthError::invalid_request)?;
         query.refuse_repeated().map_err(OAuthError::invalid_request)?;
@@ -82,21 +83,31 @@ impl Asked {
         };
         let since = number("since", "since is the revision of a feed")?;
         let wait = number("wait", "wait is a number of seconds")?.unwrap_or(0);
-        let (epoch, revision) = known(&head.headers).unzip();
+        let has_any = known_tags(&head.headers).any(|tag| tag == "*");
+        let heard = known(&head.headers, current);
+        let (epoch, revision) = heard.filter(|_| !has_any).unzip();
+        // who has whatever there is hears nothing
+        let revision = if has_any { Some(u64::MAX) } else { since.or(revision) };
         Ok(Self {
-            has_heard: since.is_some() || revision.is_some(),
-            heard: HeardFeed { epoch, revision: since.or(revision).unwrap_or(0) },
+            has_heard: revision.is_some(),
+            heard: HeardFeed { epoch, revision: revision.unwrap_or(0) },
             wait: Duration::from_secs(wait.min(MAX_WAIT_SECONDS)),
         })
     }
 }
 
-/// The epoch and revision of an `ETag` that a feed had.
-fn known(headers: &HeaderMap) -> Option<(String, u64)> {
-    let text = headers.get(IF_NONE_MATCH)?.to_str().ok()?.trim();
-    let text = text.strip_prefix("W/").unwrap_or(text);
-    let (epoch, revision) = text.strip_prefix('"')?.strip_suffix('"')?.rsplit_once('.')?;
-    Some((epoch.to_owned(), revision.parse().ok()?))
+/// The epoch and revision of an `ETag` that a feed had: of several the one that knows most of the feed
+/// with this tag.
+fn known(headers: &HeaderMap, current: &str) -> Option<(String, u64)> {
+    let epoch = parts(current).map(|(epoch, _)| epoch);
+    let known = known_tags(headers).filter_map(parts);
+    let most = known.max_by_key(|(of, revision)| (Some(*of) == epoch, *revision));
+    most.map(|(epoch, revision)| (epoch.to_owned(), revision))
+}
+
+fn parts(etag: &str) -> Option<(&str, u64)> {
+    let (epoch, revision) = etag.strip_prefix('"')?.strip_suffix('"')?.rsplit_once('.')?;
+    Some((epoch, revision.parse().ok()?))
 }
 
 /// Until there is something new, the time is over, or the node stops.

@@ -23,7 +23,6 @@ use crate::mint::Presented;
 use crate::mint::introspect::{Introspected, IntrospectionRequest, looks_like_a_token};
 use crate::model::access::{Actor, Credential};
 use crate::model::secret::PlainSecret;
-use crate::service::quotas::with_lease;
 
 /// Tells what a token or an API key is worth.
 pub(in crate::http) async fn introspect(
@@ -60,10 +59,9 @@ async fn introspected(app: &App, request: Request<Body>) -> Result<Introspected,
     require_to_introspect(&actor.credential)?;
     let audience = form.take("audience");
     let request = IntrospectionRequest { text, audience, client_ip };
-    let asker = &actor.credential;
-    with_lease(app.mint.quotas(), || app.mint.introspect(&request, asker, app.clock.now()))
-        .await
-        .map_err(|refused| OAuthError::of(refused, way, None))
+    let ask = || app.mint.introspect(&request, &actor.credential, app.clock.now());
+    let told = app.service.with_what_others_know(app.mint.quotas(), ask).await;
+    told.map_err(|refused| OAuthError::of(refused, way, None))
 }
 
 async fn revoked(app: &App, request: Request<Body>) -> Result<(), OAuthError> {
@@ -74,7 +72,7 @@ async fn revoked(app: &App, request: Request<Body>) -> Result<(), OAuthError> {
         // whoever thinks that a leaked key is dead now must learn that it is not
         return Err(OAuthError::unsupported_token_type());
     }
-    let Some(claims) = app.mint.claims_of(text, app.clock.now()) else { return Ok(()) };
+    let Some(claims) = app.mint.claims_of(text) else { return Ok(()) };
     app.service.revoke_token(&actor, &claims).await.map_err(|cause| match cause {
         Error::Forbidden(_) => OAuthError::not_of_this_client(),
         cause => {

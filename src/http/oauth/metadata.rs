@@ -65,11 +65,7 @@ pub(in crate::http) fn cacheable(
     document: Bytes,
     etag: &str,
 ) -> Response<Body> {
-    let known = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    let is_known = known.flat_map(|value| value.split(',')).any(|known| {
-        let known = known.trim();
-        known == "*" || known.strip_prefix("W/").unwrap_or(known) == etag
-    });
+    let is_known = known_tags(headers).any(|known| known == "*" || known == etag);
     let mut response = if is_known {
         let mut response = Response::new(Body::empty());
         *response.status_mut() = StatusCode::NOT_MODIFIED;
@@ -84,4 +80,12 @@ pub(in crate::http) fn cacheable(
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
     headers.extend(HeaderValue::from_str(etag).map(|value| (ETAG, value)));
     response
+}
+
+/// The tags of `If-None-Match`, weak ones as if they were strong (RFC 9110, section 13.1.2). No tag of
+/// ours holds a comma.
+pub(super) fn known_tags(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let values = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let tags = values.flat_map(|value| value.split(','));
+    tags.map(|tag| tag.trim()).map(|tag| tag.strip_prefix("W/").unwrap_or(tag))
 }

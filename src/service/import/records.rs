@@ -286,7 +286,7 @@ mod tests {
             (r#"{"scopes": ["\u0000"]}"#, "``: the line holds a NUL"),
             (
                 r#"{"nmae": "a", "scopes": "x"}"#,
-                "`scopes`: the field takes a sequence\n`nmae`: there is no such field",
+                "`scopes`: the field takes a list\n`nmae`: there is no such field",
             ),
         ] {
             assert_eq!(told(read(text)), cause, "{text}");

@@ -71,6 +71,13 @@ fn the_way_is_shown_by_api_and_by_key() {
     let apis = live.run(&["migration", "status"]);
     let shown = stdout(&apis);
     assert!(shown.starts_with("AUDIENCE") && shown.contains("not_watched"), "{shown}");
+    let shown = stdout(&live.run(&["migration", "status", "default"]));
+    let heading: Vec<&str> = shown.lines().next().unwrap().split_whitespace().collect();
+    for column in ["FIRST_RAW", "LAST_RAW", "RAW_CALLS", "FIRST_TOKEN", "LAST_TOKEN", "TOKEN_CALLS"]
+    {
+        assert!(heading.contains(&column), "{shown}");
+    }
+    assert!(shown.contains(" no ") && !shown.contains("false"), "{shown}");
     let keys = live.json(&["migration", "status", "default"]);
     let first = &keys["items"][0];
     assert_eq!(

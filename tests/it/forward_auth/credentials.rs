@@ -8,6 +8,7 @@ use tower_service::Service as _;
 
 use crate::api::{good, good_of, key};
 use crate::forward_auth::{Held, ask, gateway, guarded, policy, told};
+use crate::oauth::behind::token_of_another_node;
 use crate::server::{AUDIENCE, Answer, Server, basic, on_both_engines};
 
 const ALPHA: &str = "/projects/alpha";
@@ -140,6 +141,16 @@ on_both_engines! {
         assert_eq!(asked(&token).await, "200");
         server.wind(Duration::from_secs(4)).await;
         assert_eq!(asked(&token).await, "401 token_expired");
+    }
+
+    async fn a_token_of_a_key_that_is_not_known_here_yet_passes_or_is_no_401(server: Server) {
+        let gateway = guarded(&server).await;
+        let asked = async |token: &str| told(&Held::get(ALPHA, token).asked(&server, &gateway, "api").await);
+        let (token, _, _node) = token_of_another_node(&server).await;
+        assert_eq!(asked(&token).await, "200");
+        let (token, _, _node) = token_of_another_node(&server).await;
+        server.service.close().await;
+        assert_eq!(asked(&token).await, "403 unavailable", "by a 401 the client would throw it away");
     }
 
     async fn a_key_is_held_to_its_addresses_with_its_token_and_as_it_is(server: Server) {

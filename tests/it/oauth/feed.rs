@@ -25,7 +25,7 @@ fn said(answer: &Answer) -> Value {
 }
 
 /// What a verifier would hold that heard all of it.
-async fn heard(server: &Server) -> Revocations {
+pub(super) async fn heard(server: &Server) -> Revocations {
     let mut held = Revocations::default();
     for entry in said(&server.get(FEED).await)["void"].as_array().unwrap() {
         held.void(serde_json::from_value::<Revocation>(entry.clone()).unwrap());
@@ -218,6 +218,19 @@ on_both_engines! {
         }
         let tag = [("If-None-Match", "nonsense")];
         assert_eq!(server.send("GET", FEED, &tag, b"").await.status, 200);
+    }
+
+    async fn of_several_tags_one_that_is_known_is_enough(server: Server) {
+        server.revoke(&server.api_key("chat").await.id).await;
+        let etag = server.get(FEED).await.header("etag").unwrap().to_owned();
+        let status = async |tags: &str| server.send("GET", FEED, &[("If-None-Match", tags)], b"").await.status;
+        let (first, last) = (format!("{etag}, \"other.9\", nonsense"), format!("\"other.99\" , W/{etag}"));
+        for known in [first.as_str(), &last, "*"] {
+            assert_eq!(status(known).await, 304, "{known}");
+        }
+        assert_eq!(status("\"other.99\", \"other.1\"").await, 200);
+        let two = [("If-None-Match", "\"other.99\""), ("If-None-Match", etag.as_str())];
+        assert_eq!(server.send("GET", FEED, &two, b"").await.status, 304);
     }
 
     async fn many_tokens_of_a_key_become_the_key_and_many_subjects_the_organization(server: Server) {

@@ -1,6 +1,7 @@
 //! The OAuth endpoints, URL by URL.
 
 mod bad_input;
+pub(crate) mod behind;
 mod discovery;
 mod feed;
 mod introspection;

@@ -15,7 +15,8 @@ use crate::verify::Verifier;
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
 /// The metadata of an API: which issuer it trusts, and how a token is brought. Once its
-/// [`routes`](Self::routes) are made, every challenge of the verifier names where they are.
+/// [`routes`](Self::routes) are made, every challenge of the extractor and the layers names where they
+/// are. A handler that refuses by itself answers with [`Refusal::of`](super::Refusal::of) to do so too.
 ///
 /// ```
 /// # #[cfg(feature = "testing")] {

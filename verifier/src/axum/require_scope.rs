@@ -10,7 +10,7 @@ use tower_layer::Layer;
 
 use crate::axum::answer::Refusal;
 use crate::axum::guard::{Guard, Guarded, Warning};
-use crate::axum::require_token::Organization;
+use crate::axum::require_token::{LetInBy, Organization};
 use crate::error::{SyntaxError, VerifyError};
 use crate::resource::Resource;
 use crate::scope::Action;
@@ -170,7 +170,10 @@ impl Needed {
 
 impl Guard for RequireScope {
     async fn admit(&self, parts: &mut Parts) -> Result<Warning, Refusal> {
-        let allowed = self.needed.check(parts).await?;
+        let allowed = match self.needed.check(parts).await {
+            Ok(allowed) => allowed,
+            Err(error) => return Err(LetInBy::refuse(parts, error)),
+        };
         let warning = parts.extensions.get::<Token>().and_then(|token| {
             token.warned_by(token.raw_key_mode_for(&allowed.action, &allowed.resource))
         });

@@ -11,6 +11,7 @@ use crate::axum::answer::Refusal;
 use crate::axum::credential;
 use crate::axum::guard::{Guard, Guarded, Warning};
 use crate::error::{InvalidToken, VerifyError};
+use crate::quota_count::CountedAt;
 use crate::token::Token;
 use crate::verify::Verifier;
 
@@ -140,7 +141,8 @@ impl RequireToken {
         self
     }
 
-    /// Holds each key to its quota in this process: see [`Verifier::count`].
+    /// Holds each key to its quota in this process: see [`Verifier::count`]. A request that
+    /// [`RequireScope`](super::RequireScope) refuses is not counted; one that a handler refuses is.
     ///
     /// ```
     /// # #[cfg(feature = "testing")] {
@@ -170,7 +172,7 @@ impl RequireToken {
         self
     }
 
-    async fn token(&self, parts: &Parts) -> Result<Token, VerifyError> {
+    async fn token(&self, parts: &Parts) -> Result<(Token, Option<CountedAt>), VerifyError> {
         let address = self.caller.as_ref().map(|Caller(address)| address(parts));
         let caller = address.flatten();
         let token = credential::verify(&self.verifier, &parts.headers, caller).await?;
@@ -184,19 +186,41 @@ impl RequireToken {
         if self.refuses_raw_keys {
             token.require_token()?;
         }
-        if self.counts {
-            self.verifier.count(&token)?;
-        }
+        let counted = if self.counts { self.verifier.count_call(&token)? } else { None };
         credential::count_use(&self.verifier, &token, &parts.headers, caller);
-        Ok(token)
+        Ok((token, counted))
+    }
+}
+
+/// Who let a request in, for the layers that may refuse it all the same.
+#[derive(Clone)]
+pub(super) struct LetInBy {
+    verifier: Verifier,
+    /// The call as it was counted for the quota.
+    counted: Option<CountedAt>,
+}
+
+impl LetInBy {
+    /// Refuses a request that was let in: a refusal names the metadata of the API, and takes nothing of
+    /// the quota.
+    pub(super) fn refuse(parts: &mut Parts, error: VerifyError) -> Refusal {
+        let Some(Self { verifier, counted }) = parts.extensions.remove::<Self>() else {
+            return error.into();
+        };
+        if let (Some(counted), Some(token)) = (counted, parts.extensions.get::<Token>()) {
+            verifier.take_back(token, counted);
+        }
+        Refusal::of(error, &verifier)
     }
 }
 
 impl Guard for RequireToken {
     async fn admit(&self, parts: &mut Parts) -> Result<Warning, Refusal> {
-        let token = self.token(parts).await.map_err(|error| Refusal::of(error, &self.verifier))?;
+        let let_in = self.token(parts).await;
+        let (token, counted) = let_in.map_err(|error| Refusal::of(error, &self.verifier))?;
         let warning = token.warned_by(token.raw_key_mode());
         parts.extensions.insert(token);
+        parts.extensions.insert(LetInBy { verifier: self.verifier.clone(), counted });
         if let Some(organization) = &self.organization {
             parts.extensions.insert(organization.clone());
         }

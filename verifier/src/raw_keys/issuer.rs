@@ -6,12 +6,12 @@ use std::error::Error;
 use std::fmt;
 use std::fmt::Write;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
-use http::{Request, Response, StatusCode};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
@@ -24,6 +24,7 @@ use crate::claims::{Claims, RawClaims};
 use crate::error::{BuildError, VerifyError};
 use crate::json::{self, Members};
 use crate::observe;
+use crate::quota::Quota;
 use crate::raw_key_policy::{RawKeyPolicy, ToldRawKeyPolicy};
 use crate::remote::{Endpoints, RemoteKeys, chain, connector};
 use crate::revocations::Revocations;
@@ -35,6 +36,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 const MAX_BODY: usize = 64 * 1024;
 /// How long nobody waits for an issuer that did not answer.
 const COOL_DOWN: Duration = Duration::from_secs(1);
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 /// What a key is worth.
 pub(super) enum Introspected {
@@ -55,6 +57,8 @@ struct Inner {
     /// Weak, because no task of ours must outlive the last verifier.
     keys: Weak<RemoteKeys>,
     silent_until: Mutex<Option<Instant>>,
+    /// Why the API itself is refused, as the last answer said.
+    refusal: Mutex<Option<String>>,
 }
 
 impl Issuer {
@@ -70,17 +74,17 @@ impl Issuer {
             .pool_idle_timeout(Duration::from_secs(30))
             .build(connector(&rules.issuer)?);
         let (audiences, keys) = (rules.audiences.clone(), Arc::downgrade(keys));
-        let silent_until = Mutex::default();
-        let inner = Inner { http, authorization, audiences, keys, silent_until };
+        let (silent_until, refusal) = (Mutex::default(), Mutex::default());
+        let inner = Inner { http, authorization, audiences, keys, silent_until, refusal };
         Ok(Self { inner: Arc::new(inner) })
     }
 
     /// What a key is worth at this API, for a caller at this address.
     ///
     /// # Errors
-    /// [`VerifyError::TryLater`] where the key has used up its quota at the issuer;
-    /// [`VerifyError::IssuerUnavailable`]; [`VerifyError::Misconfigured`] where the API's own key may
-    /// not ask.
+    /// [`VerifyError::QuotaSpent`] where the key has used up its quota at the issuer;
+    /// [`VerifyError::IssuerUnavailable`], also where the API's own key may not ask, which
+    /// [`Issuer::refusal`] says.
     pub(super) async fn introspect(
         &self,
         text: &str,
@@ -95,7 +99,7 @@ impl Issuer {
                 .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
                 .body(Full::from(form));
             let answer = self.send(request, "the issuer was asked about an API key").await?;
-            if let active @ Introspected::Active(_) = introspected(&answer)? {
+            if let active @ Introspected::Active(_) = self.introspected(&answer)? {
                 return Ok(active);
             }
         }
@@ -114,7 +118,7 @@ impl Issuer {
             escape(audience, &mut uri);
             let request = Request::get(uri).body(Full::default());
             let answer = self.send(request, "the issuer was asked for the policy").await?;
-            let told = ok_body(&answer)?;
+            let told = self.ok_body(&answer)?;
             let ToldRawKeyPolicy { rev, policy: told } =
                 serde_json::from_slice(told).map_err(|_| VerifyError::IssuerUnavailable)?;
             let RawKeyPolicy { rules, deprecated_at, sunset_at, link } = told;
@@ -137,7 +141,7 @@ impl Issuer {
             .header(CONTENT_TYPE, "application/json")
             .body(Full::from(report));
         let answer = self.send(request, "the issuer was told how often keys came").await?;
-        ok_body(&answer).map(drop)
+        self.ok_body(&answer).map(drop)
     }
 
     /// Whether the feed says that there is a newer policy than that of this revision.
@@ -195,8 +199,51 @@ impl Issuer {
         Ok(Response::from_parts(parts, body))
     }
 
-    fn silent_until(&self) -> std::sync::MutexGuard<'_, Option<Instant>> {
+    fn silent_until(&self) -> MutexGuard<'_, Option<Instant>> {
         self.inner.silent_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Why the issuer tells the API nothing, for its log; nothing where it does.
+    pub(super) fn refusal(&self) -> Option<String> {
+        self.refusal_of_api().clone()
+    }
+
+    fn refusal_of_api(&self) -> MutexGuard<'_, Option<String>> {
+        self.inner.refusal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn introspected(&self, answer: &Response<Bytes>) -> Result<Introspected, VerifyError> {
+        if answer.status() == StatusCode::TOO_MANY_REQUESTS {
+            return Err(too_many(answer.headers()));
+        }
+        let body = self.ok_body(answer)?;
+        let text = std::str::from_utf8(body).map_err(|_| VerifyError::IssuerUnavailable)?;
+        let read: Activity = json::parse(text).map_err(|_| VerifyError::IssuerUnavailable)?;
+        if read.active != Some(true) {
+            return Ok(Introspected::Inactive);
+        }
+        let claims = RawClaims::parse(text)?.require_of_raw_key()?;
+        Ok(claims.map_or(Introspected::Inactive, |claims| Introspected::Active(Box::new(claims))))
+    }
+
+    /// A client error is the API's own: its key, its role, or an audience that is not its own. No
+    /// caller can put that right, and whoever can may do so without a new start of the API.
+    fn ok_body<'a>(&self, answer: &'a Response<Bytes>) -> Result<&'a [u8], VerifyError> {
+        match answer.status() {
+            StatusCode::OK => {
+                *self.refusal_of_api() = None;
+                Ok(answer.body())
+            }
+            status if status.is_client_error() => {
+                observe::unanswered("the issuer refused the API itself", &status.as_str());
+                let refusal =
+                    format!("the issuer refuses the API's own key: answered {}", status.as_u16());
+                *self.refusal_of_api() = Some(refusal);
+                Err(VerifyError::IssuerUnavailable)
+            }
+            // a redirect is no answer
+            _ => Err(VerifyError::IssuerUnavailable),
+        }
     }
 }
 
@@ -207,31 +254,18 @@ impl fmt::Debug for Issuer {
     }
 }
 
-fn introspected(answer: &Response<Bytes>) -> Result<Introspected, VerifyError> {
-    if answer.status() == StatusCode::TOO_MANY_REQUESTS {
-        let header = answer.headers().get(RETRY_AFTER);
-        let seconds = header.and_then(|value| value.to_str().ok()?.trim().parse().ok());
-        return Err(VerifyError::TryLater { retry_after: seconds.unwrap_or(1).max(1) });
-    }
-    let body = ok_body(answer)?;
-    let text = std::str::from_utf8(body).map_err(|_| VerifyError::IssuerUnavailable)?;
-    let read: Activity = json::parse(text).map_err(|_| VerifyError::IssuerUnavailable)?;
-    if read.active != Some(true) {
-        return Ok(Introspected::Inactive);
-    }
-    Ok(Introspected::Active(Box::new(RawClaims::parse(text)?.require_of_raw_key()?)))
-}
-
-/// A client error is the API's own: its key, its role, or an audience that is not its own.
-fn ok_body(answer: &Response<Bytes>) -> Result<&[u8], VerifyError> {
-    match answer.status() {
-        StatusCode::OK => Ok(answer.body()),
-        status if status.is_client_error() => {
-            observe::unanswered("the issuer refused the API itself", &status.as_str());
-            Err(VerifyError::Misconfigured("the issuer refuses to tell it about API keys"))
-        }
-        // a redirect is no answer
-        _ => Err(VerifyError::IssuerUnavailable),
+/// The quota of the key that is spent, as the issuer tells it: `"api-key";q=100;w=60`.
+fn too_many(headers: &HeaderMap) -> VerifyError {
+    let text = |name: &HeaderName| headers.get(name)?.to_str().ok();
+    let seconds = text(&RETRY_AFTER).and_then(|seconds| seconds.trim().parse().ok());
+    let retry_after = seconds.unwrap_or(1).max(1);
+    let policy = text(&RATE_LIMIT_POLICY).unwrap_or_default();
+    let number = |start: &str| {
+        policy.split(';').find_map(|part| part.trim().strip_prefix(start)?.parse::<u64>().ok())
+    };
+    match number("q=").zip(number("w=")).and_then(|(limit, window)| Quota::new(limit, window)) {
+        Some(quota) => VerifyError::QuotaSpent { quota, retry_after },
+        None => VerifyError::TryLater { retry_after },
     }
 }
 

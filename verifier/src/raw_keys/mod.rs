@@ -178,10 +178,15 @@ impl Verifier {
     /// Verifies an API key that was sent as it is, from this address. A key that is known never waits;
     /// the issuer is asked about another one, for two seconds at most.
     ///
+    /// A token of the issuer in the place of a key is verified as the token that it is, since a client
+    /// on its way to tokens may put its first one where the key was. It is never taken for a key.
+    ///
     /// # Errors
     /// [`InvalidToken::UnknownApiKey`]; [`VerifyError::TokenRequired`] where the API takes none;
+    /// [`VerifyError::QuotaSpent`] where the key has used up its quota at the issuer;
     /// [`VerifyError::TryLater`] where too many unknown keys come;
-    /// [`VerifyError::IssuerUnavailable`], [`VerifyError::RevocationsUnavailable`].
+    /// [`VerifyError::IssuerUnavailable`], [`VerifyError::RevocationsUnavailable`]; of a token, like
+    /// [`Verifier::verify`].
     ///
     /// ```
     /// # async fn show(verifier: tenmint_verifier::Verifier, caller: std::net::IpAddr) {
@@ -197,11 +202,29 @@ impl Verifier {
         caller: Option<IpAddr>,
     ) -> Result<Token, VerifyError> {
         let verdict = match (self.raw_key_verifier(), self.remote_issuer()) {
-            (Some(raw_keys), Some(remote)) => raw_keys.verify(text, caller, remote).await,
+            (Some(raw_keys), Some(remote)) => match self.judge_as_token(text).await {
+                Some(verdict) => verdict,
+                None => raw_keys.verify(text, caller, remote).await,
+            },
             _ => Err(InvalidToken::UnknownApiKey.into()),
         };
         observe::verified(&verdict);
         verdict
+    }
+
+    /// What becomes of a token of the issuer that came in the place of a key; nothing of any other
+    /// text, since keys of another service may have the form of a token.
+    async fn judge_as_token(&self, text: &str) -> Option<Result<Token, VerifyError>> {
+        if text.bytes().filter(|byte| *byte == b'.').count() != 2 {
+            return None;
+        }
+        let verdict = self.judge_in_time(text).await;
+        let is_of_issuer = match &verdict {
+            Ok(_) => true,
+            Err(VerifyError::InvalidToken(reason)) => reason.is_of_a_token_of_the_issuer(),
+            Err(_) => false,
+        };
+        is_of_issuer.then_some(verdict)
     }
 
     /// Whether a Bearer text is a raw key: by its form, or by how it begins. `false` of every text
@@ -263,6 +286,11 @@ impl RawKeyVerifier {
         let (known, limit) = (KnownKeys::new(cached), Limit::default());
         let asked = Asked { rules: rules.clone(), issuer, known, limit };
         Ok(Self { sources, policy, asked: Arc::new(asked), uses })
+    }
+
+    /// Why the issuer tells nothing, if it refuses the API's own key.
+    pub(crate) fn refusal(&self) -> Option<String> {
+        self.asked.issuer.refusal()
     }
 
     /// Waits until the policy was heard once.

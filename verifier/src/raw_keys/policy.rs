@@ -72,7 +72,7 @@ async fn listen(issuer: Issuer, mut feed: watch::Receiver<Heard>, tell: watch::S
                 let policy = Arc::new(told.policy);
                 tell.send_if_modified(|held| replace(held, Ok(policy)));
             }
-            Err(refused @ VerifyError::Misconfigured(_)) => {
+            Err(refused) if issuer.refusal().is_some() => {
                 // what was heard before holds on
                 let is_first = !matches!(*tell.borrow(), Some(Ok(_)));
                 tell.send_if_modified(|held| is_first && replace(held, Err(refused)));

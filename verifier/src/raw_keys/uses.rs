@@ -51,8 +51,7 @@ impl Verifier {
     /// is told twice: what was under way when this failed is lost.
     ///
     /// # Errors
-    /// [`VerifyError::IssuerUnavailable`]; [`VerifyError::Misconfigured`] where the API's own key may
-    /// not report.
+    /// [`VerifyError::IssuerUnavailable`], also where the API's own key may not report.
     ///
     /// ```
     /// # async fn show(verifier: tenmint_verifier::Verifier) {

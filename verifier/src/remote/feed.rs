@@ -1,7 +1,8 @@
 //! Hearing what was revoked: a long poll of the issuer's feed, in a task of its own.
 //!
 //! The issuer answers when something changes, so that a revocation is heard within a moment, and at
-//! least twice a minute, so that silence is noticed. A feed counts if a key of the issuer signed it.
+//! least twice a minute, or more often where silence is bounded, so that it is noticed. A feed counts
+//! if a key of the issuer signed it.
 
 use std::error::Error;
 use std::fmt;
@@ -29,8 +30,13 @@ use crate::revocations::{RevocationFeed, Revocations};
 use crate::rules::{Held, MAX_FEED_BYTES, Rules};
 use crate::verify::VerifierBuilder;
 
-/// How long the issuer may hold a request until something changes.
+/// How long the issuer may hold a request until something changes: at most, and where silence is bounded
+/// a third of the bound, at least a second.
 const WAIT: Duration = Duration::from_secs(30);
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+/// A question that is under way is no silence before this: its second, another one until the next
+/// question, the age of the answer in whole seconds, and two for the way.
+const GRAIN: Duration = Duration::from_secs(5);
 /// How much longer an answer may take than that.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The first retry after a failure; each one after it takes twice as long, up to the last. Shorter
@@ -50,6 +56,21 @@ pub(crate) struct FeedPolicy {
     is_left_out: bool,
 }
 
+impl FeedPolicy {
+    /// How long the issuer may hold a request, in whole seconds.
+    fn wait(self) -> Duration {
+        let third = self.serve_unheard.map_or(WAIT, |bound| bound / 3);
+        Duration::from_secs(third.clamp(SHORTEST_WAIT, WAIT).as_secs())
+    }
+
+    /// Whether what was heard is older than the API goes on with.
+    fn is_silence(self, heard: &Heard) -> bool {
+        let Some(bound) = self.serve_unheard else { return false };
+        let Some(age) = heard.at.map(|at| at.elapsed()) else { return true };
+        age > bound && (heard.error.is_some() || age > GRAIN)
+    }
+}
+
 impl VerifierBuilder {
     /// How long tokens are accepted while what the issuer revokes cannot be heard; then every token
     /// is refused with [`VerifyError::RevocationsUnavailable`]. As long as the keys serve unless said,
@@ -57,6 +78,11 @@ impl VerifierBuilder {
     ///
     /// The time counts from the issuer's own last look at its database. An issuer without a feed is
     /// never heard, so that with this bound its tokens are refused.
+    ///
+    /// The issuer is asked as often as the bound needs: every 30 s, or thrice within a shorter bound, but
+    /// not more often than once a second. So below five seconds the bound holds from the moment at which
+    /// a question has failed, zero included; an issuer that neither answers nor refuses is given five
+    /// seconds.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -133,15 +159,15 @@ impl FeedReader {
             .build(connector(&rules.issuer)?);
         let keys = Arc::downgrade(keys);
         let asked_at = Instant::now();
-        let listener = Listener { rules, keys, http, etag: None, asked_at, heard };
+        let wait = policy.wait();
+        let listener = Listener { rules, keys, http, wait, etag: None, asked_at, heard };
         let task = tokio::spawn(listener.run()).abort_handle();
         Ok(Self { policy, state, task: Some(task) })
     }
 
     pub(super) fn held(&self) -> Result<Arc<Revocations>, VerifyError> {
         let state = self.state.borrow();
-        let is_too_old = |bound: Duration| state.at.is_none_or(|at| at.elapsed() > bound);
-        if self.policy.serve_unheard.is_some_and(is_too_old) {
+        if self.policy.is_silence(&state) {
             return Err(VerifyError::RevocationsUnavailable);
         }
         Ok(Arc::clone(&state.revocations))
@@ -180,6 +206,8 @@ struct Listener {
     /// Weak, because the task must not outlive the last verifier.
     keys: Weak<RemoteKeys>,
     http: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    /// How long the issuer may hold a request.
+    wait: Duration,
     /// Of the last answer: it names the epoch too.
     etag: Option<HeaderValue>,
     asked_at: Instant,
@@ -264,7 +292,7 @@ impl Listener {
     async fn hear(&mut self, uri: &str) -> Result<bool, Unheard> {
         let held = Arc::clone(&self.heard.borrow().revocations);
         let uri = match &self.etag {
-            Some(_) => format!("{uri}?since={}&wait={}", held.revision(), WAIT.as_secs()),
+            Some(_) => format!("{uri}?since={}&wait={}", held.revision(), self.wait.as_secs()),
             None => uri.to_owned(),
         };
         let answer = self.ask(&uri).await?;
@@ -306,10 +334,11 @@ impl Listener {
     }
 
     async fn ask(&self, uri: &str) -> Result<Answer, Unheard> {
-        match timeout(WAIT + PATIENCE, self.exchange(uri)).await {
+        let patience = self.wait + PATIENCE;
+        match timeout(patience, self.exchange(uri)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(error)) => Err(Unheard(format!("{uri}: {}", chain(&*error)))),
-            Err(_) => Err(Unheard(format!("{uri}: no answer within {:?}", WAIT + PATIENCE))),
+            Err(_) => Err(Unheard(format!("{uri}: no answer within {patience:?}"))),
         }
     }
 

@@ -6,11 +6,11 @@ use axum::http::Request;
 use axum::routing::get;
 use serde_json::{Value, json};
 use tenmint_verifier::Token;
-use tenmint_verifier::axum::{ProtectedResource, RequireToken};
+use tenmint_verifier::axum::{ProtectedResource, RequireScope, RequireToken};
 use tenmint_verifier::testing::TestIssuer;
 use tower_service::Service;
 
-use crate::{issuer, told};
+use crate::{ORG, issuer, told};
 
 async fn ask(router: &mut Router, uri: &str) -> (u16, String, String) {
     let request = Request::get(uri).body(Body::empty()).unwrap();
@@ -73,6 +73,26 @@ async fn a_challenge_names_the_metadata_once_they_are_there() {
             assert_eq!((status, challenge), (401, expected), "{uri}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_challenge_for_more_scope_names_the_metadata_too() {
+    let issuer = issuer();
+    let verifier = issuer.verifier();
+    let metadata = ProtectedResource::new(&verifier).unwrap();
+    let scope = RequireScope::by_method("projects/{id}").unwrap();
+    let mut router: Router = Router::new()
+        .route("/projects/{id}", get(|| async {}).layer(scope))
+        .layer(RequireToken::new(verifier).organization(ORG))
+        .merge(metadata.routes());
+    let token = issuer.token(ORG, "read:things/*").sign();
+    let request = Request::get("/projects/a").header("authorization", format!("Bearer {token}"));
+    let answer = router.call(request.body(Body::empty()).unwrap()).await.unwrap();
+    let (status, challenge, _) = told(answer).await;
+    let place = "https://api.example.com/.well-known/oauth-protected-resource";
+    assert_eq!(status, 403);
+    assert!(challenge.contains(r#"error="insufficient_scope""#), "{challenge}");
+    assert!(challenge.ends_with(&format!(r#", resource_metadata="{place}""#)), "{challenge}");
 }
 
 #[tokio::test]

@@ -204,6 +204,26 @@ async fn a_layer_that_counts_says_when_a_spent_quota_lets_in_again() {
 }
 
 #[tokio::test]
+async fn a_request_that_is_refused_for_its_scope_takes_nothing_of_the_quota() {
+    let issuer = issuer();
+    let layer = RequireToken::new(issuer.verifier()).organization(ORG).enforce_quota();
+    let mut router =
+        Router::new().route("/p/{id}", guarded(RequireScope::by_method("p/{id}"))).layer(layer);
+    let token = issuer.token(ORG, "read:p/*").quota(2, 60).sign();
+    let mut call = async |method: Method| {
+        let request = Request::builder().method(method).uri("/p/a");
+        let request = request.header("authorization", format!("Bearer {token}"));
+        router.call(request.body(Body::empty()).unwrap()).await.unwrap().status().as_u16()
+    };
+    for _ in 0..5 {
+        assert_eq!(call(Method::POST).await, 403);
+    }
+    assert_eq!([call(Method::GET).await, call(Method::POST).await], [200, 403]);
+    assert_eq!([call(Method::GET).await, call(Method::GET).await], [200, 429]);
+    assert_eq!(call(Method::POST).await, 429, "nothing is looked at beyond a quota that is spent");
+}
+
+#[tokio::test]
 async fn a_caller_of_grpc_is_refused_in_its_own_protocol() {
     let issuer = issuer();
     let mut router = router(issuer.verifier());

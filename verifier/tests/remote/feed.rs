@@ -22,7 +22,7 @@ fn signed(issuer: &TestIssuer, site: &Site, (since, rev): (u64, u64), void: &[Va
     feed_of(issuer, &site.origin, &json!({"epoch": "1", "since": since, "rev": rev, "void": void}))
 }
 
-fn feed_of(issuer: &TestIssuer, iss: &str, claims: &Value) -> String {
+pub(crate) fn feed_of(issuer: &TestIssuer, iss: &str, claims: &Value) -> String {
     let bare = issuer.token("org_0000000000000000", "x").header("typ", "tm-revocations+jwt");
     let bare = ["sub", "client_id", "scope", "org", "aud", "exp", "jti"]
         .iter()
@@ -31,7 +31,7 @@ fn feed_of(issuer: &TestIssuer, iss: &str, claims: &Value) -> String {
     claims.into_iter().fold(bare, |token, (name, value)| token.claim(&name, value)).sign()
 }
 
-fn answer(feed: &str, age: u64) -> Answer {
+pub(crate) fn answer(feed: &str, age: u64) -> Answer {
     Answer::ok(&format!("etag: \"1.{}\"\r\nage: {age}\r\n", feed.len()), feed)
 }
 
@@ -163,6 +163,60 @@ async fn a_bound_on_silence_holds_to_the_second_and_ends_with_the_silence() {
     site.set_feed(answer(&nothing, 0));
     wind(5).await;
     until(|| verifier.verify_held(&text).is_ok()).await;
+}
+
+#[tokio::test]
+async fn an_issuer_that_is_well_is_never_silent_however_short_the_bound() {
+    for bound in [0, 1, 5, 30] {
+        let (site, issuer) = hearing().await;
+        let verifier = builder(&site).serve_unheard(Duration::from_secs(bound)).remote().unwrap();
+        ready(&verifier).await;
+        let text = token(&issuer);
+        for second in 0..90 {
+            assert!(verifier.verify_held(&text).is_ok(), "bound {bound} s, after {second} s");
+            wind(1).await;
+            settle().await;
+        }
+        assert_eq!(verifier.status().unwrap().feed_error, None);
+    }
+}
+
+#[tokio::test]
+async fn an_issuer_that_hangs_is_silent_at_the_bound_or_after_five_seconds() {
+    for (bound, silent_after) in [(0, 5), (3, 5), (5, 5), (20, 20)] {
+        let (site, issuer) = hearing().await;
+        let verifier = builder(&site).serve_unheard(Duration::from_secs(bound)).remote().unwrap();
+        ready(&verifier).await;
+        let text = token(&issuer);
+        site.set_feed(Answer::Hang(Vec::new()));
+        wind(silent_after - 1).await;
+        assert!(verifier.verify_held(&text).is_ok(), "bound {bound} s");
+        wind(1).await;
+        let silent = Err(VerifyError::RevocationsUnavailable);
+        assert_eq!(verifier.verify_held(&text), silent, "bound {bound} s");
+    }
+}
+
+#[tokio::test]
+async fn without_any_bound_on_silence_a_failure_is_enough() {
+    let (site, issuer) = hearing().await;
+    let verifier = builder(&site).serve_unheard(Duration::ZERO).remote().unwrap();
+    ready(&verifier).await;
+    let text = token(&issuer);
+    site.set_feed(Answer::status("500 Internal Server Error", "", ""));
+    let silent = Err(VerifyError::RevocationsUnavailable);
+    until(|| verifier.verify_held(&text) == silent).await;
+    site.set_feed(answer(&signed(&issuer, &site, (0, 1), &[]), 0));
+    wind(5).await;
+    until(|| verifier.verify_held(&text).is_ok()).await;
+    // the node that answered is cut off from its database
+    site.set_feed(answer(&signed(&issuer, &site, (0, 2), &[]), 20));
+    until(|| site.feed_requests().last().unwrap().starts_with("get /feed?since=2")).await;
+    for _ in 0..4 {
+        wind(1).await;
+        settle().await;
+    }
+    assert!(verifier.verify_held(&text).is_ok(), "an older answer makes nothing older");
 }
 
 #[tokio::test]

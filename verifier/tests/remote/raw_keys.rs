@@ -4,35 +4,58 @@
 use std::net::IpAddr;
 
 use serde_json::{Value, json};
-use tenmint_verifier::testing::TestIssuer;
-use tenmint_verifier::{InvalidToken, RawKeys, Verifier, VerifyError};
+use tenmint_verifier::testing::{TestIssuer, TestToken};
+use tenmint_verifier::{
+    InvalidToken, Quota, RawKeys, Revocation, RevokedSubject, Verifier, VerifyError,
+};
 
+use crate::feed::{answer, feed_of};
 use crate::site::{Answer, Site};
-use crate::{AUDIENCE, ORG, PATIENCE, builder, settle, wind};
+use crate::{AUDIENCE, ORG, PATIENCE, builder, settle, until, wind};
 
 const UNKNOWN: VerifyError = VerifyError::InvalidToken(InvalidToken::UnknownApiKey);
 const LATER: VerifyError = VerifyError::TryLater { retry_after: 1 };
 const INTROSPECT: &str = "post /introspect";
+const NOW: u64 = 1_800_000_000;
 
 /// A site that knows no API key, and a verifier that takes them.
 async fn taking() -> (Site, Verifier) {
+    let (site, _, verifier) = taking_beside_tokens().await;
+    (site, verifier)
+}
+
+/// The same, with the issuer of the tokens.
+async fn taking_beside_tokens() -> (Site, TestIssuer, Verifier) {
     let site = Site::start().await;
     let issuer = TestIssuer::new(AUDIENCE).at(&site.origin);
     site.set_jwks(Answer::ok("", &issuer.jwks()));
+    site.set_feed(feed(&issuer, &site, (0, 1), &[]));
     let origin = &site.origin;
     let metadata = json!({"issuer": origin, "jwks_uri": format!("{origin}/jwks.json"),
+        "revocation_feed_uri": format!("{origin}/feed"),
         "introspection_endpoint": format!("{origin}/introspect"),
         "raw_key_policy_uri": format!("{origin}/raw-keys")});
     site.set_metadata(Answer::ok("", &metadata.to_string()));
     site.set_other("get /raw-keys", Answer::ok("connection: close\r\n", r#"{"rev":1,"rules":[]}"#));
     site.set_other(INTROSPECT, told(&json!({"active": false})));
     let verifier = builder(&site)
-        .clock(|| 1_800_000_000)
+        .clock(|| NOW)
         .raw_keys(RawKeys::asked_with("own-key").header("x-api-key"))
         .remote()
         .unwrap();
     verifier.ready(PATIENCE).await.unwrap();
-    (site, verifier)
+    (site, issuer, verifier)
+}
+
+/// A feed as of the clock of these tests.
+fn feed(issuer: &TestIssuer, site: &Site, (since, rev): (u64, u64), void: &[Value]) -> Answer {
+    let claims = json!({"epoch": "1", "since": since, "rev": rev, "void": void, "iat": NOW});
+    answer(&feed_of(issuer, &site.origin, &claims), 0)
+}
+
+/// A token as of the clock of these tests.
+fn timely<'i>(issuer: &'i TestIssuer, scope: &str) -> TestToken<'i> {
+    issuer.token(ORG, scope).claim("iat", NOW).claim("exp", NOW + 600)
 }
 
 fn told(answer: &Value) -> Answer {
@@ -42,8 +65,8 @@ fn told(answer: &Value) -> Answer {
 /// What the issuer says of a good key.
 fn active(site: &Site) -> Value {
     json!({"active": true, "token_type": "Bearer", "iss": site.origin, "sub": "bot_0", "aud": AUDIENCE,
-        "client_id": "key_0", "scope": "read:*", "org": ORG, "iat": 1_800_000_000_u64,
-        "exp": 1_800_000_600_u64, "rev": 1})
+        "client_id": "key_0", "scope": "read:*", "org": ORG, "iat": NOW,
+        "exp": NOW + 600, "rev": 1})
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "a caller is an option everywhere")]
@@ -194,10 +217,87 @@ async fn an_answer_is_believed_no_further_than_a_token_would_be() {
         assert_eq!(verifier.verify_raw_key("key", None).await, Err(error), "{status}");
         wind(1).await;
     }
+    // not what its caller could put right
     for status in ["400 Bad Request", "401 Unauthorized", "403 Forbidden"] {
         site.set_other(INTROSPECT, Answer::status(status, "connection: close\r\n", "{}"));
         let refused = verifier.verify_raw_key("key", None).await;
-        assert!(matches!(refused, Err(VerifyError::Misconfigured(_))), "{status}: {refused:?}");
+        assert_eq!(refused, Err(VerifyError::IssuerUnavailable), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_quota_that_is_spent_at_the_issuer_is_told_as_one() {
+    let (site, verifier) = taking().await;
+    let quota = Quota::new(5, 60).unwrap();
+    let refused = async |policy: &str| {
+        let headers =
+            format!("connection: close\r\nretry-after: 41\r\nratelimit-policy: {policy}\r\n");
+        site.set_other(INTROSPECT, Answer::status("429 Too Many Requests", &headers, "{}"));
+        verifier.verify_raw_key("key", None).await.unwrap_err()
+    };
+    let spent = refused(r#""api-key";q=5;w=60"#).await;
+    assert_eq!(spent, VerifyError::QuotaSpent { quota, retry_after: 41 });
+    assert_eq!(spent.to_string(), "the key is held to 5 requests within 60 s");
+    for policy in ["nonsense", r#""api-key";q=5"#, r#""api-key";q=0;w=60"#, r#""api-key";q=x;w=60"#]
+    {
+        assert_eq!(refused(policy).await, VerifyError::TryLater { retry_after: 41 }, "{policy}");
+    }
+}
+
+#[tokio::test]
+async fn the_status_says_that_the_issuer_refuses_the_api_itself_until_it_does_not() {
+    let (site, verifier) = taking().await;
+    let error = || verifier.status().unwrap().raw_keys_error;
+    assert_eq!(error(), None);
+    site.set_other(INTROSPECT, Answer::status("401 Unauthorized", "connection: close\r\n", "{}"));
+    let refused = verifier.verify_raw_key("key", None).await;
+    assert_eq!(
+        refused,
+        Err(VerifyError::IssuerUnavailable),
+        "no fault of the caller, and it may pass"
+    );
+    assert!(error().unwrap().contains("answered 401"), "{:?}", error());
+    site.set_other(INTROSPECT, told(&active(&site)));
+    assert!(verifier.verify_raw_key("key", None).await.is_ok());
+    assert_eq!(error(), None);
+}
+
+#[tokio::test]
+async fn a_token_that_comes_where_keys_do_is_verified_as_the_token_that_it_is() {
+    let (site, issuer, verifier) = taking_beside_tokens().await;
+    let text = timely(&issuer, "read:*").claim("jti", "J1").sign();
+    let mut told_of_it = active(&site);
+    told_of_it["jti"] = json!("J1");
+    site.set_other(INTROSPECT, told(&told_of_it));
+    let token = verifier.verify_raw_key(&text, address(1)).await.unwrap();
+    assert_eq!((token.is_raw_key(), token.claims().jti.as_str()), (false, "J1"));
+    let void = Revocation { subject: RevokedSubject::of("J1"), below: None, until: u64::MAX };
+    let void = serde_json::to_value(void).unwrap();
+    site.set_feed(feed(&issuer, &site, (1, 5), &[void]));
+    until(|| verifier.status().unwrap().revocations == 1).await;
+    let revoked = Err(VerifyError::InvalidToken(InvalidToken::Revoked));
+    assert_eq!(verifier.verify_raw_key(&text, address(1)).await, revoked);
+    let expired = Err(VerifyError::InvalidToken(InvalidToken::Expired));
+    let old = timely(&issuer, "read:*").claim("exp", NOW - 60).sign();
+    assert_eq!(verifier.verify_raw_key(&old, address(1)).await, expired);
+    assert!(site.requests(INTROSPECT).is_empty());
+}
+
+#[tokio::test]
+async fn a_key_that_looks_like_a_token_is_a_key_and_a_token_never_becomes_one() {
+    let (site, _, verifier) = taking_beside_tokens().await;
+    let foreign = TestIssuer::new(AUDIENCE).at(&site.origin);
+    let text = timely(&foreign, "read:*").sign();
+    let mut of_a_token = active(&site);
+    of_a_token["jti"] = json!("J1");
+    site.set_other(INTROSPECT, told(&of_a_token));
+    assert_eq!(verifier.verify_raw_key(&text, address(1)).await, Err(UNKNOWN), "of a token");
+    site.set_other(INTROSPECT, told(&active(&site)));
+    let text = timely(&foreign, "write:*").sign();
+    for text in [text.as_str(), "a.b.c"] {
+        wind(1).await;
+        let token = verifier.verify_raw_key(text, address(2)).await.unwrap();
+        assert!(token.is_raw_key() && token.claims().jti.is_empty(), "{text}");
     }
 }
 

@@ -2,11 +2,13 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says so")]
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 /// What the site answers.
 #[derive(Clone)]
@@ -149,12 +151,16 @@ async fn answer(mut stream: TcpStream, pages: Arc<Mutex<Pages>>, hits: watch::Se
     hits.send_modify(|hits| *hits += 1);
     let answer = if head.starts_with("get /feed") {
         let is_new = |(number, _): &(u64, Answer)| *number > served;
-        if head.contains("wait=") && feed.wait_for(is_new).await.is_err() {
-            return;
+        let news = timeout(wait_of(&head), feed.wait_for(is_new)).await;
+        match news.map(|gone| gone.is_err()) {
+            Ok(true) => return,
+            Err(_) if head.contains("wait=") => Answer::status("304 Not Modified", "", ""),
+            _ => {
+                let (number, answer) = feed.borrow().clone();
+                pages.lock().unwrap_or_else(PoisonError::into_inner).served = number;
+                answer
+            }
         }
-        let (number, answer) = feed.borrow().clone();
-        pages.lock().unwrap_or_else(PoisonError::into_inner).served = number;
-        answer
     } else {
         answer
     };
@@ -165,4 +171,10 @@ async fn answer(mut stream: TcpStream, pages: Arc<Mutex<Pages>>, hits: watch::Se
             std::future::pending::<()>().await;
         }
     }
+}
+
+/// How long the head of a request wants its answer to be held back.
+fn wait_of(head: &str) -> Duration {
+    let wait = head.split_once("wait=").and_then(|(_, rest)| rest.split_once(' '));
+    Duration::from_secs(wait.map_or(0, |(seconds, _)| seconds.parse().unwrap()))
 }
