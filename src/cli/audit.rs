@@ -31,6 +31,9 @@ pub(super) struct AuditArgs {
     /// What this user or bot did
     #[arg(long, value_name = "ID")]
     actor: Option<String>,
+    /// What was done with this API key, by itself or by a token of it
+    #[arg(long, value_name = "ID")]
+    api_key: Option<String>,
     /// What was done to this object
     #[arg(long, value_name = "ID")]
     object: Option<String>,
@@ -57,6 +60,7 @@ pub(super) async fn run(args: AuditArgs, session: &Session<'_>) -> Result<ExitCo
     let path: &[&str] = if args.installation { &["installation", "audit"] } else { &["audit"] };
     let request = Request::get(path)
         .query("actor", args.actor)
+        .query("api_key", args.api_key)
         .query("object", args.object)
         .query("action", args.action)
         .query("outcome", args.outcome)

@@ -25,9 +25,12 @@ pub(super) struct LoginArgs {
     /// The server [env: `TENMINT_URL`] [default: the one of the context]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// What to call it [default: the name of the host]
+    /// What to call it [default: the name of the host; with its port, where another server has that]
     #[arg(long, value_name = "NAME")]
     context: Option<String>,
+    /// Take the name from another server: the key that is kept for that one is lost
+    #[arg(short, long)]
+    force: bool,
     /// Keep the key in the keyring of the desktop (libsecret) instead of the file of contexts
     #[arg(long)]
     keyring: bool,
@@ -69,20 +72,50 @@ pub(super) struct MaybeNameArgs {
 }
 
 /// Keeps the server and key of a first look, and makes it the current one where there is no other.
-/// Gives the file that it is in.
+/// Says where it is kept, and how to use it.
 ///
 /// # Errors
-/// [`error::Error::Setup`]: there is no place for it, or it cannot be written.
-pub(super) fn save_dev(url: &str, api_key: &str) -> error::Result<std::path::PathBuf> {
+/// [`error::Error`]: there is no place for it, or it cannot be written.
+pub(super) fn save_dev(url: &str, api_key: &str) -> error::Result<String> {
     let file = ContextFile::locate()?;
     let api_key = Some(ClearKey(Zeroizing::new(api_key.to_owned())));
     let context = Context { url: url.to_owned(), api_key };
-    file.update(|contexts| {
-        contexts.contexts.insert(DEV.to_owned(), context);
-        contexts.current.get_or_insert_with(|| DEV.to_owned());
-        Ok(())
+    let (name, is_current) = file.update(|contexts| {
+        let name = contexts.name_for(DEV, url)?;
+        contexts.contexts.insert(name.clone(), context);
+        let is_current = *contexts.current.get_or_insert_with(|| name.clone()) == name;
+        Ok((name, is_current))
     })?;
-    Ok(file.path().to_owned())
+    let hint = format!("\nhint: `tenmint context use {name}` makes it the current one");
+    let hint = if is_current { "" } else { &hint };
+    Ok(format!("kept as the context `{name}` in {}{hint}", file.path().display()))
+}
+
+impl Contexts {
+    /// Whether a name is free for a server: nobody's, or its own already.
+    fn is_free(&self, name: &str, url: &str) -> bool {
+        self.contexts.get(name).is_none_or(|known| known.url == url)
+    }
+
+    /// A name for a server that does not take it from another one, whose key would be lost.
+    fn name_for(&self, wanted: &str, url: &str) -> error::Result<String> {
+        if self.is_free(wanted, url) {
+            return Ok(wanted.to_owned());
+        }
+        let with_port = format!("{wanted}-{}", port_of(url));
+        self.check_free(&with_port, url)?;
+        Ok(with_port)
+    }
+
+    /// Refuses a name that is another server's.
+    fn check_free(&self, name: &str, url: &str) -> error::Result<()> {
+        if self.is_free(name, url) {
+            return Ok(());
+        }
+        let known = self.contexts.get(name).map(|known| known.url.as_str()).unwrap_or_default();
+        let message = format!("the context `{name}` is for {known}, whose key would be lost");
+        Err(error::Error::Conflict("context_taken", message))
+    }
 }
 
 pub(super) async fn login(args: LoginArgs, output: &Output) -> Result<ExitCode> {
@@ -100,6 +133,10 @@ pub(super) async fn login(args: LoginArgs, output: &Output) -> Result<ExitCode> 
     }
     let context = Context { url, api_key: (!args.keyring).then_some(api_key) };
     file.update(|contexts| {
+        // somebody else may have logged in while the key was typed
+        if !args.force {
+            contexts.check_free(&name, &context.url)?;
+        }
         contexts.contexts.insert(name.clone(), context);
         contexts.current = Some(name.clone());
         Ok(())
@@ -119,13 +156,19 @@ fn say_hello(name: &str, held: &Value, output: &Output) {
     output.result(&json!({"context": name, "whoami": held}), &words);
 }
 
+/// What to do about a name that is another server's.
+fn taken(cause: error::Error) -> Failure {
+    Failure::from(cause).hint("choose another `--context`, or take this one with `--force`")
+}
+
 impl LoginArgs {
     fn name_and_url(&self, file: &ContextFile) -> Result<(String, String)> {
+        let known = file.load()?;
         let variable = || std::env::var("TENMINT_URL").ok().filter(|url| !url.is_empty());
         let url = match (&self.url, &self.context) {
             (Some(url), _) => Some(url.clone()),
             // a key for a server that has a name already
-            (None, Some(name)) => file.load()?.contexts.remove(name).map(|known| known.url),
+            (None, Some(name)) => known.contexts.get(name).map(|known| known.url.clone()),
             (None, None) => None,
         };
         let url = url.or_else(variable).ok_or_else(|| {
@@ -133,7 +176,11 @@ impl LoginArgs {
                 .hint("`tenmint login --url https://auth.example.com`")
         })?;
         let url = parse_url(&url)?;
-        let name = self.context.clone().unwrap_or_else(|| host_of(&url));
+        let name = match &self.context {
+            Some(name) if self.force => name.clone(),
+            Some(name) => known.check_free(name, &url).map(|()| name.clone()).map_err(taken)?,
+            None => known.name_for(&host_of(&url), &url).map_err(taken)?,
+        };
         Ok((name, url))
     }
 }
@@ -142,6 +189,12 @@ fn host_of(url: &str) -> String {
     let uri: Option<Uri> = url.parse().ok();
     let host = uri.as_ref().and_then(Uri::host).unwrap_or(url);
     host.trim_matches(['[', ']']).to_owned()
+}
+
+fn port_of(url: &str) -> u16 {
+    let uri: Option<Uri> = url.parse().ok();
+    let default = if url.starts_with("http://") { 80 } else { 443 };
+    uri.and_then(|uri| uri.port_u16()).unwrap_or(default)
 }
 
 /// Whether what is sent to a URL stays on this machine.
@@ -245,6 +298,9 @@ mod tests {
                 && is_local("http://[::1]")
                 && is_local("http://localhost")
         );
+        for (url, port) in [("http://a", 80), ("https://a/x", 443), ("http://[::1]:8080", 8080)] {
+            assert_eq!(port_of(url), port);
+        }
         assert!(!is_local("http://10.0.0.1") && !is_local("http://localhost.example.com"));
     }
 }

@@ -178,9 +178,7 @@ async fn set_up_for_dev(
 /// So that `tenmint keys create` works at once; a first look goes on without.
 fn keep_for_dev(origin: &str, api_key: &str, output: &Output) {
     match contexts::save_dev(origin, api_key) {
-        Ok(file) => {
-            output.note(&format!("kept as the context `dev` in {}", file.display()));
-        }
+        Ok(kept) => output.note(&kept),
         Err(cause) => output.note(&format!("not kept as a context: {cause}")),
     }
 }

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::http::oauth::client_auth::read_authorization_of;
 use crate::http::{App, RequestId};
 use crate::mint::{Caller, Presented, Refused};
-use crate::model::access::{Actor, Origin};
+use crate::model::access::{Actor, Holder, Origin};
 
 /// Bytes of a user agent that the audit keeps.
 const MAX_USER_AGENT: usize = 200;
@@ -37,6 +37,11 @@ pub(super) fn actor_of(app: &App, head: &Parts) -> Result<Actor> {
             },
         )?;
     Ok(Actor { credential, origin })
+}
+
+/// Whose a credential is that was refused; nobody's where it is not known at all.
+pub(super) fn holder_of(app: &App, head: &Parts) -> Option<Holder> {
+    app.mint.holder_of(&presented(head).ok()?)
 }
 
 fn presented(head: &Parts) -> Result<Presented> {

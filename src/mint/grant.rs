@@ -132,7 +132,7 @@ impl AdmittedKey<'_> {
         // a token does not tell by which secret it was fetched, so that its holder could not be held
         // to the end of the grace
         if targets.is_management && self.key.secret_ends.is_set() {
-            return Err(Refused::InvalidTarget);
+            return Err(Refused::ManagementInGrace);
         }
         let scope = grant_scope(entries, request.scope.as_deref())?;
         let lifetime = targets.lifetime.map_or(lifetime, |shorter| shorter.min(lifetime));

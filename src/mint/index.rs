@@ -92,6 +92,8 @@ pub(super) struct State {
     audiences: Slab<AudienceId, AudienceEntry>,
     audiences_by_uri: HashMap<Arc<str>, Place>,
     audiences_by_slug: HashMap<OrgId, HashMap<Box<str>, Place>>,
+    /// Those that all organizations have, each slug once: of two, the one that was shared first.
+    shared_by_slug: HashMap<Box<str>, (SharedAt, Place)>,
     pub(super) gateway_policies: GatewayPolicies,
     /// Each text of scopes once: most keys of an installation have the same few.
     scope_texts: HashSet<Arc<str>>,
@@ -99,6 +101,9 @@ pub(super) struct State {
     /// Each set of rules for addresses once.
     ip_rules: HashSet<Arc<IpRules>>,
 }
+
+/// The order in which audiences were shared.
+type SharedAt = (Timestamp, AudienceId);
 
 #[derive(Debug, Clone, Copy)]
 struct SecretEntry {
@@ -330,9 +335,10 @@ impl State {
         self.audiences.find(&AudienceId::MANAGEMENT)
     }
 
-    /// An audience of an organization by its slug.
+    /// An audience that an organization has, by its slug: its own one, else the shared one.
     pub(super) fn audience_by_slug(&self, org: OrgId, slug: &str) -> Option<Place> {
-        self.audiences_by_slug.get(&org)?.get(slug).copied()
+        let own = self.audiences_by_slug.get(&org).and_then(|own| own.get(slug).copied());
+        own.or_else(|| self.shared_by_slug.get(slug).map(|(_, place)| *place))
     }
 
     fn put(&mut self, change: Change) {
@@ -382,7 +388,12 @@ impl State {
         let entry = AudienceEntry::of(audience, uri.clone());
         let place = self.audiences.put(&audience.id, entry)?;
         self.audiences_by_uri.insert(uri, place);
-        let slug = audience.slug.as_str().into();
+        let slug: Box<str> = audience.slug.as_str().into();
+        if let Some(shared_at) = audience.shared_at {
+            let new = ((shared_at, audience.id), place);
+            let first = self.shared_by_slug.entry(slug.clone()).or_insert(new);
+            *first = std::cmp::min_by_key(*first, new, |(shared_at, _)| *shared_at);
+        }
         self.audiences_by_slug.entry(audience.org).or_default().insert(slug, place);
         Some(())
     }

@@ -12,6 +12,7 @@ mod grant;
 mod index;
 pub mod introspect;
 mod key_pair;
+mod known;
 mod lease_queue;
 pub mod ledger;
 mod permits;
@@ -154,6 +155,8 @@ pub enum Refused {
     NeedsLease(Ticket),
     /// An audience that is unknown or not the key's.
     InvalidTarget,
+    /// A token for the management API, by a secret that was replaced and is in its grace.
+    ManagementInGrace,
     /// `resource` and `audience` name different audiences.
     TargetsDiffer,
     /// No audience was asked for, and neither the key nor its organization names one.
@@ -300,7 +303,10 @@ impl Mint {
         self.check_fresh(now)?;
         match presented {
             Presented::ApiKey(client) => {
-                self.index.authenticate(client, &self.pepper)?.admit(from, now)?.credential(None)
+                let key = self.index.authenticate(client, &self.pepper)?;
+                let credential = key.admit(from, now)?.credential(None)?;
+                self.note_use(credential.holder(), client, from, now);
+                Ok(credential)
             }
             Presented::Token(text) => {
                 let verifier = self.verifier.read().clone();

@@ -55,10 +55,8 @@ impl Index {
     /// somebody else.
     pub(super) fn served_by(&self, holder: &Credential, name: &str) -> Option<ServedApi> {
         let state = self.state.read();
-        let place = state.audience_by_uri(name).or_else(|| {
-            // a slug is the organization's own
-            state.audience_by_slug(holder.org, name)
-        });
+        let place =
+            state.audience_by_uri(name).or_else(|| state.audience_by_slug(holder.org, name));
         let audience = state.audience(place?)?;
         served(audience, holder.org).filter(|_| may_serve(holder, &audience.id))
     }

@@ -59,7 +59,7 @@ impl Targets<'_> {
         Ok(places)
     }
 
-    /// By URI, or by slug within the organization of the key.
+    /// By URI, or by the slug that the organization of the key finds it under.
     fn named(&self, name: &str) -> Result<Place, Refused> {
         let place = self
             .state

@@ -17,6 +17,7 @@ use crate::mint::api_uses::ApiUses;
 use crate::mint::index::AuthenticatedKey;
 use crate::mint::user_agent::UserAgents;
 use crate::mint::{ClientCredential, Refused};
+use crate::model::access::Holder;
 use crate::model::id::{ApiKeyId, OrgId};
 use crate::model::installation::ApiKeyPrefix;
 use crate::model::time::Timestamp;
@@ -101,16 +102,18 @@ impl UsageCounters {
     pub fn count(&self, used: &Used<'_>, now: Timestamp) {
         let mut shard = self.shard(&used.api_key).lock();
         let has_room = shard.counts < self.counts_per_shard;
-        let usage = shard.api_keys.entry(used.api_key).or_insert_with(|| ApiKeyUsage {
-            org: used.org,
-            counts: Vec::with_capacity(1),
-            last_use: None,
-        });
+        let usage = shard.of(used.api_key, used.org);
         let grown = usage.count(Grain::Hour.start_of(now), used.outcome, has_room);
         if matches!(used.outcome, Outcome::Issued | Outcome::Introspected) {
-            usage.use_now(used, &self.user_agents, now);
+            usage.use_now((used.from, used.client), &self.user_agents, now);
         }
         shard.counts += usize::from(grown);
+    }
+
+    /// Notes a use that is no request for a token: it is the last one, and is counted as nothing.
+    pub fn note_use(&self, holder: Holder, by: (Caller<'_>, &ClientCredential), now: Timestamp) {
+        let mut shard = self.shard(&holder.api_key).lock();
+        shard.of(holder.api_key, holder.org).use_now(by, &self.user_agents, now);
     }
 
     /// Takes all that was counted, and begins anew.
@@ -169,6 +172,13 @@ impl UsageCounters {
     }
 }
 
+impl Shard {
+    fn of(&mut self, api_key: ApiKeyId, org: OrgId) -> &mut ApiKeyUsage {
+        let unused = || ApiKeyUsage { org, counts: Vec::with_capacity(1), last_use: None };
+        self.api_keys.entry(api_key).or_insert_with(unused)
+    }
+}
+
 impl ApiKeyUsage {
     /// Says whether a count was added.
     fn count(&mut self, hour_at: Timestamp, outcome: Outcome, has_room: bool) -> bool {
@@ -187,15 +197,20 @@ impl ApiKeyUsage {
     }
 
     /// The last use only moves forward.
-    fn use_now(&mut self, used: &Used<'_>, user_agents: &UserAgents, now: Timestamp) {
-        let address = used.from.address.map(|address| address.to_canonical());
+    fn use_now(
+        &mut self,
+        (from, client): (Caller<'_>, &ClientCredential),
+        user_agents: &UserAgents,
+        now: Timestamp,
+    ) {
+        let address = from.address.map(|address| address.to_canonical());
         let last_use =
             self.last_use.get_or_insert(LastUse { used_at: now, address: None, user_agent: None });
         if now < last_use.used_at {
             return;
         }
         (last_use.used_at, last_use.address) = (now, address);
-        user_agents.put(&mut last_use.user_agent, used.from.user_agent, &used.client.texts);
+        user_agents.put(&mut last_use.user_agent, from.user_agent, &client.texts);
     }
 }
 
@@ -245,7 +260,7 @@ impl Refused {
             Self::Expired => Outcome::Expired,
             Self::Replaced => Outcome::Replaced,
             Self::Suspended => Outcome::Suspended,
-            Self::InvalidTarget => Outcome::InvalidTarget,
+            Self::InvalidTarget | Self::ManagementInGrace => Outcome::InvalidTarget,
             Self::TargetsDiffer => Outcome::TargetsDiffer,
             Self::NoTarget => Outcome::NoTarget,
             Self::MalformedScope => Outcome::MalformedScope,

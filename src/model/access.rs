@@ -36,6 +36,24 @@ pub struct Credential {
     pub revision: u64,
 }
 
+/// Whose a credential is, whether it still holds or not: what the audit says of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holder {
+    /// The API key itself, or the one that the token was issued to.
+    pub api_key: ApiKeyId,
+    /// Its owner.
+    pub owner: OwnerId,
+    /// Its organization.
+    pub org: OrgId,
+}
+
+impl Credential {
+    /// Whose it is.
+    pub fn holder(&self) -> Holder {
+        Holder { api_key: self.api_key, owner: self.owner, org: self.org }
+    }
+}
+
 /// Where a call came from, for the audit.
 #[derive(Debug, Clone, Default)]
 pub struct Origin {

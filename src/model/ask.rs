@@ -23,11 +23,14 @@ pub trait Ask: Sized {
 #[derive(Debug)]
 pub struct Fields {
     object: Map<String, Value>,
+    /// Whether `null` stands for a field that is left out, also where it cannot be cleared.
+    takes_null: bool,
     wrong: Vec<InvalidField>,
 }
 
 impl Fields {
-    /// Takes one field. A field that is `null` counts as absent, unless its type knows `null`.
+    /// Takes one field. A field that is `null` counts as absent, unless its type knows `null`; in a change
+    /// it would mean something else, and is refused.
     pub fn take<T: DeserializeOwned>(&mut self, name: &'static str) -> Option<T> {
         let value = self.object.remove(name)?;
         if holds_nul(&value) {
@@ -38,7 +41,12 @@ impl Fields {
         let is_null = value.is_null();
         match serde_json::from_value(value) {
             Ok(parsed) => Some(parsed),
-            Err(_) if is_null => None,
+            Err(_) if is_null && self.takes_null => None,
+            Err(_) if is_null => {
+                let message = "the field is never `null`: leave it out, or say what it shall be";
+                self.wrong.push(InvalidField { field: name.into(), message: message.to_owned() });
+                None
+            }
             Err(cause) => {
                 self.wrong.push(InvalidField { field: name.into(), message: expected(&cause) });
                 None
@@ -116,10 +124,23 @@ pub fn parse<A: Ask>(value: Value) -> Result<A> {
 /// # Errors
 /// [`Error::Invalid`] for what is no object.
 pub fn read<A: Ask>(value: Value) -> Result<Asked<A>> {
+    read_with(value, true)
+}
+
+/// The same of a change, in which `null` clears a field: where one cannot be cleared, nothing would
+/// happen, and the caller would take it for done.
+///
+/// # Errors
+/// Like [`read`].
+pub fn read_change<A: Ask>(value: Value) -> Result<Asked<A>> {
+    read_with(value, false)
+}
+
+fn read_with<A: Ask>(value: Value, takes_null: bool) -> Result<Asked<A>> {
     let Value::Object(object) = value else {
         return Err(Error::invalid("", "send a JSON object"));
     };
-    let mut fields = Fields { object, wrong: Vec::new() };
+    let mut fields = Fields { object, takes_null, wrong: Vec::new() };
     let ask = A::take(&mut fields);
     let unknown = fields.object.into_iter().map(|(name, _)| InvalidField {
         field: Cow::Owned(name.chars().take(64).collect()),

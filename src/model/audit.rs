@@ -49,7 +49,7 @@ pub struct AuditEntry {
     pub user_agent: Option<String>,
     /// In which request.
     pub request_id: String,
-    /// The object before.
+    /// The object before; of a refused binding, its space.
     pub before: Option<Value>,
     /// The object after; of a refusal, what was said.
     pub after: Option<Value>,

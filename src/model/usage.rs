@@ -176,7 +176,8 @@ pub struct HourCount {
     pub count: u64,
 }
 
-/// The last token that an API key got, or when an API took it as it was; or one of an organization.
+/// The last token that an API key got, or when an API or the management API took it as it was; or one of
+/// an organization.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct LastUse {
     /// When.

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::model::access::Actor;
 use crate::model::api_key::{ApiKey, ApiKeyStatus, EditApiKey};
 use crate::model::bot::Bot;
-use crate::model::id::ApiKeyId;
+use crate::model::id::{ApiKeyId, AudienceId};
 use crate::model::owner::OwnerId;
 use crate::model::quota::Quota;
 use crate::model::revocation::{RevokedSubject, RevokedTokens};
@@ -146,9 +146,18 @@ impl Reach {
             || before.name != after.name
             || before.description != after.description;
         let sooner = after.expires_at != before.expires_at;
-        let reach_changes = before.scopes != after.scopes || before.ip_rules != after.ip_rules;
+        let loses_audiences = joins(after, before);
+        // a client that names none gets its token for the first
+        let first = |api_key: &ApiKey| {
+            api_key.audiences.iter().copied().find(|id| *id != AudienceId::MANAGEMENT)
+        };
+        let moves_default = first(before) != first(after);
+        let reach_changes = before.scopes != after.scopes
+            || before.ip_rules != after.ip_rules
+            || loses_audiences
+            || moves_default;
         self.narrows = gains(held_after, held_before)
-            || joins(after, before)
+            || loses_audiences
             || !after.ip_rules.covers(&before.ip_rules)
             || sooner;
         self.warnings.extend(after.ip_rules.warnings());

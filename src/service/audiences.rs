@@ -29,7 +29,8 @@ impl Service {
     /// Registers an audience.
     ///
     /// # Errors
-    /// [`Error::Conflict`] `audience_taken`: a URI is one audience's for ever.
+    /// [`Error::Conflict`] `audience_taken`: a URI is one audience's for ever. `slug_taken`: of shared
+    /// audiences no two have one slug, under which every organization finds them.
     pub async fn create_audience(
         &self,
         call: &Call,
@@ -47,7 +48,18 @@ impl Service {
             return Ok(Changed::repeated(found.ok_or_else(|| no_such_audience(&id))?));
         }
         self.org_of(&mut write, call).await?;
+        let shared = match audience.shared_at {
+            Some(_) => audiences::find_shared_by_slug(&mut write, audience.slug.as_str()).await?,
+            None => None,
+        };
         audiences::insert(&mut write, &audience).await?;
+        if shared.is_some() {
+            let message = format!(
+                "another audience that all organizations share has the slug `{}`: choose another",
+                audience.slug
+            );
+            return Err(Error::Conflict("slug_taken", message));
+        }
         let done = Done::new("audience.create", call.org, audience.id, audience.clone())
             .touches([Subject::Audience(audience.id)]);
         self.finish(write, call, done).await
@@ -239,7 +251,8 @@ pub(crate) async fn visible_audience(
     Ok(audience)
 }
 
-/// An audience that takes tokens of an organization, by id, URI or slug.
+/// An audience that takes tokens of an organization, by id, URI or slug. A slug is that of its own one,
+/// else that of a shared one.
 pub(crate) async fn find_named(
     connection: &mut Connection,
     org: OrgId,
@@ -250,7 +263,10 @@ pub(crate) async fn find_named(
     } else if name.contains(':') {
         audiences::find_by_uri(connection, name).await?
     } else {
-        audiences::find_by_slug(connection, &org, name).await?
+        match audiences::find_by_slug(connection, &org, name).await? {
+            Some(own) => Some(own),
+            None => audiences::find_shared_by_slug(connection, name).await?,
+        }
     };
     Ok(found.filter(|audience| audience.org == org || audience.shared_at.is_some()))
 }

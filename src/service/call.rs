@@ -7,12 +7,12 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::error::{Error, InvalidField, Result};
-use crate::model::access::Actor;
+use crate::model::access::{Actor, Holder, Origin};
 use crate::model::api_key::{ApiKey, CreatedApiKey};
 use crate::model::audit::{AuditEntry, SideChange};
 use crate::model::id::{AuditId, OrgId};
 use crate::model::revocation::{RevokedSubject, RevokedTokens};
-use crate::model::secret::{PlainSecret, masked};
+use crate::model::secret::PlainSecret;
 use crate::model::time::Timestamp;
 use crate::service::asks::Wrong;
 use crate::service::refresh::within;
@@ -232,26 +232,6 @@ impl Service {
             None => Ok(None),
         }
     }
-
-    /// Writes a refusal of a management change to the audit.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`]: what cannot be written cannot be audited either.
-    pub async fn audit_refusal(
-        &self,
-        actor: &Actor,
-        org: OrgId,
-        (action, object): (&'static str, &str),
-        (code, said): (&str, &str),
-    ) -> Result<()> {
-        let states = (None, Some(Value::from(masked(said))));
-        let object = masked(object).chars().take(64).collect::<String>();
-        let mut entry = entry(actor, self.clock.now(), (action, &object), Some(org), states)?;
-        code.clone_into(&mut entry.outcome);
-        let mut append = self.store.append().await?;
-        audit::insert(&mut append, &entry).await?;
-        append.commit().await
-    }
 }
 
 /// A change in the audit, and behind it what it brought with it.
@@ -296,6 +276,17 @@ pub(crate) fn state<T: Serialize>(thing: &T) -> Value {
 pub(crate) fn entry(
     actor: &Actor,
     now: Timestamp,
+    what: (&str, &str),
+    org: Option<OrgId>,
+    states: (Option<Value>, Option<Value>),
+) -> Result<AuditEntry> {
+    entry_of((actor.credential.holder(), &actor.origin), now, what, org, states)
+}
+
+/// The same, of whoever presented a credential that may hold no more.
+pub(crate) fn entry_of(
+    (holder, origin): (Holder, &Origin),
+    now: Timestamp,
     (action, object): (&str, &str),
     org: Option<OrgId>,
     (before, after): (Option<Value>, Option<Value>),
@@ -304,14 +295,14 @@ pub(crate) fn entry(
         id: AuditId::at(now, random()?),
         at: now,
         organization: org,
-        actor: Some(actor.credential.owner),
-        api_key: Some(actor.credential.api_key),
+        actor: Some(holder.owner),
+        api_key: Some(holder.api_key),
         action: action.to_owned(),
         object: object.to_owned(),
         outcome: "done".to_owned(),
-        address: actor.origin.address.map(|address| address.to_string()),
-        user_agent: actor.origin.user_agent.clone(),
-        request_id: actor.origin.request_id.clone(),
+        address: origin.address.map(|address| address.to_string()),
+        user_agent: origin.user_agent.clone(),
+        request_id: origin.request_id.clone(),
         before,
         after,
     })

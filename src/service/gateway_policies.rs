@@ -143,7 +143,11 @@ fn parse_rules(asked: Vec<AskGatewayRule>, wrong: &mut Wrong) -> Option<GatewayR
 }
 
 /// A policy of the organization, by id or name.
-async fn find(connection: &mut Connection, org: OrgId, name: &str) -> Result<GatewayPolicy> {
+pub(crate) async fn find(
+    connection: &mut Connection,
+    org: OrgId,
+    name: &str,
+) -> Result<GatewayPolicy> {
     let found = match name.parse::<GatewayPolicyId>() {
         Ok(id) => gateway_policies::find(connection, &id).await?,
         Err(_) => gateway_policies::find_by_name(connection, &org, name).await?,

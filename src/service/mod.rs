@@ -25,6 +25,7 @@ pub(crate) mod owners;
 pub mod quotas;
 pub mod recover;
 pub mod refresh;
+pub mod refusals;
 pub mod roles;
 mod side_changes;
 pub mod signing_keys;

@@ -222,7 +222,7 @@ impl Service {
     }
 }
 
-async fn find_named(connection: &mut Connection, name: &str) -> Result<Option<Org>> {
+pub(crate) async fn find_named(connection: &mut Connection, name: &str) -> Result<Option<Org>> {
     match name.parse::<OrgId>() {
         Ok(id) => orgs::find(connection, &id).await,
         Err(_) => orgs::find_by_slug(connection, name).await,

@@ -166,12 +166,9 @@ impl Service {
         org: OrgId,
         name: &str,
     ) -> Result<Space> {
-        let found = match name.parse::<SpaceId>() {
-            Ok(id) => spaces::find(connection, &id).await?,
-            Err(_) => find_named(connection, &org, name).await?,
-        };
-        let space = found
-            .filter(|space| space.org == org && space.deleted_at.is_none())
+        let space = find_space(connection, org, name)
+            .await?
+            .filter(|space| space.deleted_at.is_none())
             .ok_or_else(|| no_such_space(name))?;
         let what = || format!("space `{}`", shown(name));
         require(actor, &Action::Read, &guarded_space(&space)?, what)?;
@@ -213,6 +210,19 @@ async fn end_all_in(
     let mut ended = keys_revoked(&revoked, with, now);
     ended.extend(bots_deleted(&deleted, with, now));
     Ok(ended)
+}
+
+/// A space of an organization, deleted ones included, by id, slug or name.
+pub(crate) async fn find_space(
+    connection: &mut Connection,
+    org: OrgId,
+    name: &str,
+) -> Result<Option<Space>> {
+    let found = match name.parse::<SpaceId>() {
+        Ok(id) => spaces::find(connection, &id).await?,
+        Err(_) => find_named(connection, &org, name).await?,
+    };
+    Ok(found.filter(|space| space.org == org))
 }
 
 /// A space by its slug, or else by a name that no other one has.

@@ -119,6 +119,23 @@ pub async fn find_by_slug(
     row.as_ref().map(|row| audience_of(&Row::of("audiences", row))).transpose()
 }
 
+/// The audience of a slug that all organizations have. Of two, the one that was shared first: what the
+/// index of the mint says too.
+pub async fn find_shared_by_slug(
+    connection: &mut Connection,
+    slug: &str,
+) -> Result<Option<Audience>> {
+    let row = sqlx::query(
+        "SELECT id, organization_id, slug, uri, actions, paths, token_lifetime_seconds, token_type,
+         created_at, created_revision, shared_at, raw_keys FROM audiences
+         WHERE slug = $1 AND shared_at IS NOT NULL ORDER BY shared_at, id LIMIT 1",
+    )
+    .bind(slug)
+    .fetch_optional(connection)
+    .await?;
+    row.as_ref().map(|row| audience_of(&Row::of("audiences", row))).transpose()
+}
+
 /// A page of the audiences of an organization, from new to old, with those that all share.
 pub async fn list(
     connection: &mut Connection,

@@ -15,6 +15,8 @@ pub struct AuditFilter {
     pub org: Option<OrgId>,
     /// Of this actor.
     pub actor: Option<String>,
+    /// With this API key, by itself or by a token of it.
+    pub api_key: Option<String>,
     /// On this object.
     pub object: Option<String>,
     /// Of actions that start so, as `api_key.`.
@@ -89,9 +91,16 @@ pub async fn list(
         return Ok((entries, next));
     }
     // where entries were left out, the page ends where the look ended and not where the list does
-    let leading = AuditFilter { action: None, outcome: None, ..filter.clone() };
+    let leading = leading(filter);
     let end = read(connection, &leading, before, (1, SCANNED - 1)).await?;
     Ok((entries, end.first().map(|last| last.id)))
+}
+
+/// What a look follows an index by, without what it asks of each entry besides.
+fn leading(filter: &AuditFilter) -> AuditFilter {
+    let AuditFilter { org, actor, object, since, until, .. } = filter.clone();
+    let actor = actor.filter(|_| object.is_none());
+    AuditFilter { org, actor, object, since, until, ..AuditFilter::default() }
 }
 
 async fn read(
@@ -119,6 +128,7 @@ async fn read(
         .bind(SCANNED)
         .bind(limit)
         .bind(offset)
+        .bind(text(&filter.api_key))
         .fetch_all(connection)
         .await?;
     rows.iter().map(|row| entry_of(&Row::of("audit", row))).collect()
@@ -140,6 +150,7 @@ const OF_ORGANIZATION: &str =
      ) AS scanned
      WHERE ($4 = '' OR object = $4) AND ($5 = '' OR actor_id = $5)
      AND ($6 = '' OR SUBSTR(action, 1, LENGTH($6)) = $6) AND ($7 = '' OR outcome = $7)
+     AND ($11 = '' OR api_key_id = $11)
      ORDER BY id DESC LIMIT $9 OFFSET $10";
 const BY_OBJECT: &str = "SELECT id, at, organization_id, actor_id, api_key_id, action, object,
      outcome, address, user_agent, request_id, state_before, state_after FROM (
@@ -150,6 +161,7 @@ const BY_OBJECT: &str = "SELECT id, at, organization_id, actor_id, api_key_id, a
      ) AS scanned
      WHERE ($5 = '' OR actor_id = $5)
      AND ($6 = '' OR SUBSTR(action, 1, LENGTH($6)) = $6) AND ($7 = '' OR outcome = $7)
+     AND ($11 = '' OR api_key_id = $11)
      ORDER BY id DESC LIMIT $9 OFFSET $10";
 const BY_ACTOR: &str = "SELECT id, at, organization_id, actor_id, api_key_id, action, object,
      outcome, address, user_agent, request_id, state_before, state_after FROM (
@@ -160,6 +172,7 @@ const BY_ACTOR: &str = "SELECT id, at, organization_id, actor_id, api_key_id, ac
      ) AS scanned
      WHERE ($4 = '' OR object = $4)
      AND ($6 = '' OR SUBSTR(action, 1, LENGTH($6)) = $6) AND ($7 = '' OR outcome = $7)
+     AND ($11 = '' OR api_key_id = $11)
      ORDER BY id DESC LIMIT $9 OFFSET $10";
 
 fn entry_of(row: &Row<'_>) -> Result<AuditEntry> {

@@ -16,7 +16,7 @@ use crate::http::api::request::{Number, Place, Read, Text, limit_of};
 use crate::model::access::Actor;
 use crate::model::ask::asks;
 use crate::model::audit::AuditEntry;
-use crate::model::id::{AuditId, OrgId};
+use crate::model::id::{ApiKeyId, AuditId, OrgId};
 use crate::model::owner::OwnerId;
 use crate::model::time::Timestamp;
 use crate::service::audit::AuditFilter;
@@ -26,6 +26,8 @@ asks! {
     struct AuditQuery {
         /// Of this actor.
         actor: Text<OwnerId>,
+        /// With this API key, by itself or by a token of it.
+        api_key: Text<ApiKeyId>,
         /// On this object.
         object: String,
         /// Of actions that start so, as `api_key.`.
@@ -49,6 +51,7 @@ impl AuditQuery {
         AuditFilter {
             org,
             actor: self.actor.as_ref().map(|Text(actor)| actor.to_string()),
+            api_key: self.api_key.as_ref().map(|Text(api_key)| api_key.to_string()),
             object: self.object.clone(),
             action: self.action.clone(),
             outcome: self.outcome.clone(),

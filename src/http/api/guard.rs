@@ -11,14 +11,15 @@ use http::Response;
 use http::request::Parts;
 
 use crate::error::{Error, Result};
-use crate::http::actor::actor_of;
+use crate::http::actor::{actor_of, holder_of, origin_of};
 use crate::http::api::operation::Plane;
 use crate::http::api::request::Query;
 use crate::http::error::Said;
 use crate::http::oauth::form::decode;
 use crate::http::{App, Route};
-use crate::model::access::Actor;
+use crate::model::access::{Actor, Holder, Origin};
 use crate::model::id::OrgId;
+use crate::service::refusals::RefusedChange;
 
 /// What the guard of an operation knows of it.
 #[derive(Clone)]
@@ -37,6 +38,16 @@ pub(super) struct Admitted {
     pub(super) query: Query,
 }
 
+/// Who is refused, and in whose audit that is told.
+struct Refusee {
+    holder: Holder,
+    origin: Origin,
+    org: OrgId,
+    /// Where names are looked up; nowhere before it is clear which organization is meant.
+    names_of: Option<OrgId>,
+    reaches_all: bool,
+}
+
 /// Lets nobody through who is not known, and writes refusals of changes to the audit.
 pub(super) async fn guard(
     State(guard): State<Guard>,
@@ -44,31 +55,39 @@ pub(super) async fn guard(
     next: Next,
 ) -> Response<Body> {
     let (mut head, body) = request.into_parts();
+    let names = names_in(guard.path, head.uri.path());
     let actor = match guard.identify(&head).await {
         Ok(actor) => actor,
-        Err(cause) => return cause.into_response(),
+        Err(cause) => {
+            let known = guard.known(&head, &cause);
+            let response = cause.into_response();
+            let Some(refusee) = known else { return response };
+            return guard.audited(&refusee, &names, response).await;
+        }
     };
-    let object = object_of(head.uri.path());
-    let (org, mut response) = match guard.admit(&head, &actor).await {
+    let mut refusee = Refusee::new(actor.credential.holder(), actor.origin.clone(), &head);
+    refusee.reaches_all = actor.credential.is_account_admin;
+    let mut response = match guard.admit(&head, &actor).await {
         Ok(admitted) => {
-            let org = admitted.org;
+            refusee.org = admitted.org;
+            refusee.names_of = Some(admitted.org);
             head.extensions.insert(admitted);
-            (org, next.run(Request::from_parts(head, body)).await)
+            next.run(Request::from_parts(head, body)).await
         }
         // a change of what is none of the caller's business is told in the caller's own audit
-        Err(cause) => (actor.credential.org, cause.into_response()),
+        Err(cause) => cause.into_response(),
     };
     response.extensions_mut().insert(Route(guard.path));
-    match (guard.action, response.extensions().get::<Said>()) {
-        (Some(action), Some(said)) if response.status().is_client_error() => {
-            let what = (action, object.as_str());
-            let said = (said.code, said.detail.as_str());
-            match guard.app.service.audit_refusal(&actor, org, what, said).await {
-                Ok(()) => response,
-                Err(cause) => cause.into_response(),
-            }
-        }
-        _ => response,
+    guard.audited(&refusee, &names, response).await
+}
+
+impl Refusee {
+    /// Somebody whose call goes no further for now.
+    fn new(holder: Holder, origin: Origin, head: &Parts) -> Self {
+        let names_another = head.uri.query().is_some_and(|query| query.contains("organization"));
+        let is_clear = !names_another && is_text(head.uri.path());
+        let names_of = is_clear.then_some(holder.org);
+        Self { holder, origin, org: holder.org, names_of, reaches_all: false }
     }
 }
 
@@ -79,6 +98,15 @@ impl Guard {
         actor_of(&self.app, head)
     }
 
+    /// Who would change something with a credential that is refused and known all the same.
+    fn known(&self, head: &Parts, cause: &Error) -> Option<Refusee> {
+        if self.action.is_none() || !matches!(cause, Error::Unauthenticated(_)) {
+            return None;
+        }
+        let holder = holder_of(&self.app, head)?;
+        Some(Refusee::new(holder, origin_of(&self.app, head), head))
+    }
+
     async fn admit(&self, head: &Parts, actor: &Actor) -> Result<Admitted> {
         if !is_text(head.uri.path()) {
             return Err(Error::NotFound("such path".to_owned()));
@@ -86,12 +114,44 @@ impl Guard {
         let mut query = Query::parse(head.uri.query().unwrap_or_default())?;
         let org = match query.take("organization") {
             Some(_) if self.plane != Plane::Organization => {
-                return Err(Error::invalid("organization", "this is of no one organization"));
+                query.refuse("organization", "this is of no one organization");
+                actor.credential.org
             }
             Some(name) => self.app.service.find_org(actor, &name).await?.id,
             None => actor.credential.org,
         };
         Ok(Admitted { actor: actor.clone(), org, query })
+    }
+
+    /// An answer, once the audit has it where it refuses a change.
+    async fn audited(
+        &self,
+        refusee: &Refusee,
+        names: &[(&str, String)],
+        response: Response<Body>,
+    ) -> Response<Body> {
+        let said = response.extensions().get::<Said>();
+        let (Some(action), Some(said), true) =
+            (self.action, said, response.status().is_client_error())
+        else {
+            return response;
+        };
+        let Refusee { holder, ref origin, org, names_of, reaches_all } = *refusee;
+        let refused = RefusedChange {
+            holder,
+            origin,
+            org,
+            names_of,
+            reaches_all,
+            action,
+            names,
+            code: said.code,
+            said: &said.detail,
+        };
+        match self.app.service.audit_refusal(&refused).await {
+            Ok(()) => response,
+            Err(cause) => cause.into_response(),
+        }
     }
 }
 
@@ -100,11 +160,27 @@ fn is_text(path: &str) -> bool {
     decode(path).is_ok_and(|text| !text.contains('\0'))
 }
 
-/// The thing that a path names: its third segment, as `/v1/keys/key_...`.
-fn object_of(path: &str) -> String {
-    let mut segments = path.split('/').skip(2);
-    let noun = segments.next().unwrap_or_default();
-    let name = segments.next().unwrap_or_default();
-    let plain = |text: &str| text.chars().filter(char::is_ascii_graphic).take(64).collect();
-    if name.is_empty() { plain(noun) } else { plain(name) }
+/// What a path names, each behind the noun that its template has before it: of `/v1/keys/{id}/rotate` the
+/// key. Where it names nothing, its noun alone.
+fn names_in(template: &'static str, path: &str) -> Vec<(&'static str, String)> {
+    let (mut noun, mut names) = ("", Vec::new());
+    for (told, sent) in template.split('/').zip(path.split('/')).skip(2) {
+        if told.starts_with('{') {
+            names.push((noun, text_of(sent)));
+        } else {
+            noun = told;
+        }
+    }
+    if names.is_empty() {
+        names.push((template.split('/').nth(2).unwrap_or_default(), String::new()));
+    }
+    names
+}
+
+/// A segment of a path as handlers read it, where a `+` is a `+`.
+fn text_of(segment: &str) -> String {
+    match decode(&segment.replace('+', "%2B")) {
+        Ok(text) => text.into_owned(),
+        Err(_) => segment.to_owned(),
+    }
 }

@@ -26,7 +26,7 @@ use crate::http::api::operation::{Operation, post};
 use crate::http::api::request::{Flag, admitted, idempotency_of};
 use crate::http::error::problem;
 use crate::http::listener::Patience;
-use crate::model::ask::{self, asks};
+use crate::model::ask::asks;
 use crate::model::import::{
     ImportApiKey, ImportApiKeys, ImportFormat, ImportSummary, ImportedLine,
 };
@@ -104,8 +104,8 @@ fn unsupported(detail: &str) -> Response<Body> {
 
 fn call_of(head: &mut Parts, format: ImportFormat) -> Result<(Call, ImportApiKeys)> {
     let Admitted { actor, org, mut query } = admitted(head)?;
-    let dry_run = query.take_flag("dry_run")?;
-    let ImportQuery { atomic } = ask::parse(query.into_rest())?;
+    let dry_run = query.take_flag("dry_run");
+    let ImportQuery { atomic } = query.into_ask()?;
     let atomic = atomic.is_some_and(|Flag(atomic)| atomic);
     let idempotency = idempotency_of(head, b"")?;
     let call = Call { actor, org, dry_run, idempotency, misread: Vec::new() };

@@ -11,7 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::request::Parts;
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use ring::digest;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -24,7 +24,7 @@ use crate::http::App;
 use crate::http::api::guard::Admitted;
 use crate::http::api::json;
 use crate::http::error::problem;
-use crate::http::oauth::form::Form;
+use crate::http::oauth::form::{Form, decode};
 use crate::model::access::Actor;
 use crate::model::ask::{self, Ask, Asked, Fields, asks};
 use crate::model::id::OrgId;
@@ -39,67 +39,99 @@ const MAX_IDEMPOTENCY_KEY: usize = 255;
 /// Rows of a page where nobody says how many.
 const DEFAULT_LIMIT: u32 = 15;
 
-/// The parameters of a URL that nobody has taken yet.
+/// The parameters of a URL that nobody has taken yet, and those that cannot be taken.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Query(Map<String, Value>);
+pub(super) struct Query {
+    parameters: Map<String, Value>,
+    wrong: Vec<InvalidField>,
+}
 
 impl Query {
+    /// Parses the text behind the `?`. A parameter that is empty, has a NUL or comes twice is told with
+    /// all that is wrong besides. Empty ones are no absent ones: a variable that is empty by mistake must
+    /// not make a dry run a real one, or one organization another.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a text that cannot be taken apart.
     pub(super) fn parse(text: &str) -> Result<Self> {
-        refuse_empty(text)?;
         let form = Form::parse(text.as_bytes()).map_err(|cause| Error::invalid("", cause))?;
-        let mut parameters = Map::new();
+        let mut query = Self::default();
+        for name in empty_parameters(text) {
+            let message = "the parameter is empty: leave it out, or say what it shall be";
+            query.refuse(&name, message);
+        }
         for (name, value) in form.into_parameters() {
-            let field: String = name.chars().take(64).collect();
             if value.contains('\0') {
-                return Err(Error::Invalid(vec![InvalidField {
-                    field: field.into(),
-                    message: "the parameter takes no NUL".to_owned(),
-                }]));
-            }
-            if parameters.insert(name, Value::String(value)).is_some() {
-                return Err(Error::Invalid(vec![InvalidField {
-                    field: field.into(),
-                    message: "the parameter comes more than once".to_owned(),
-                }]));
+                query.refuse(&name, "the parameter takes no NUL");
+            } else if query.parameters.contains_key(&name) {
+                query.refuse(&name, "the parameter comes more than once");
+            } else if !query.refuses(&name) {
+                query.parameters.insert(name, Value::String(value));
             }
         }
-        Ok(Self(parameters))
+        Ok(query)
+    }
+
+    /// Notes what is wrong with a parameter, once, and takes it away.
+    pub(super) fn refuse(&mut self, name: &str, message: &str) {
+        self.parameters.remove(name);
+        if !self.refuses(name) {
+            let field = field_of(name).into();
+            self.wrong.push(InvalidField { field, message: message.to_owned() });
+        }
+    }
+
+    fn refuses(&self, name: &str) -> bool {
+        let field = field_of(name);
+        self.wrong.iter().any(|wrong| *wrong.field == *field)
     }
 
     pub(super) fn take(&mut self, name: &str) -> Option<String> {
-        match self.0.remove(name) {
+        match self.parameters.remove(name) {
             Some(Value::String(text)) => Some(text),
             _ => None,
         }
     }
 
-    /// The parameters that nobody has taken.
-    pub(super) fn into_rest(self) -> Value {
-        Value::Object(self.0)
+    pub(super) fn take_flag(&mut self, name: &'static str) -> bool {
+        match self.take(name).as_deref() {
+            None | Some("false") => false,
+            Some("true") => true,
+            Some(_) => {
+                self.refuse(name, "write `true` or `false`");
+                false
+            }
+        }
     }
 
-    pub(super) fn take_flag(&mut self, name: &'static str) -> Result<bool> {
-        match self.take(name).as_deref() {
-            None | Some("false") => Ok(false),
-            Some("true") => Ok(true),
-            Some(_) => Err(Error::invalid(name, "write `true` or `false`")),
-        }
+    /// Reads the parameters that nobody has taken.
+    fn read<A: Ask>(self) -> Result<(Asked<A>, Vec<InvalidField>)> {
+        Ok((ask::read(Value::Object(self.parameters))?, self.wrong))
+    }
+
+    /// The same, where all has to be well.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with every parameter that is wrong.
+    pub(super) fn into_ask<A: Ask>(self) -> Result<A> {
+        let (Asked { ask, misread }, mut wrong) = self.read()?;
+        wrong.extend(misread);
+        Asked { ask, misread: wrong }.whole()
     }
 }
 
-/// Refuses `?dry_run=` and `?organization=`: a variable that is empty by mistake must not make a
-/// dry run a real one, or one organization another.
-fn refuse_empty(text: &str) -> Result<()> {
+/// The names of parameters without a value, as `?dry_run=` and `?organization`.
+fn empty_parameters(text: &str) -> impl Iterator<Item = String> {
     let parameters = text.split('&').filter(|parameter| !parameter.is_empty());
     let pairs = parameters.map(|parameter| parameter.split_once('=').unwrap_or((parameter, "")));
-    let wrong: Vec<InvalidField> = pairs
-        .filter(|(_, value)| value.is_empty())
-        .map(|(name, _)| InvalidField {
-            field: name.chars().take(64).collect::<String>().into(),
-            message: "the parameter is empty: leave it out, or say what it shall be".to_owned(),
-        })
-        .collect();
-    if wrong.is_empty() { Ok(()) } else { Err(Error::Invalid(wrong)) }
+    pairs.filter(|(_, value)| value.is_empty()).map(|(name, _)| {
+        decode(name).map_or_else(|_| name.to_owned(), std::borrow::Cow::into_owned)
+    })
+}
+
+/// A name that a caller sent, as far as it is told.
+fn field_of(name: &str) -> String {
+    name.chars().take(64).collect()
 }
 
 /// Nothing is asked.
@@ -256,7 +288,7 @@ impl<Q: Ask> FromRequestParts<Arc<App>> for Read<Q> {
         app: &Arc<App>,
     ) -> std::result::Result<Self, Response<Body>> {
         let Admitted { actor, org, query } = admitted(head).map_err(Error::into_response)?;
-        let query = ask::parse(Value::Object(query.0)).map_err(Error::into_response)?;
+        let query = query.into_ask().map_err(Error::into_response)?;
         Ok(Self { app: app.clone(), actor, org, query })
     }
 }
@@ -312,11 +344,14 @@ fn call_of<A: Ask>(head: &mut Parts, body: &[u8]) -> Result<(Call, A)> {
             .map_err(|_| Error::invalid("", "the body is no JSON, or names a field twice"))?
     };
     let idempotency = idempotency_of(head, body)?;
-    let how = ask::read::<WriteQuery>(Value::Object(query.0))?;
+    let (how, wrong) = query.read::<WriteQuery>()?;
     let dry_run = how.ask.dry_run.is_some_and(|Flag(dry_run)| dry_run);
-    let Asked { ask, misread } = ask::read(asked)?;
-    let misread: Vec<_> = how.misread.into_iter().chain(misread).collect();
-    if !A::HAS_FIELDS && !misread.is_empty() {
+    let Asked { ask, misread } =
+        if head.method == Method::PATCH { ask::read_change(asked)? } else { ask::read(asked)? };
+    // which organization is meant may not be known, so that nothing is looked up in any
+    let is_unclear = !wrong.is_empty();
+    let misread: Vec<_> = wrong.into_iter().chain(how.misread).chain(misread).collect();
+    if is_unclear || (!A::HAS_FIELDS && !misread.is_empty()) {
         return Err(Error::Invalid(misread));
     }
     Ok((Call { actor, org, dry_run, idempotency, misread }, ask))

@@ -145,6 +145,11 @@ impl OAuthError {
             Refused::InvalidTarget => {
                 bad("invalid_target", "an audience is unknown or not one of the API key")
             }
+            Refused::ManagementInGrace => {
+                let description = "a secret that was replaced gets no token for the management API \
+                                   in its grace period: use the new secret";
+                bad("invalid_target", description)
+            }
             Refused::TargetsDiffer => {
                 bad("invalid_target", "resource and audience name different audiences")
             }

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tenmint::model::secret::check_holds;
@@ -130,6 +131,44 @@ async fn a_log_of_every_level_holds_no_secret() {
 }
 
 on_both_engines! {
+    async fn a_key_that_is_sent_to_the_management_api_as_it_is_is_in_use_too(server: Server) {
+        let mut server = server;
+        let writer = server.service.start_usage(server.mint.clone()).unwrap();
+        let ask = json!({"name": "admin", "org_role": "admin", "scopes": ["*:*"]});
+        let (used, by_token) = (key(&server, ask.clone()).await, key(&server, ask.clone()).await);
+        let (never, refused) = (key(&server, ask.clone()).await, key(&server, ask).await);
+        server.revoke(&refused.id).await;
+        let token = server.token(&by_token, "audience=management").await.token();
+        server.wind(Duration::from_mins(1)).await;
+        for text in [&used.text, &token, &refused.text] {
+            let agent = [("User-Agent", "ci/1.0")];
+            server.api_with(text, "GET", "/v1/organization", Value::Null, &agent).await;
+        }
+        writer.write_all().await.unwrap();
+        let last_use = async |key: &Key| good(&server, "GET", &at(key), Value::Null).await["last_use"].clone();
+        let expected = json!({"used_at": "2027-01-15T08:01:00Z", "address": "127.0.0.1", "user_agent": "ci/1.0"});
+        assert_eq!(last_use(&used).await, expected);
+        assert_eq!(last_use(&by_token).await["used_at"], "2027-01-15T08:00:00Z", "the token was fetched");
+        assert_eq!(last_use(&never).await, Value::Null);
+        assert_eq!(last_use(&refused).await, Value::Null, "a refused request is no use");
+        let usage = good(&server, "GET", &format!("{}/usage", at(&used)), Value::Null).await;
+        assert_eq!((&usage["totals"]["issued"], &usage["items"]), (&json!(0), &json!([])), "it is counted as nothing");
+        assert_eq!(usage["last_used"], expected);
+    }
+
+    async fn a_key_in_the_user_agent_of_a_management_call_is_not_kept(server: Server) {
+        let mut server = server;
+        let writer = server.service.start_usage(server.mint.clone()).unwrap();
+        let key = key(&server, json!({"name": "admin", "org_role": "admin", "scopes": ["*:*"]})).await;
+        for agent in [&key.text, &format!("curl {}", key.text)] {
+            let headers = [("User-Agent", agent.as_str())];
+            server.api_with(&key.text, "GET", "/v1/whoami", Value::Null, &headers).await;
+            writer.write_all().await.unwrap();
+            let shown = good(&server, "GET", &at(&key), Value::Null).await;
+            assert_eq!(shown["last_use"], json!({"used_at": "2027-01-15T08:00:00Z", "address": "127.0.0.1"}));
+        }
+    }
+
     async fn the_text_of_a_key_is_in_one_answer_and_in_nothing_that_is_kept(server: Server) {
         let made = call(&server, "POST", "/v1/keys", json!({"name": "one", "scopes": ["chat"]})).await;
         assert_eq!(made.header("cache-control"), Some("no-store"));

@@ -4,6 +4,11 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
+use tenmint::model::audience::{Audience, TokenType};
+use tenmint::model::id::{AudienceId, OrgId};
+use tenmint::model::time::Timestamp;
+use tenmint::store::changes::Subject;
+use tenmint::store::{Store, audiences as stored_audiences};
 
 use crate::api::{
     at, call, fields, good, good_of, key, key_of, message, org_admin, other_org, outcome,
@@ -16,6 +21,22 @@ fn header(answer: &Answer) -> Value {
     let token = answer.token();
     let bytes = URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap();
     serde_json::from_slice(&bytes).unwrap()
+}
+
+/// An audience as a version from before made it, when nobody compared the slugs of shared ones.
+fn shared_audience(org: OrgId, name: &str, at: Timestamp) -> Audience {
+    Audience {
+        id: AudienceId::from_random([name.len() as u8; 16]),
+        org,
+        slug: "shared".parse().unwrap(),
+        uri: format!("https://{name}.example").parse().unwrap(),
+        catalogue: None,
+        token_lifetime: None,
+        token_type: TokenType::default(),
+        created_at: at,
+        shared_at: Some(at),
+        raw_keys: None,
+    }
 }
 
 on_both_engines! {
@@ -93,6 +114,67 @@ on_both_engines! {
         let ask = json!({"name": "x", "scopes": ["chat"], "audiences": ["https://shared.example"]});
         let made = key_of(&good_of(&server, &there, "POST", "/v1/keys", ask).await);
         assert_eq!(server.token(&made, "").await.claims()["aud"], "https://shared.example");
+    }
+
+    async fn every_organization_finds_a_shared_audience_by_its_slug_unless_it_has_one_itself(server: Server) {
+        let (_, there) = other_org(&server, "other").await;
+        let ask = json!({"uri": "https://shared.example", "slug": "shared", "shared": true});
+        let made = good(&server, "POST", "/v1/audiences", ask).await;
+        let id = text(&made, "id");
+        let slug = "/v1/audiences/shared";
+        assert_eq!(good_of(&server, &there, "GET", slug, Value::Null).await["id"], id);
+        let edit = json!({"token_lifetime": 60});
+        assert_eq!(outcome_of(&server, &there, "PATCH", slug, edit).await, "403 forbidden");
+        let ask = json!({"name": "x", "scopes": ["chat"], "audiences": ["shared"]});
+        let key = good_of(&server, &there, "POST", "/v1/keys", ask).await;
+        assert_eq!(key["audiences"], json!([id]));
+        let edit = json!({"default_audience": "shared"});
+        assert_eq!(good_of(&server, &there, "PATCH", "/v1/organization", edit).await["default_audience"], id);
+        for key in [&there, &key_of(&key)] {
+            assert_eq!(server.token(key, "audience=shared").await.claims()["aud"], "https://shared.example");
+        }
+        let ask = json!({"uri": "https://own.example", "slug": "shared"});
+        let own = text(&good_of(&server, &there, "POST", "/v1/audiences", ask).await, "id");
+        assert_eq!(good_of(&server, &there, "GET", slug, Value::Null).await["id"], own);
+        assert_eq!(server.token(&there, "audience=shared").await.claims()["aud"], "https://own.example");
+        assert_eq!(server.token(&server.administrator, "audience=shared").await.claims()["aud"], "https://shared.example");
+    }
+
+    async fn no_two_shared_audiences_have_one_slug(server: Server) {
+        other_org(&server, "other").await;
+        let ask = |uri: &str, shared: bool| json!({"uri": uri, "slug": "shared", "shared": shared});
+        good(&server, "POST", "/v1/audiences", ask("https://first.example", true)).await;
+        let path = "/v1/audiences?organization=other";
+        let second = call(&server, "POST", path, ask("https://second.example", true)).await;
+        assert_eq!(told(&second), "409 slug_taken");
+        assert!(second.json()["detail"].as_str().unwrap().contains("`shared`"), "{second:?}");
+        let again = outcome(&server, "POST", path, ask("https://first.example", true)).await;
+        assert_eq!(again, "409 audience_taken");
+        assert_eq!(outcome(&server, "POST", path, ask("https://second.example", false)).await, "201");
+    }
+
+    async fn of_two_shared_audiences_of_one_slug_from_before_the_older_one_is_found(server: Server) {
+        let (_, there) = other_org(&server, "other").await;
+        let (second, _) = other_org(&server, "second").await;
+        let orgs = [(text(&second, "id").parse().unwrap(), "younger", 2_000), (server.org.id, "older", 1_000)];
+        let store = Store::open(&server.database).await.unwrap();
+        for (org, name, millis) in orgs {
+            let mut write = store.begin().await.unwrap();
+            let audience = shared_audience(org, name, Timestamp::from_millis(millis));
+            stored_audiences::insert(&mut write, &audience).await.unwrap();
+            write.touched(Subject::Audience(audience.id), server.clock.now()).await.unwrap();
+            write.commit().await.unwrap();
+        }
+        store.close().await;
+        server.follower.catch_up().await.unwrap();
+        for _ in 0..2 {
+            let shown = good_of(&server, &there, "GET", "/v1/audiences/shared", Value::Null).await;
+            assert_eq!(shown["uri"], "https://older.example");
+            assert_eq!(server.token(&there, "audience=shared").await.claims()["aud"], "https://older.example");
+            // an edit of the younger one gives it no precedence
+            let edit = json!({"token_lifetime": 60});
+            good(&server, "PATCH", "/v1/audiences/https:%2F%2Fyounger.example", edit).await;
+        }
     }
 
     async fn a_scope_that_no_audience_of_the_key_knows_is_refused_with_the_nearest_one(server: Server) {

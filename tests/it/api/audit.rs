@@ -199,6 +199,11 @@ on_both_engines! {
             (format!("actor={owner}"), 7),
             (format!("actor={owner}&outcome=done"), 6),
             (format!("actor={owner}&outcome=invalid_request"), 1),
+            (format!("api_key={}", admin.id), 7),
+            (format!("api_key={}&action=bot.create&outcome=done", admin.id), 3),
+            (format!("api_key={}&actor={owner}&outcome=invalid_request", admin.id), 1),
+            (format!("api_key={}&object={}", admin.id, admin.id), 0),
+            ("api_key=key_0123456789abcdef".to_owned(), 0),
             ("action=bot.".to_owned(), 5),
             ("action=bot.create&outcome=done".to_owned(), 4),
             ("action=ot.create".to_owned(), 0),
@@ -219,7 +224,7 @@ on_both_engines! {
             path = format!("/v1/audit?limit=2&cursor={next}");
         }
         assert_eq!(pages, audited(&server, "").await);
-        for (query, field) in [("since=soon", "since"), ("until=x", "until"), ("cursor=x", "cursor"), ("who=x", "who")] {
+        for (query, field) in [("since=soon", "since"), ("until=x", "until"), ("cursor=x", "cursor"), ("who=x", "who"), ("api_key=x", "api_key")] {
             assert_eq!(fields(&call(&server, "GET", &format!("/v1/audit?{query}"), Value::Null).await), [field]);
         }
     }

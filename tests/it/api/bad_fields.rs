@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::api::{at, call, fields, good, key, message, told};
+use crate::api::{at, call, fields, good, key, message, text, told};
 use crate::server::{Server, on_both_engines};
 
 /// The fields that a refusal of this call names, in the order of the alphabet.
@@ -137,6 +137,47 @@ on_both_engines! {
                 assert!(said.contains("an element of the list is one scope"), "{said}");
             }
         }
+    }
+
+    async fn a_field_that_cannot_be_cleared_is_never_null_in_a_change(server: Server) {
+        let bot = text(&good(&server, "POST", "/v1/bots", json!({"name": "b"})).await, "id");
+        let user = text(&good(&server, "POST", "/v1/users", json!({"email": "a@example.com"})).await, "id");
+        let role = json!({"name": "r", "level": "organization", "scopes": ["read:a"]});
+        let role = text(&good(&server, "POST", "/v1/roles", role).await, "id");
+        good(&server, "POST", "/v1/spaces", json!({"slug": "alpha"})).await;
+        let key = key(&server, json!({"expires_at": "9d"})).await;
+        for (path, fields) in [
+            (at(&key), "description expires_at name"),
+            (format!("/v1/bots/{bot}"), "name"),
+            (format!("/v1/users/{user}"), "name"),
+            (format!("/v1/roles/{role}"), "name scopes"),
+            ("/v1/spaces/alpha".to_owned(), "name"),
+            ("/v1/organization".to_owned(), "default_audience name"),
+            ("/v1/audiences/default".to_owned(), "token_type"),
+        ] {
+            let ask: Value = fields.split(' ').map(|field| (field.to_owned(), Value::Null)).collect();
+            assert_eq!(refused(&server, "PATCH", &path, ask).await.join(" "), fields, "{path}");
+        }
+        let made = call(&server, "POST", "/v1/keys", json!({"name": "n", "expires_at": null})).await;
+        assert_eq!(told(&made), "201", "where nothing was before, `null` is nothing");
+    }
+
+    async fn a_parameter_that_is_empty_or_repeated_or_has_a_nul_does_not_hide_another_bad_one(server: Server) {
+        let path = "/v1/keys?limit=999&owner=&name=a%00&status=active&status=dead&status=x&colour=red&key_type=&cursor=x";
+        let named = refused(&server, "GET", path, Value::Null).await;
+        assert_eq!(named, ["colour", "cursor", "key_type", "limit", "name", "owner", "status"]);
+        let path = "/v1/spaces?dry_run=perhaps&organization=&colour=red";
+        let named = refused(&server, "POST", path, json!({"slug": 5})).await;
+        assert_eq!(named, ["colour", "dry_run", "organization", "slug"]);
+        let path = "/v1/keys/import?dry_run=perhaps&atomic=&colour=red";
+        let headers = [("Content-Type", "application/x-ndjson")];
+        let bearer = format!("Bearer {}", server.administrator.text);
+        let all = [&headers[..], &[("Authorization", bearer.as_str())]].concat();
+        let mut named = fields(&server.send("POST", path, &all, b"{}").await);
+        named.sort_unstable();
+        assert_eq!(named, ["atomic", "colour", "dry_run"]);
+        let path = "/v1/installation/audit?organization=default&limit=";
+        assert_eq!(refused(&server, "GET", path, Value::Null).await, ["limit", "organization"]);
     }
 
     async fn a_bad_flag_of_the_url_does_not_hide_a_bad_body(server: Server) {

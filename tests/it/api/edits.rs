@@ -263,6 +263,18 @@ on_both_engines! {
         assert_eq!(warnings(json!({"name": "n"})).await, "null", "a name breaks nobody");
         assert!(warnings(json!({"scopes": ["chat"]})).await.contains("can break"));
         assert!(warnings(json!({"allow": ["127.0.0.0/8"]})).await.contains("can break"));
+        server.register("https://first.example").await;
+        for (audiences, breaks) in [
+            (json!(["default", "https://first.example"]), true),
+            (json!(["default", "management", "https://first.example"]), false),
+            (json!(["default"]), true),
+            (json!(["default", "https://first.example"]), false),
+            (json!(["https://first.example", "default"]), true),
+            (Value::Null, true),
+        ] {
+            let told = warnings(json!({"audiences": audiences})).await;
+            assert_eq!(told.contains("can break"), breaks, "{audiences}");
+        }
         assert!(warnings(json!({"allow": ["0.0.0.0/0"]})).await.contains("every IPv4 address"));
         let made = good(&server, "POST", "/v1/keys", json!({"name": "x", "allow": ["::/0"]})).await;
         assert!(made["warnings"].to_string().contains("every IPv6 address"), "{made}");

@@ -95,6 +95,8 @@ on_both_engines! {
         assert_eq!(outcome_of(&server, &old, "POST", "/v1/keys", soon).await, "201");
         let token = async |key: &Key| server.token(key, "audience=management&scope=read:org/*").await.outcome();
         assert_eq!(token(&old).await, "400 invalid_target", "a token would not tell of the grace");
+        let why = server.token(&old, "audience=management").await.description();
+        assert!(why.contains("in its grace period: use the new secret"), "{why}");
         assert_eq!(token(&new).await, "200");
         assert_eq!(outcome_of(&server, &new, "POST", "/v1/keys", made("for ever")).await, "201");
         assert_eq!(outcome_of(&server, &old, "POST", &format!("{id}/revoke"), Value::Null).await, "200", "to end is no gift");

@@ -5,6 +5,7 @@ mod addresses;
 mod api_keys;
 mod audiences;
 mod audit;
+mod audit_refusals;
 mod bad_fields;
 mod bad_input;
 mod bots;

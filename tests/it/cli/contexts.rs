@@ -153,6 +153,55 @@ fn a_first_look_leaves_a_context_behind() {
     assert_eq!(each(&home.json(&["context", "list"]), "context"), ["dev"]);
 }
 
+#[test]
+fn a_login_takes_no_name_from_another_server_unless_forced() {
+    let (live, other) = (Live::start(), Live::start());
+    let person = Person::new();
+    let port = other.url.rsplit(':').next().unwrap();
+    let with_port = format!("127.0.0.1-{port}");
+    for (server, name) in
+        [(&live, "127.0.0.1"), (&other, &with_port), (&live, "127.0.0.1"), (&other, &with_port)]
+    {
+        let login = person.login(server, &[]);
+        assert!(
+            stdout(&login).starts_with(&format!("logged in to `{name}`")),
+            "{}",
+            stdout(&login)
+        );
+    }
+    for name in ["127.0.0.1", &with_port] {
+        assert!(person.run(&["keys", "--context", name]).status.success(), "{name}");
+    }
+    let taken = person.login(&other, &["--context", "127.0.0.1"]);
+    assert_eq!(taken.status.code(), Some(4));
+    let said = stderr(&taken);
+    assert!(said.contains(&format!("the context `127.0.0.1` is for {}", live.url)), "{said}");
+    assert!(said.contains("\nhint: choose another `--context`") && !said.contains("tm_"), "{said}");
+    let list = person.run(&["context", "list"]);
+    assert_eq!(stdout(&list), format!("  127.0.0.1  {}\n* {with_port}  {}\n", live.url, other.url));
+    let forced = person.login(&other, &["--context", "127.0.0.1", "--force"]);
+    assert!(forced.status.success(), "{}", stderr(&forced));
+    assert!(stdout(&person.run(&["context", "show"])).contains(&other.url));
+}
+
+#[test]
+fn a_second_first_look_leaves_the_key_of_the_first_alone() {
+    let home = Home::new();
+    let (first, second) = (free_address(), free_address());
+    let serving = Serving::start(&home, &["--dev", "--listen", &first]);
+    let elsewhere = ["--dev", "--listen", &second, "--data-dir", "data2", "--keys-dir", "keys2"];
+    let other = Serving::start(&home, &elsewhere);
+    let name = format!("dev-{}", second.rsplit(':').next().unwrap());
+    let said = other.seen();
+    assert!(said.contains(&format!("kept as the context `{name}`")), "{said}");
+    assert!(said.contains(&format!("hint: `tenmint context use {name}`")), "{said}");
+    assert!(!serving.seen().contains("tenmint context use"), "{}", serving.seen());
+    assert_eq!(each(&home.json(&["context", "list"]), "context"), ["dev", &name]);
+    for name in ["dev", &name] {
+        assert!(home.run(&["keys", "--context", name]).status.success(), "{name}");
+    }
+}
+
 /// A keyring that files each secret under its attributes, and what it was called with.
 const KEYRING: &str = r#"#!/bin/sh
 action=$1; shift

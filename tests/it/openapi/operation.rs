@@ -172,7 +172,7 @@ fn named<'n>(names: impl Iterator<Item = &'n str>, plain: &[&str]) -> Vec<(&'n s
 /// What a segment before a parameter, a parameter of a query or a field names.
 fn noun_of(name: &str) -> Option<&'static str> {
     Some(match name {
-        "keys" | "object" => "api_key",
+        "keys" | "object" | "api_key" => "api_key",
         "organizations" => "organization",
         "spaces" | "space" => "space",
         "audiences" | "default_audience" | "audience" => "audience",
