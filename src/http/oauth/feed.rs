@@ -84,8 +84,7 @@ impl Asked {
         let since = number("since", "since is the revision of a feed")?;
         let wait = number("wait", "wait is a number of seconds")?.unwrap_or(0);
         let has_any = known_tags(&head.headers).any(|tag| tag == "*");
-        let heard = known(&head.headers, current);
-        let (epoch, revision) = heard.filter(|_| !has_any).unzip();
+        let (epoch, revision) = known(&head.headers, current).filter(|_| !has_any).unzip();
         // who has whatever there is hears nothing
         let revision = if has_any { Some(u64::MAX) } else { since.or(revision) };
         Ok(Self {

@@ -87,5 +87,5 @@ pub(in crate::http) fn cacheable(
 pub(super) fn known_tags(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let values = headers.get_all(IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     let tags = values.flat_map(|value| value.split(','));
-    tags.map(|tag| tag.trim()).map(|tag| tag.strip_prefix("W/").unwrap_or(tag))
+    tags.map(str::trim).map(|tag| tag.strip_prefix("W/").unwrap_or(tag))
 }
