@@ -17,7 +17,7 @@ mod support;
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use ring::digest::{SHA256, digest};

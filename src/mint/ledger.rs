@@ -1,6 +1,6 @@
 //! The ledger on the hot path: facts wait together, and are taken to be recorded as one batch.
 //!
-//! [`Ledger::append`] never waits. Whoever gave a fact holds a [`Receipt`] and awaits it before the
+//! `Ledger::append` never waits. Whoever gave a fact holds a [`Receipt`] and awaits it before the
 //! token leaves; the recorder of the service takes all facts that wait, and says what became of
 //! them.
 

@@ -46,9 +46,10 @@ async fn every_statement_is_one_that_both_engines_take() {
             let is_of_ledger = ["ledger_batches", "ledger_chains", "ledger_prunings", "_ledger_"]
                 .into_iter()
                 .any(|table| statement.contains(table));
-            let prepared = match is_of_ledger {
-                true => ledger.prepares(statement).await,
-                false => store.prepares(statement).await,
+            let prepared = if is_of_ledger {
+                ledger.prepares(statement).await
+            } else {
+                store.prepares(statement).await
             };
             prepared.unwrap_or_else(|cause| {
                 panic!("{url}: {statement}\n{:?}", std::error::Error::source(&cause))

@@ -1,12 +1,10 @@
 //! A node that is asked about a token before it has heard of its key: the other node made both within
 //! the last quarter of a second, or this one is cut off.
 
-use std::time::Duration;
-
 use serde_json::json;
 use tenmint::mint::{Caller, ClientCredential, TokenRequest};
 use tenmint::model::secret::PlainSecret;
-use tenmint::service::node::Node;
+use tenmint::service::node::{Node, NodeConfig};
 
 use crate::follow::other_process;
 use crate::oauth::feed::heard;
@@ -15,17 +13,21 @@ use crate::server::{AUDIENCE, Answer, Key, Server, asked, on_both_engines};
 
 /// A token of a key that another node made a moment ago, and that node.
 pub async fn token_of_another_node(server: &Server) -> (String, Key, Node) {
-    let node = Node::start(other_process(server).await, Duration::from_mins(5)).await.unwrap();
+    let node =
+        Node::start(other_process(server).await, NodeConfig::in_directory(server.directory.path()))
+            .await
+            .unwrap();
     let ask = asked("read:projects/*");
     let key = Key::of(node.service.create_api_key(&server.call(), ask).await.unwrap().after);
-    (issue(&node, &key), key, node)
+    (issue(&node, &key).await, key, node)
 }
 
-fn issue(node: &Node, key: &Key) -> String {
+async fn issue(node: &Node, key: &Key) -> String {
     let client = ClientCredential::bare(PlainSecret::new(key.text.clone()));
     let request = TokenRequest { client, ..TokenRequest::default() };
     let now = node.service.clock().now();
-    node.mint.issue(&request, Caller::default(), now).unwrap().access_token
+    let unrecorded = node.mint.issue(&request, Caller::default(), now).unwrap();
+    unrecorded.recorded().await.unwrap().access_token
 }
 
 /// What the administrator is answered about a token.
@@ -53,7 +55,7 @@ on_both_engines! {
         server.follower.catch_up().await.unwrap();
         assert_eq!(about(&server, "/oauth/introspect", &token).await.json()["active"], false);
         node.service.suspend_bot(&server.call(), &bot, false).await.unwrap();
-        let token = issue(&node, &key);
+        let token = issue(&node, &key).await;
         let told = about(&server, "/oauth/introspect", &token).await.json();
         assert_eq!(told["active"], true, "it goes on again, as the other node knows");
     }
