@@ -137,7 +137,7 @@ impl Guard {
             return response;
         };
         let Refusee { holder, ref origin, org, names_of, reaches_all } = *refusee;
-        let refused = RefusedChange {
+        let change = RefusedChange {
             holder,
             origin,
             org,
@@ -148,7 +148,7 @@ impl Guard {
             code: said.code,
             said: &said.detail,
         };
-        match self.app.service.audit_refusal(&refused).await {
+        match self.app.service.audit_refusal(&change).await {
             Ok(()) => response,
             Err(cause) => cause.into_response(),
         }
