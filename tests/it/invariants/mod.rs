@@ -352,7 +352,9 @@ impl<'s> Case<'s> {
                 | Refused::Replaced
                 | Refused::Suspended,
             ) => Outcome::Dead,
-            Err(Refused::InvalidTarget | Refused::NoTarget) => Outcome::WrongTarget,
+            Err(Refused::InvalidTarget | Refused::ManagementInGrace | Refused::NoTarget) => {
+                Outcome::WrongTarget
+            }
             Err(Refused::ScopeBeyondKey(_) | Refused::NoScope) => Outcome::BeyondScope,
             Err(other) => panic!("{other:?}"),
         }
