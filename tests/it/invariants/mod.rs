@@ -208,6 +208,7 @@ impl<'s> Case<'s> {
         self.model.owners.push(Owner {
             id: person.to_string(),
             org,
+            space: None,
             grants: Vec::new(),
             org_role: Some(Role::Member),
             space_roles: [None; 2],

@@ -151,6 +151,8 @@ pub struct Org {
 pub struct Owner {
     pub id: String,
     pub org: usize,
+    /// The space of a bot, whose keys are keys of it.
+    pub space: Option<usize>,
     pub grants: Vec<&'static str>,
     pub org_role: Option<Role>,
     pub space_roles: [Option<Role>; 2],

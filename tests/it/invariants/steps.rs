@@ -196,13 +196,14 @@ impl Case<'_> {
         self.model.owners.push(Owner {
             id: api_key.owner.to_string(),
             org,
+            space,
             grants: new.scopes.clone().unwrap_or_default(),
             org_role: role,
             space_roles,
             suspended: false,
             gone: false,
         });
-        self.has_key(api_key.id, text, self.model.owners.len() - 1, (new, audiences, space));
+        self.has_key(api_key.id, text, self.model.owners.len() - 1, (new, audiences));
         Ok(())
     }
 
@@ -220,7 +221,7 @@ impl Case<'_> {
         let Some((api_key, text)) = self.created(&call, ask).await? else { return Ok(()) };
         let scopes = new.scopes.iter().flatten().copied();
         assert_eq!(reach(scopes) & !self.model.held_by(owner), 0, "beyond its owner: {new:?}");
-        self.has_key(api_key.id, text, owner, (new, audiences, None));
+        self.has_key(api_key.id, text, owner, (new, audiences));
         Ok(())
     }
 
@@ -240,8 +241,9 @@ impl Case<'_> {
         id: tenmint::model::id::ApiKeyId,
         text: String,
         owner: usize,
-        (new, audiences, space): (New, Vec<Target>, Option<usize>),
+        (new, audiences): (New, Vec<Target>),
     ) {
+        let space = self.model.owners[owner].space;
         let lifetime = new.hours.map(|hours| milliseconds(hours * 60));
         self.model.keys.push(Key {
             id,
@@ -470,7 +472,13 @@ impl Case<'_> {
             }
             Step::DeleteSpace { org, space } => {
                 service.delete_space(&self.call(org, dry_run), &format!("s{space}")).await?;
-                self.model.orgs[org].spaces[space].deleted |= !dry_run;
+                if !dry_run {
+                    self.model.orgs[org].spaces[space].deleted = true;
+                    let owners = self.model.owners.iter_mut();
+                    for bot in owners.filter(|of| of.org == org && of.space == Some(space)) {
+                        (bot.gone, bot.org_role, bot.space_roles) = (true, None, [None; 2]);
+                    }
+                }
             }
             Step::SuspendOrg { org, suspend } => {
                 let name = self.orgs[org].to_string();
