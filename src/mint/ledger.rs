@@ -75,21 +75,6 @@ impl Receipt {
     }
 }
 
-/// Facts that were taken, and those who wait for them.
-#[derive(Debug)]
-pub struct TakenFacts {
-    /// The facts.
-    pub facts: FactWriter,
-    outcome: Arc<Outcome>,
-}
-
-impl TakenFacts {
-    /// Splits off those who wait.
-    pub fn into_parts(self) -> (FactWriter, Waiting) {
-        (self.facts, Waiting(self.outcome))
-    }
-}
-
 /// Those who wait for a batch. Dropped without a word, they are refused.
 #[derive(Debug)]
 pub struct Waiting(Arc<Outcome>);
@@ -189,15 +174,15 @@ impl Ledger {
         }
     }
 
-    /// Takes the facts that wait, if there are any.
-    pub fn take(&self) -> Option<TakenFacts> {
+    /// Takes the facts that wait, if there are any, and with them those who gave them.
+    pub fn take(&self) -> Option<(FactWriter, Waiting)> {
         let mut open = self.open.lock();
         if open.facts.is_empty() {
             return None;
         }
         let facts = std::mem::replace(&mut open.facts, FactWriter::new(self.chain));
         let outcome = std::mem::take(&mut open.outcome);
-        Some(TakenFacts { facts, outcome })
+        Some((facts, Waiting(outcome)))
     }
 }
 
@@ -234,7 +219,7 @@ mod tests {
         let mut recorded = pin!(first.recorded());
         let mut context = Context::from_waker(Waker::noop());
         assert_eq!(recorded.as_mut().poll(&mut context), Poll::Pending);
-        let (facts, waiting) = ledger.take().unwrap().into_parts();
+        let (facts, waiting) = ledger.take().unwrap();
         assert_eq!(facts.len(), 2);
         assert_eq!(recorded.as_mut().poll(&mut context), Poll::Pending);
         waiting.recorded();
@@ -242,7 +227,7 @@ mod tests {
         assert_eq!(poll(second.recorded()), Poll::Ready(Ok(())));
 
         let third = append(&ledger, 2).unwrap();
-        drop(ledger.take().unwrap().into_parts());
+        drop(ledger.take());
         assert_eq!(poll(third.recorded()), Poll::Ready(Err(Refused::Unavailable)));
         assert!(ledger.take().is_none());
     }

@@ -86,7 +86,7 @@ impl Recorder {
 
     /// Records all that waits. A batch that cannot be is given back, and its tokens are refused.
     async fn record(&mut self) -> Option<Batch> {
-        let (facts, waiting) = self.mint.ledger().take()?.into_parts();
+        let (facts, waiting) = self.mint.ledger().take()?;
         self.last = facts.len();
         let batch = self.sealer.seal(facts);
         match self.keep(&batch).await {
