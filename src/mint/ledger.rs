@@ -128,7 +128,7 @@ impl Ledger {
             return Ok(Receipt(None));
         }
         let mut open = self.open.lock();
-        let is_late = open.facts.span_to(fact.token_id.at()) > FactWriter::MAX_SPAN;
+        let is_late = open.facts.span_with(fact.token_id.at()) > FactWriter::MAX_SPAN;
         if open.is_closed || open.facts.len() >= MAX_FACTS || is_late {
             return Err(Refused::Unavailable);
         }

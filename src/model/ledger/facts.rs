@@ -66,10 +66,11 @@ impl FactWriter {
         self.facts == 0
     }
 
-    /// How far from the first fact a moment is.
-    pub fn span_to(&self, at: Timestamp) -> Duration {
-        let millis = if self.is_empty() { 0 } else { at.as_millis().abs_diff(self.first_at) };
-        Duration::from_millis(millis)
+    /// How far the moments would be apart with this one among them, whichever way a clock went.
+    pub fn span_with(&self, at: Timestamp) -> Duration {
+        let at = at.as_millis();
+        let (first, last) = (self.first_at.min(at), self.last_at.max(at));
+        Duration::from_millis(last.abs_diff(first))
     }
 
     /// Adds a fact.
@@ -340,6 +341,26 @@ mod tests {
             for count in [batch.facts - 1, batch.facts + 1, u64::MAX] {
                 prop_assert_eq!(read(&batch.body, count), Err(Malformed));
             }
+        }
+    }
+
+    #[test]
+    fn the_span_of_a_batch_counts_what_came_before_its_first_fact_too() {
+        let at = |seconds: i64| Timestamp::from_millis(seconds * 1_000);
+        let mut writer = FactWriter::new(ChainId::from_number(1));
+        assert_eq!(writer.span_with(at(50)), Duration::ZERO);
+        for second in [100, 109] {
+            writer.put(&Fact {
+                token_id: TokenId::new(at(second), ChainId::from_number(1), [0; 7]),
+                api_key: ApiKeyId::from_random([0; 16]),
+                audiences: &[],
+                scope: "",
+                lifetime: 1,
+                address: None,
+            });
+        }
+        for (second, span) in [(104, 9), (91, 18), (120, 20)] {
+            assert_eq!(writer.span_with(at(second)), Duration::from_secs(span), "{second}");
         }
     }
 
