@@ -269,6 +269,30 @@ impl Engine {
     }
 }
 
+/// The newest migration that a database has, by the statement that asks its table of them.
+pub(super) async fn schema_version(
+    pool: &AnyPool,
+    newest: &'static str,
+) -> sqlx::Result<Option<i64>> {
+    sqlx::query_scalar(newest).fetch_one(pool).await
+}
+
+/// Whether a database has its table of migrations: without, it was never set up.
+pub(super) async fn is_set_up(pool: &AnyPool, newest: &'static str) -> Result<bool> {
+    match schema_version(pool, newest).await {
+        Ok(_) => Ok(true),
+        Err(sqlx::Error::Database(_)) => Ok(false),
+        Err(cause) => Err(cause.into()),
+    }
+}
+
+/// Prepares a statement, which fails where the engine does not take it.
+pub(super) async fn prepare(pool: &AnyPool, sql: &'static str) -> Result<()> {
+    let mut connection = pool.acquire().await?;
+    connection.prepare(sqlx::SqlStr::from_static(sql)).await?;
+    Ok(())
+}
+
 /// Creates a directory that its owner alone can enter, unless it is there.
 pub fn create_private_directory(directory: &Path) -> Result<()> {
     let mut builder = std::fs::DirBuilder::new();
@@ -292,7 +316,8 @@ fn create_private_file(file: &Path) -> Result<()> {
         .map_err(|cause| Error::Setup(format!("cannot open `{}`: {cause}", file.display())))
 }
 
-fn private_file() -> OpenOptions {
+/// How a file is opened that its owner alone can read: created where it is not there, and kept as it is.
+pub fn private_file() -> OpenOptions {
     let mut options = File::options();
     options.create(true).truncate(false).write(true);
     #[cfg(unix)]

@@ -4,15 +4,15 @@
 //! A batch is one row and is never changed. An insert that may have happened before is made again
 //! without harm: the row that is there is compared.
 
+use sqlx::AnyPool;
 use sqlx::any::AnyRow;
 use sqlx::migrate::Migrator;
-use sqlx::{AnyPool, Row as _};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::ledger::{Batch, Chain, ChainValue, FactWriter, Filter, Head, Pruning};
 use crate::model::time::Timestamp;
 use crate::model::token_id::ChainId;
-use crate::store::engine::{DatabaseUrl, Engine};
+use crate::store::engine::{DatabaseUrl, Engine, is_set_up, prepare};
 use crate::store::row::Row;
 use crate::store::{Connection, Store, is_taken};
 
@@ -90,11 +90,7 @@ impl LedgerStore {
         }
         let ledger = Self::connect(&url).await?;
         let newest = "SELECT MAX(version) FROM _ledger_migrations";
-        match sqlx::query_scalar::<_, Option<i64>>(newest).fetch_one(&ledger.pool).await {
-            Ok(_) => Ok(Some(ledger)),
-            Err(sqlx::Error::Database(_)) => Ok(None),
-            Err(cause) => Err(cause.into()),
-        }
+        Ok(is_set_up(&ledger.pool, newest).await?.then_some(ledger))
     }
 
     async fn connect(url: &DatabaseUrl) -> Result<Self> {
@@ -159,7 +155,7 @@ impl LedgerStore {
         .bind(signed(number))
         .fetch_optional(&self.pool)
         .await?;
-        row.as_ref().map(batch_of).transpose()
+        row.as_ref().map(|row| batch_of(&row_of(row))).transpose()
     }
 
     /// The batches of a chain behind a number.
@@ -173,23 +169,22 @@ impl LedgerStore {
         .bind(limit)
         .fetch_all(&self.pool)
         .await?;
-        rows.iter().map(batch_of).collect()
+        rows.iter().map(|row| batch_of(&row_of(row))).collect()
     }
 
     /// Where a chain ends, if it has a batch.
     pub async fn head(&self, chain: ChainId) -> Result<Option<Head>> {
         let row = sqlx::query(
-            "SELECT chain, number, value FROM ledger_batches
+            "SELECT number, value FROM ledger_batches
              WHERE chain = $1 ORDER BY number DESC LIMIT 1",
         )
         .bind(i64::from(chain.as_number()))
         .fetch_optional(&self.pool)
         .await?;
-        let head = |row: &AnyRow| {
-            let bytes: Vec<u8> = row.try_get("value")?;
-            Ok(Head { chain, number: number_of(row, "number")?, value: value_of(row, &bytes)? })
+        let head = |row: Row<'_>| {
+            Ok(Head { chain, number: count(&row, "number")?, value: value_of(&row)? })
         };
-        row.as_ref().map(head).transpose()
+        row.as_ref().map(row_of).map(head).transpose()
     }
 
     /// The lowest chain above one that has a batch.
@@ -234,49 +229,49 @@ impl LedgerStore {
     /// The outlines of batches with facts between two moments, from new to old and before a place.
     pub async fn list_before(
         &self,
-        (since, until): (Timestamp, Timestamp),
+        range: (Timestamp, Timestamp),
         before: Place,
         limit: i64,
     ) -> Result<Vec<Outline>> {
-        let rows = sqlx::query(
-            "SELECT chain, number, last_at, filter FROM ledger_batches
-             WHERE last_at >= $1 AND first_at <= $2 AND (last_at, chain, number) < ($3, $4, $5)
-             ORDER BY last_at DESC, chain DESC, number DESC LIMIT $6",
-        )
-        .bind(since.as_millis())
-        .bind(until.as_millis())
-        .bind(before.last_at.as_millis())
-        .bind(i64::from(before.chain.as_number()))
-        .bind(signed(before.number))
-        .bind(limit)
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter().map(outline_of).collect()
+        let statement = "SELECT chain, number, last_at, filter FROM ledger_batches
+             WHERE last_at >= $1 AND last_at <= $2 AND first_at <= $3
+             AND (last_at, chain, number) < ($4, $5, $6)
+             ORDER BY last_at DESC, chain DESC, number DESC LIMIT $7";
+        self.list_outlines(statement, range, before, limit).await
     }
 
     /// The same from old to new, behind a place.
     pub async fn list_behind(
         &self,
-        (since, until): (Timestamp, Timestamp),
+        range: (Timestamp, Timestamp),
         after: Place,
         limit: i64,
     ) -> Result<Vec<Outline>> {
-        let rows = sqlx::query(
-            "SELECT chain, number, last_at, filter FROM ledger_batches
+        let statement = "SELECT chain, number, last_at, filter FROM ledger_batches
              WHERE last_at >= $1 AND last_at <= $2 AND first_at <= $3
              AND (last_at, chain, number) > ($4, $5, $6)
-             ORDER BY last_at, chain, number LIMIT $7",
-        )
-        .bind(since.as_millis())
-        .bind(latest_end(until).as_millis())
-        .bind(until.as_millis())
-        .bind(after.last_at.as_millis())
-        .bind(i64::from(after.chain.as_number()))
-        .bind(signed(after.number))
-        .bind(limit)
-        .fetch_all(&self.pool)
-        .await?;
-        rows.iter().map(outline_of).collect()
+             ORDER BY last_at, chain, number LIMIT $7";
+        self.list_outlines(statement, range, after, limit).await
+    }
+
+    async fn list_outlines(
+        &self,
+        statement: &'static str,
+        (since, until): (Timestamp, Timestamp),
+        from: Place,
+        limit: i64,
+    ) -> Result<Vec<Outline>> {
+        let rows = sqlx::query(statement)
+            .bind(since.as_millis())
+            .bind(latest_end(until).as_millis())
+            .bind(until.as_millis())
+            .bind(from.last_at.as_millis())
+            .bind(i64::from(from.chain.as_number()))
+            .bind(signed(from.number))
+            .bind(limit)
+            .fetch_all(&self.pool)
+            .await?;
+        rows.iter().map(|row| outline_of(&row_of(row))).collect()
     }
 
     /// The batches that may hold a fact of a moment: of one chain, or of all.
@@ -293,7 +288,7 @@ impl LedgerStore {
         .bind(any)
         .fetch_all(&self.pool)
         .await?;
-        rows.iter().map(place_of).collect()
+        rows.iter().map(|row| place_of(&row_of(row))).collect()
     }
 
     /// What was dropped of each chain, with its seal.
@@ -304,12 +299,7 @@ impl LedgerStore {
                 .await?;
         let pruning = |row: &AnyRow| {
             let row = Row::of("ledger_prunings", row);
-            let head = Head {
-                chain: chain_of(row.number("chain")?),
-                number: row.number("number")?.cast_unsigned(),
-                value: row.parsed("value")?,
-            };
-            let facts = row.number("facts")?.cast_unsigned();
+            let (head, facts) = (head_of(&row)?, count(&row, "facts")?);
             let pruning = Pruning { head, facts, pruned_at: row.moment("pruned_at")? };
             Ok((pruning, row.parsed("seal")?))
         };
@@ -355,10 +345,7 @@ impl LedgerStore {
 
     /// Whether `sql` is a statement that this engine takes: for the test that asks it of each.
     pub async fn prepares(&self, sql: &'static str) -> Result<()> {
-        use sqlx::Executor;
-        let mut connection = self.pool.acquire().await?;
-        connection.prepare(sqlx::SqlStr::from_static(sql)).await?;
-        Ok(())
+        prepare(&self.pool, sql).await
     }
 
     /// Lets go of the database, once all that runs has ended.
@@ -394,12 +381,7 @@ impl Store {
             .await?;
         let checkpoint = |row: &AnyRow| {
             let row = Row::of("ledger_checkpoints", row);
-            let head = Head {
-                chain: chain_of(row.number("chain")?),
-                number: row.number("number")?.cast_unsigned(),
-                value: row.parsed("value")?,
-            };
-            Ok((head, row.moment("seen_at")?))
+            Ok((head_of(&row)?, row.moment("seen_at")?))
         };
         rows.iter().map(checkpoint).collect()
     }
@@ -418,40 +400,46 @@ fn chain_of(number: i64) -> ChainId {
     ChainId::from_number(u32::try_from(number).unwrap_or(u32::MAX))
 }
 
-fn number_of(row: &AnyRow, column: &'static str) -> Result<u64> {
-    Ok(row.try_get::<i64, _>(column)?.cast_unsigned())
+fn row_of(row: &AnyRow) -> Row<'_> {
+    Row::of("ledger_batches", row)
 }
 
-fn value_of(row: &AnyRow, bytes: &[u8]) -> Result<ChainValue> {
-    let value: std::result::Result<[u8; 32], _> = bytes.try_into();
-    value.map(ChainValue::from_bytes).map_err(|_| {
-        let number: i64 = row.try_get("number").unwrap_or_default();
-        Error::bad_row("ledger_batches", &number.to_string(), "`value` is not 32 bytes")
-    })
+fn count(row: &Row<'_>, column: &'static str) -> Result<u64> {
+    row.number(column).map(i64::cast_unsigned)
 }
 
-fn place_of(row: &AnyRow) -> Result<Place> {
+/// A head whose value is told as text.
+fn head_of(row: &Row<'_>) -> Result<Head> {
+    let chain = chain_of(row.number("chain")?);
+    Ok(Head { chain, number: count(row, "number")?, value: row.parsed("value")? })
+}
+
+fn value_of(row: &Row<'_>) -> Result<ChainValue> {
+    let value: std::result::Result<[u8; 32], _> = row.bytes("value")?.try_into();
+    value.map(ChainValue::from_bytes).map_err(|_| row.bad("value", "it is not 32 bytes"))
+}
+
+fn place_of(row: &Row<'_>) -> Result<Place> {
     Ok(Place {
-        last_at: Timestamp::from_millis(row.try_get("last_at")?),
-        chain: chain_of(row.try_get("chain")?),
-        number: number_of(row, "number")?,
+        last_at: row.moment("last_at")?,
+        chain: chain_of(row.number("chain")?),
+        number: count(row, "number")?,
     })
 }
 
-fn outline_of(row: &AnyRow) -> Result<Outline> {
-    Ok(Outline { place: place_of(row)?, filter: Filter::from_bytes(row.try_get("filter")?) })
+fn outline_of(row: &Row<'_>) -> Result<Outline> {
+    Ok(Outline { place: place_of(row)?, filter: Filter::from_bytes(row.bytes("filter")?) })
 }
 
-fn batch_of(row: &AnyRow) -> Result<Batch> {
-    let value: Vec<u8> = row.try_get("value")?;
+fn batch_of(row: &Row<'_>) -> Result<Batch> {
     Ok(Batch {
-        chain: chain_of(row.try_get("chain")?),
-        number: number_of(row, "number")?,
-        facts: number_of(row, "facts")?,
-        first_at: Timestamp::from_millis(row.try_get("first_at")?),
-        last_at: Timestamp::from_millis(row.try_get("last_at")?),
-        value: value_of(row, &value)?,
-        filter: Filter::from_bytes(row.try_get("filter")?),
-        body: row.try_get("body")?,
+        chain: chain_of(row.number("chain")?),
+        number: count(row, "number")?,
+        facts: count(row, "facts")?,
+        first_at: row.moment("first_at")?,
+        last_at: row.moment("last_at")?,
+        value: value_of(row)?,
+        filter: Filter::from_bytes(row.bytes("filter")?),
+        body: row.bytes("body")?,
     })
 }

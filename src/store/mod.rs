@@ -33,20 +33,22 @@ pub mod users;
 use std::ops::{Deref, DerefMut};
 
 use sqlx::migrate::Migrator;
-use sqlx::{Any, AnyConnection, AnyPool, Executor, Transaction};
+use sqlx::{Any, AnyConnection, AnyPool, Transaction};
 use tokio::sync::{Mutex, MutexGuard};
 
-pub use crate::store::engine::{DatabaseUrl, create_private_directory};
+pub use crate::store::engine::{DatabaseUrl, create_private_directory, private_file};
 
 use crate::error::{Error, Result};
 use crate::model::id::Noun;
 use crate::model::time::Timestamp;
 use crate::store::changes::Subject;
-use crate::store::engine::Engine;
+use crate::store::engine::{Engine, is_set_up, prepare, schema_version};
 
 const MAX_CONNECTIONS: u32 = 8;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
+/// The newest migration that a database has.
+const SCHEMA_VERSION: &str = "SELECT MAX(version) FROM _sqlx_migrations";
 
 /// A connection of either engine.
 pub type Connection = AnyConnection;
@@ -98,23 +100,13 @@ impl Store {
             return Ok(None);
         }
         let store = Self::connect(url).await?;
-        match store.schema_version().await {
-            Ok(_) => Ok(Some(store)),
-            // a database without the table of migrations was never set up
-            Err(sqlx::Error::Database(_)) => Ok(None),
-            Err(cause) => Err(cause.into()),
-        }
+        Ok(is_set_up(&store.pool, SCHEMA_VERSION).await?.then_some(store))
     }
 
     /// Whether the schema is at least the one of this program.
     pub async fn is_up_to_date(&self) -> Result<bool> {
         let newest = MIGRATIONS.iter().map(|migration| migration.version).max();
-        Ok(self.schema_version().await? >= newest)
-    }
-
-    async fn schema_version(&self) -> sqlx::Result<Option<i64>> {
-        let newest = "SELECT MAX(version) FROM _sqlx_migrations";
-        sqlx::query_scalar(newest).fetch_one(&self.pool).await
+        Ok(schema_version(&self.pool, SCHEMA_VERSION).await? >= newest)
     }
 
     async fn connect(url: &DatabaseUrl) -> Result<Self> {
@@ -156,9 +148,7 @@ impl Store {
 
     /// Whether `sql` is a statement that this engine takes: for the test that asks it of each.
     pub async fn prepares(&self, sql: &'static str) -> Result<()> {
-        let mut connection = self.pool.acquire().await?;
-        connection.prepare(sqlx::SqlStr::from_static(sql)).await?;
-        Ok(())
+        prepare(&self.pool, sql).await
     }
 
     /// Lets go of the database, once all that runs has ended.

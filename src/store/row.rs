@@ -40,6 +40,10 @@ impl<'r> Row<'r> {
         Ok(self.row.try_get(column)?)
     }
 
+    pub(crate) fn bytes(&self, column: &'static str) -> Result<Vec<u8>> {
+        Ok(self.row.try_get(column)?)
+    }
+
     pub(crate) fn moment(&self, column: &'static str) -> Result<Timestamp> {
         self.number(column).map(Timestamp::from_millis)
     }
@@ -102,7 +106,8 @@ impl<'r> Row<'r> {
 
     /// The error of a column that holds what it must not.
     pub(crate) fn bad(&self, column: &'static str, cause: impl Display) -> Error {
-        let id: String = self.row.try_get(0).unwrap_or_default();
+        let number = || self.row.try_get(0).map(|number: i64| number.to_string());
+        let id: String = self.row.try_get(0).or_else(|_| number()).unwrap_or_default();
         Error::bad_row(self.table, &id, format!("`{column}`: {cause}"))
     }
 }
