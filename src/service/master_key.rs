@@ -4,7 +4,7 @@
 //! do all: keep their backups apart.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 use crate::error::{Error, Result};
 use crate::model::signing_key::Kid;
 use crate::service::random;
-use crate::store::create_private_directory;
+use crate::store::{create_private_directory, private_file};
 
 /// The name of the file in the key directory.
 const FILE_NAME: &str = "master.key";
@@ -136,11 +136,7 @@ fn create_file(keys_dir: &Path, path: &Path) -> std::io::Result<()> {
     let bytes = random::<32>().map_err(std::io::Error::other)?;
     let text = Zeroizing::new(STANDARD.encode(Zeroizing::new(bytes)) + "\n");
     let fresh = keys_dir.join(format!("{FILE_NAME}.{}", std::process::id()));
-    let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(&fresh)?;
+    let mut file = private_file().truncate(true).open(&fresh)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     let linked = std::fs::hard_link(&fresh, path);

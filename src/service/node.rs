@@ -97,14 +97,14 @@ impl Node {
     pub fn keep_ledger(&mut self) {
         if let Some((_, keeper)) = &self.recording {
             let keeper = keeper.clone();
-            self.working.push(tokio::spawn(async move { keeper.run().await }));
+            self.work_on(async move { keeper.run().await });
         }
     }
 
     /// Follows what others write, until the node is stopped.
     pub fn follow(&mut self) {
         let follower = self.follower.clone();
-        self.working.push(tokio::spawn(async move { follower.run().await }));
+        self.work_on(async move { follower.run().await });
     }
 
     /// Fetches leases of quotas, until the node is stopped.
@@ -118,7 +118,7 @@ impl Node {
     /// Writes what is counted every few seconds, until the node is stopped.
     pub fn write_usage(&mut self) {
         let usage_writer = self.usage_writer.clone();
-        self.working.push(tokio::spawn(async move { usage_writer.run().await }));
+        self.work_on(async move { usage_writer.run().await });
     }
 
     /// Does something else beside requests, until the node is stopped.

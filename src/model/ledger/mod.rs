@@ -239,21 +239,23 @@ impl Sealer {
 
     /// The next batch.
     pub fn seal(&mut self, facts: FactWriter) -> Batch {
-        self.number += 1;
         let mut batch = facts.into_batch(self.chain, self.number);
-        self.value = self.key.value_of(self.value, &batch);
-        batch.value = self.value;
+        self.add(&mut batch);
         batch
     }
 
-    /// The same facts as the first batch of another chain.
-    pub fn reseal(&mut self, batch: Batch, chain: &Chain) -> Batch {
+    /// Makes the last batch the first one of another chain, whose batches are sealed from now on.
+    pub fn begin_anew(&mut self, batch: &mut Batch, chain: &Chain) {
         *self = Self::new(self.key.clone(), chain);
-        self.number = 1;
-        let mut batch = Batch { chain: chain.id, number: 1, ..batch };
-        self.value = self.key.value_of(self.value, &batch);
+        self.add(batch);
+    }
+
+    /// Gives a batch the place behind the last one, and its seal.
+    fn add(&mut self, batch: &mut Batch) {
+        self.number += 1;
+        (batch.chain, batch.number) = (self.chain, self.number);
+        self.value = self.key.value_of(self.value, batch);
         batch.value = self.value;
-        batch
     }
 
     /// Where the chain ends, if it has a batch.

@@ -81,10 +81,8 @@ impl Keeper {
 
     /// Takes what was spooled to the database. Says how many bytes there were.
     pub async fn replay(&self) -> Result<u64> {
-        let Some(spool) = self.spool.as_ref().filter(|spool| !spool.is_empty()) else {
-            return Ok(0);
-        };
-        let bytes = spool.waiting_bytes();
+        let waiting = self.spool.as_ref().map(|spool| (spool, spool.waiting_bytes()));
+        let Some((spool, bytes @ 1..)) = waiting else { return Ok(0) };
         spool.replay(&self.store).await?;
         tracing::info!(bytes, "all that was spooled is in the ledger");
         Ok(bytes)

@@ -18,6 +18,7 @@ use crate::mint::Mint;
 use crate::model::ledger::{Batch, Head, Sealer};
 use crate::service::Service;
 use crate::service::ledger::spool::Spool;
+use crate::service::refresh::within;
 use crate::store::ledger::{Inserted, LedgerStore};
 
 /// After how long a batch goes to the spool.
@@ -71,10 +72,10 @@ impl Recorder {
             if self.last >= BUSY {
                 let _ = timeout(GATHER, mint.ledger().many()).await;
             }
-            if let Some(failed) = self.record().await {
+            if let Some(mut failed) = self.record().await {
                 tokio::select! {
                     () = &mut stop => break self.try_last(failed).await,
-                    () = self.retry(&failed) => {}
+                    () = self.retry(&mut failed) => {}
                 }
             }
         }
@@ -88,8 +89,8 @@ impl Recorder {
     async fn record(&mut self) -> Option<Batch> {
         let (facts, waiting) = self.mint.ledger().take()?;
         self.last = facts.len();
-        let batch = self.sealer.seal(facts);
-        match self.keep(&batch).await {
+        let mut batch = self.sealer.seal(facts);
+        match self.keep(&mut batch).await {
             Ok(()) => {
                 *self.seen.lock() = self.sealer.head();
                 waiting.recorded();
@@ -108,7 +109,7 @@ impl Recorder {
     }
 
     /// Tries a batch until it is recorded, and takes facts again.
-    async fn retry(&mut self, batch: &Batch) {
+    async fn retry(&mut self, batch: &mut Batch) {
         loop {
             sleep(RETRY_EVERY).await;
             if self.keep(batch).await.is_ok() {
@@ -120,9 +121,9 @@ impl Recorder {
         tracing::info!("tokens can be recorded again");
     }
 
-    async fn try_last(&mut self, batch: Batch) {
+    async fn try_last(&mut self, mut batch: Batch) {
         for _ in 0..LAST_TRIES {
-            if self.keep(&batch).await.is_ok() {
+            if self.keep(&mut batch).await.is_ok() {
                 return;
             }
             sleep(RETRY_EVERY).await;
@@ -131,51 +132,40 @@ impl Recorder {
     }
 
     /// Makes a batch durable, in the database or in the spool.
-    async fn keep(&mut self, batch: &Batch) -> Result<()> {
-        // what the seal covers decides, so a batch that was sealed anew is not the one given
-        let batch = self.current(batch);
+    async fn keep(&mut self, batch: &mut Batch) -> Result<()> {
         let Some(spool) = self.spool.clone() else {
             return self.insert(batch, FAILED_AFTER).await;
         };
         if !spool.is_empty() {
-            return spool.append(&batch).await;
+            return spool.append(batch).await;
         }
-        match self.insert(batch.clone(), SPOOL_AFTER).await {
+        match self.insert(batch, SPOOL_AFTER).await {
             Err(Error::Unavailable(cause)) => {
                 tracing::warn!(%cause, "a batch of the ledger goes to the spool");
-                spool.append(&batch).await
+                spool.append(batch).await
             }
             result => result,
         }
     }
 
-    async fn insert(&mut self, batch: Batch, patience: Duration) -> Result<()> {
-        let inserted = timeout(patience, self.store.insert(&batch)).await;
-        match inserted.map_err(|_| Error::Unavailable("it takes too long".into()))?? {
+    async fn insert(&mut self, batch: &mut Batch, patience: Duration) -> Result<()> {
+        match within(patience, self.store.insert(batch)).await? {
             Inserted::There => Ok(()),
             Inserted::Taken => self.begin_anew(batch).await,
         }
     }
 
     /// Another batch has the place of ours: somebody else writes to this chain, or the database was
-    /// restored. The facts go to a chain of their own.
-    async fn begin_anew(&mut self, batch: Batch) -> Result<()> {
+    /// restored. The facts go to a chain of their own, under which the batch is tried from now on.
+    async fn begin_anew(&mut self, batch: &mut Batch) -> Result<()> {
         let taken = batch.head();
         tracing::error!(%taken, "the ledger holds another batch in this place: a new chain begins");
         let previous = self.store.head(batch.chain).await?;
         let chain = self.service.begin_chain(&self.store, previous).await?;
-        let batch = self.sealer.reseal(batch, &chain);
-        match self.store.insert(&batch).await? {
+        self.sealer.begin_anew(batch, &chain);
+        match self.store.insert(batch).await? {
             Inserted::There => Ok(()),
             Inserted::Taken => Err(Error::Broken("a new chain has a batch already".to_owned())),
         }
-    }
-
-    /// A batch as it was last sealed: under another number and chain than before, where a chain was
-    /// begun anew and the database then failed.
-    fn current(&self, batch: &Batch) -> Batch {
-        let head = self.sealer.head().unwrap_or_else(|| batch.head());
-        let Head { chain, number, value } = head;
-        Batch { chain, number, value, ..batch.clone() }
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
-use crate::model::ledger::{Batch, RecordedFact, Subject};
+use crate::model::ledger::{RecordedFact, Subject};
 use crate::model::time::Timestamp;
 use crate::model::token_id::{ChainId, TokenId};
 use crate::service::Service;
@@ -119,7 +119,7 @@ impl LedgerReader {
         chain: Option<ChainId>,
     ) -> Result<Option<RecordedFact>> {
         for place in self.store.list_at(id.at(), chain).await? {
-            let facts = self.open(place).await?.map_or_else(Vec::new, |(_, facts)| facts);
+            let facts = self.open(place).await?.unwrap_or_default();
             if let Some(found) = facts.into_iter().find(|fact| fact.token_id == id) {
                 return Ok(Some(found));
             }
@@ -136,9 +136,9 @@ impl LedgerReader {
     ) -> Result<FoundFacts> {
         let mut found = FoundFacts { facts: Vec::new(), next: None };
         let mut before = Place::END;
-        if let Some(Position { place, shown }) = from {
-            self.show(search, Position { place, shown }, limit, &mut found).await?;
-            before = place;
+        if let Some(from) = from {
+            self.show(search, from, limit, &mut found).await?;
+            before = from.place;
         }
         while found.next.is_none() {
             let range = (search.since, search.until);
@@ -166,7 +166,7 @@ impl LedgerReader {
         limit: usize,
         found: &mut FoundFacts,
     ) -> Result<()> {
-        let Some((_, facts)) = self.open(from.place).await? else { return Ok(()) };
+        let Some(facts) = self.open(from.place).await? else { return Ok(()) };
         for (shown, fact) in facts.into_iter().rev().enumerate().skip(from.shown) {
             if !search.finds(&fact) {
                 continue;
@@ -194,7 +194,7 @@ impl LedgerReader {
             let Some(last) = outlines.last() else { return Ok(()) };
             after = last.place;
             for outline in outlines {
-                if let Some((_, mut facts)) = self.open(outline.place).await? {
+                if let Some(mut facts) = self.open(outline.place).await? {
                     facts.retain(|fact| search.finds(fact));
                     if !give(facts) {
                         return Ok(());
@@ -204,8 +204,8 @@ impl LedgerReader {
         }
     }
 
-    /// A batch and its facts; nothing where it was dropped meanwhile.
-    async fn open(&self, place: Place) -> Result<Option<(Batch, Vec<RecordedFact>)>> {
+    /// The facts of a batch; nothing where it was dropped meanwhile.
+    async fn open(&self, place: Place) -> Result<Option<Vec<RecordedFact>>> {
         let Some(batch) = self.store.find(place.chain, place.number).await? else {
             return Ok(None);
         };
@@ -215,7 +215,7 @@ impl LedgerReader {
                 "batch {head} was changed: {cause}\nhint: `tenmint ledger verify` tells more"
             ))
         })?;
-        Ok(Some((batch, facts)))
+        Ok(Some(facts))
     }
 
     /// Lets go of the database.

@@ -4,20 +4,20 @@
 //! the database has already is known there by its number and value, so none is doubled. SQLite has
 //! no spool: its file lies on the same disk.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::time::timeout;
 
 use crate::error::{Error, Result};
 use crate::model::ledger::Batch;
 use crate::model::token_id::ChainId;
+use crate::service::refresh::within;
 use crate::store::ledger::{Inserted, LedgerStore};
-use crate::store::{DatabaseUrl, create_private_directory};
+use crate::store::{DatabaseUrl, create_private_directory, private_file};
 
 /// Bytes of a spool at most: ten minutes at 30,000 tokens a second.
 const MAX_BYTES: u64 = 1 << 30;
@@ -58,8 +58,7 @@ impl Spool {
 
     /// Whether the database has all batches that came here.
     pub fn is_empty(&self) -> bool {
-        let open = self.open.lock();
-        open.length == open.done
+        self.waiting_bytes() == 0
     }
 
     /// Bytes that wait for the database.
@@ -77,12 +76,12 @@ impl Spool {
         blocking(move || open.lock().append(&path, &bytes)).await
     }
 
-    /// Takes what waits to the database. Says whether all of it is there.
-    pub(super) async fn replay(&self, store: &LedgerStore) -> Result<bool> {
+    /// Takes what waits to the database, until all of it is there.
+    pub(super) async fn replay(&self, store: &LedgerStore) -> Result<()> {
         loop {
             let open = self.open.clone();
             let Some((batch, length)) = blocking(move || open.lock().next()).await? else {
-                return Ok(true);
+                return Ok(());
             };
             insert(store, &batch).await?;
             let (open, path) = (self.open.clone(), self.path.clone());
@@ -93,20 +92,20 @@ impl Spool {
 
 impl Open {
     fn append(&mut self, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-        if self.length + bytes.len() as u64 > MAX_BYTES {
+        let end = self.length + bytes.len() as u64;
+        if end > MAX_BYTES {
             return Err(std::io::Error::other("the spool of the ledger is full"));
         }
-        let length = self.length;
         let file = match &mut self.file {
             Some(file) => file,
             none => none.insert(create(path)?),
         };
         // what an earlier try wrote by half is written over
-        file.seek(SeekFrom::Start(length))?;
+        file.seek(SeekFrom::Start(self.length))?;
         file.write_all(bytes)?;
-        file.set_len(length + bytes.len() as u64)?;
+        file.set_len(end)?;
         file.sync_data()?;
-        self.length += bytes.len() as u64;
+        self.length = end;
         Ok(())
     }
 
@@ -133,11 +132,7 @@ fn create(path: &Path) -> std::io::Result<File> {
     if let Some(directory) = path.parent() {
         create_private_directory(directory).map_err(std::io::Error::other)?;
     }
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(path)?;
+    let file = private_file().read(true).open(path)?;
     file.lock()?;
     // a name that is lost in a crash is a file that is lost
     if let Some(directory) = path.parent() {
@@ -193,8 +188,7 @@ async fn replay_file(path: &Path, store: &LedgerStore) -> Result<()> {
 }
 
 async fn insert(store: &LedgerStore, batch: &Batch) -> Result<()> {
-    let inserted = timeout(PATIENCE, store.insert(batch)).await;
-    match inserted.map_err(|_| Error::Unavailable("it takes too long".into()))?? {
+    match within(PATIENCE, store.insert(batch)).await? {
         Inserted::There => Ok(()),
         Inserted::Taken => {
             // `ledger verify` finds the place; what waits behind must not be held up for ever
