@@ -113,7 +113,7 @@ enum Command {
     Recover(OnNode<recover::RecoverArgs>),
     /// Search, verify and export the record of every token
     Ledger(OnNodeWith<ledger::LedgerCommand>),
-    /// Look at the signing keys
+    /// List, rotate, withdraw and import the signing keys
     SigningKeys(OnNodeWith<signing_keys::SigningKeysCommand>),
 }
 
@@ -290,6 +290,8 @@ impl NodeArgs {
 
     async fn service(&self) -> error::Result<Service> {
         let config = self.config(Overrides::default())?;
-        Service::open(&config.database, &config.keys_dir, Clock::system()).await
+        let service = Service::open(&config.database, &config.keys_dir, Clock::system()).await?;
+        let schedule = config.node.schedule(&service);
+        Ok(service.with_schedule(schedule))
     }
 }

@@ -103,6 +103,7 @@ pub(super) async fn run(mut config: Config, args: &ServeArgs, output: &Output) -
 /// The work beside requests, until the node is stopped.
 fn start_work(node: &mut Node, config: &HttpConfig) -> Result<()> {
     node.follow();
+    node.rotate_signing_keys();
     node.lease();
     node.write_usage();
     node.keep_ledger();

@@ -75,7 +75,7 @@ impl App {
         let HttpConfig { limits, trusted_proxies, tls: _ } = config;
         let (service, mint) = (node.service.clone(), node.mint.clone());
         Arc::new(Self {
-            metadata: Metadata::of(mint.installation()),
+            metadata: Metadata::of(mint.issuer()),
             clock: service.clock().clone(),
             service,
             mint,

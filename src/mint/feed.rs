@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use crate::mint::signer::CurrentKey;
 use crate::model::installation::Issuer;
 use crate::model::revocation::Revocation;
+use crate::model::signing_key::SigningKey;
 use crate::model::time::Timestamp;
 
 /// How long an entry outlives the tokens that it voids, for clocks that are apart.
@@ -41,9 +42,14 @@ struct State {
     entries: Vec<Entry>,
     /// Under which revision each subject is among the entries.
     revisions: HashMap<RevokedSubject, u64>,
+    /// Signing keys that were withdrawn. They are told for ever: who holds one can date a token as it
+    /// likes, and verifiers may hold a JWKS for long.
+    withdrawn: Vec<String>,
     held: Revocations,
     /// The texts of this revision, by how many entries they leave out.
     signed: HashMap<usize, Bytes>,
+    /// The key that signed them.
+    signed_by: Box<str>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -83,8 +89,10 @@ impl Feed {
             revision: 0,
             entries: Vec::new(),
             revisions: HashMap::new(),
+            withdrawn: Vec::new(),
             held: Revocations::default(),
             signed: HashMap::new(),
+            signed_by: "".into(),
         };
         let kept = lifetime + serve_for + MARGIN;
         Self { issuer, kept, state: Mutex::new(state), moved: watch::Sender::new(0) }
@@ -113,6 +121,21 @@ impl Feed {
             state.revisions.clear();
         }
         self.take(&mut state, recorded);
+    }
+
+    /// Takes in which signing keys were withdrawn. One that is held is kept, as a restore of a database
+    /// must not bring it back.
+    pub fn withdraw(&self, signing_keys: &[SigningKey]) {
+        let mut state = self.state.lock();
+        for key in signing_keys.iter().filter(|key| key.withdrawn_at.is_some()) {
+            if !state.withdrawn.iter().any(|kid| kid == key.kid.as_str()) {
+                state.withdrawn.push(key.kid.to_string());
+            }
+            let revision = key.withdrawn_revision.and_then(|revision| u64::try_from(revision).ok());
+            state.revision = state.revision.max(revision.unwrap_or(0));
+        }
+        state.signed.clear();
+        self.moved.send_replace(state.revision);
     }
 
     fn take(&self, state: &mut State, recorded: &[Revocation]) {
@@ -163,7 +186,7 @@ impl Feed {
         !state.is_epoch_of(heard) || state.revision > heard.revision
     }
 
-    /// What a verifier has not heard, signed.
+    /// What a verifier has not heard, signed; nothing by a key that was withdrawn.
     pub(super) fn signed_after(
         &self,
         heard: &HeardFeed,
@@ -171,6 +194,13 @@ impl Feed {
         now: Timestamp,
     ) -> Option<SignedFeed> {
         let mut state = self.state.lock();
+        if state.withdrawn.iter().any(|kid| kid == key.kid()) {
+            return None;
+        }
+        if *state.signed_by != *key.kid() {
+            state.signed.clear();
+            state.signed_by = key.kid().into();
+        }
         let since = if state.is_epoch_of(heard) { heard.revision.min(state.revision) } else { 0 };
         let etag = state.etag();
         let first = state.entries.partition_point(|entry| entry.revision <= since);
@@ -187,7 +217,7 @@ impl Feed {
             // all who lack the same entries share one text, so it names the last that all have
             since: state.last_before(first),
             void: state.entries.iter().skip(first).map(|entry| entry.revocation).collect(),
-            kids: Vec::new(),
+            kids: state.withdrawn.clone(),
         };
         // under the lock, so that a thousand who wake together make one signature
         let text = Bytes::from(key.sign_feed(&feed)?);

@@ -27,7 +27,7 @@ pub enum KeyPair {
 }
 
 /// A key pair that was just made, in the form in which it is sealed and stored: PKCS#8, or PKCS#1
-/// for RSA.
+/// for RSA that was made here.
 pub struct GeneratedKeyPair {
     /// The private half.
     pub private: Zeroizing<Vec<u8>>,
@@ -67,14 +67,23 @@ impl KeyPair {
         Ok(GeneratedKeyPair { key_pair: Self::parse(algorithm, &private)?, private })
     }
 
+    /// Reads a private key of whichever algorithm, as PKCS#8.
+    pub fn recognize(private: &[u8]) -> Result<Self, KeyPairError> {
+        let mut read = Algorithm::ALL.into_iter().map(|algorithm| Self::parse(algorithm, private));
+        read.find_map(Result::ok).ok_or(KeyPairError)
+    }
+
     /// Reads a private key back.
     pub fn parse(algorithm: Algorithm, private: &[u8]) -> Result<Self, KeyPairError> {
         Ok(match algorithm {
             Algorithm::Rs256 => {
-                Self::Rs256(Box::new(RsaKeyPair::from_der(private).map_err(|_| KeyPairError)?))
+                let pair =
+                    RsaKeyPair::from_der(private).or_else(|_| RsaKeyPair::from_pkcs8(private));
+                Self::Rs256(Box::new(pair.map_err(|_| KeyPairError)?))
             }
+            // other programs leave the public half out, which is made from the private one
             Algorithm::EdDsa => Self::EdDsa(Box::new(
-                Ed25519KeyPair::from_pkcs8(private).map_err(|_| KeyPairError)?,
+                Ed25519KeyPair::from_pkcs8_maybe_unchecked(private).map_err(|_| KeyPairError)?,
             )),
             _ => {
                 let rule = &ECDSA_P256_SHA256_FIXED_SIGNING;

@@ -8,11 +8,11 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use ring::digest;
 use serde::Serialize;
-use tenmint_verifier::{NewClaims, RevocationFeed};
+use tenmint_verifier::{Algorithm, NewClaims, RevocationFeed};
 
 use crate::mint::key_pair::KeyPair;
 use crate::model::audience::TokenType;
-use crate::model::signing_key::Kid;
+use crate::model::signing_key::{Kid, SigningKey};
 
 /// The signing keys of this moment.
 #[derive(Debug, Clone, Default)]
@@ -28,10 +28,13 @@ pub struct PublicKeys {
     pub document: Bytes,
     /// A quoted hash of it.
     pub etag: String,
+    /// The algorithms of its keys, the one that signs first.
+    pub algorithms: Vec<Algorithm>,
 }
 
 /// The key that signs, with all of its tokens' header made once.
 pub(super) struct CurrentKey {
+    kid: Kid,
     key_pair: KeyPair,
     /// The headers in base64url, with the dot behind each: of `at+jwt`, of `JWT`, and of a feed.
     headers: [String; 3],
@@ -44,13 +47,21 @@ pub fn etag_of(document: &str) -> String {
 }
 
 impl Signer {
-    /// Signs with this key from now on, if there is one, and serves these JWKs: the signing one
-    /// first, because some clients look no further.
-    pub fn new(current: Option<(&Kid, KeyPair)>, public_jwks: &[String]) -> Self {
-        let document = format!(r#"{{"keys":[{}]}}"#, public_jwks.join(","));
+    /// Signs with this key from now on, if there is one, and serves these: the signing one first,
+    /// because some clients look no further.
+    pub fn new(current: Option<(&Kid, KeyPair)>, served: &[&SigningKey]) -> Self {
+        let jwks: Vec<&str> = served.iter().map(|key| key.public_jwk.as_str()).collect();
+        let document = format!(r#"{{"keys":[{}]}}"#, jwks.join(","));
+        let mut algorithms: Vec<Algorithm> = Vec::new();
+        for key in served {
+            if !algorithms.contains(&key.algorithm) {
+                algorithms.push(key.algorithm);
+            }
+        }
+        let (etag, document) = (etag_of(&document), document.into());
         Self {
             current: current.map(|(kid, key_pair)| Arc::new(CurrentKey::new(kid, key_pair))),
-            public_keys: PublicKeys { etag: etag_of(&document), document: document.into() },
+            public_keys: PublicKeys { document, etag, algorithms },
         }
     }
 
@@ -75,7 +86,12 @@ impl CurrentKey {
             URL_SAFE_NO_PAD.encode(header) + "."
         };
         let [access_token, jwt] = [TokenType::AccessToken, TokenType::Jwt].map(TokenType::as_str);
-        Self { headers: [access_token, jwt, RevocationFeed::TYPE].map(header), key_pair }
+        let headers = [access_token, jwt, RevocationFeed::TYPE].map(header);
+        Self { kid: kid.clone(), key_pair, headers }
+    }
+
+    pub(super) fn kid(&self) -> &str {
+        self.kid.as_str()
     }
 
     /// The token of these claims: a JWS in compact form (RFC 7515, section 7.1).

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -123,6 +124,11 @@ impl TokenLifetime {
     /// The seconds.
     pub fn as_seconds(self) -> u64 {
         u64::from(self.0)
+    }
+
+    /// The same as a duration.
+    pub fn duration(self) -> Duration {
+        Duration::from_secs(self.as_seconds())
     }
 }
 

@@ -26,6 +26,7 @@ pub mod quota_counter;
 pub mod raw_keys;
 pub mod revocation;
 pub mod role;
+pub mod rotation;
 pub mod scope_catalogue;
 pub mod secret;
 pub mod signing_key;

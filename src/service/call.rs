@@ -126,6 +126,13 @@ impl<T> Done<T> {
         Self { action, org, object, before, after, touched, warnings, also, is_gone }
     }
 
+    /// Of the installation, and of no organization.
+    pub(crate) fn on_installation(action: &'static str, object: String, after: T) -> Self {
+        let (touched, warnings, also) = (Vec::new(), Vec::new(), Vec::new());
+        let (org, before, is_gone) = (None, None, false);
+        Self { action, org, object, before, after, touched, warnings, also, is_gone }
+    }
+
     /// The thing is no more: `after` is what it was.
     pub(crate) fn ends(mut self) -> Self {
         self.is_gone = true;
@@ -176,7 +183,7 @@ impl Service {
         call.wrong().finish(Some(()))?;
         let now = self.clock.now();
         write.touched_all(&done.touched, now).await?;
-        let entries = entries(call, &done, (now, write.revision()))?;
+        let entries = entries(Some(&call.actor), &done, (now, write.revision()))?;
         audit::insert_all(&mut write, &entries).await?;
         if let Some(idempotency) = &call.idempotency {
             let stored =
@@ -193,6 +200,24 @@ impl Service {
         }
         let Done { before, after, warnings, also, is_gone, .. } = done;
         Ok(Changed { before, after, warnings, also, is_gone, dry_run: call.dry_run })
+    }
+
+    /// Ends a change that no caller asked for: an operator on the machine of a node did, or it was due.
+    pub(crate) async fn finish_unasked<T: Serialize>(
+        &self,
+        mut write: Write<'_>,
+        done: Done<T>,
+    ) -> Result<Changed<T>> {
+        let now = self.clock.now();
+        write.touched_all(&done.touched, now).await?;
+        let entries = entries(None, &done, (now, write.revision()))?;
+        audit::insert_all(&mut write, &entries).await?;
+        if let Err(cause) = write.commit().await {
+            self.settle(cause, entries.first()).await?;
+        }
+        self.catch_up().await;
+        let Done { before, after, warnings, also, is_gone, .. } = done;
+        Ok(Changed { before, after, warnings, also, is_gone, dry_run: false })
     }
 
     /// Finds out what became of a commit whose answer did not come. The next change waits for the end of
@@ -236,16 +261,20 @@ impl Service {
 
 /// A change in the audit, and behind it what it brought with it.
 fn entries<T: Serialize>(
-    call: &Call,
+    actor: Option<&Actor>,
     done: &Done<T>,
     (now, revision): (Timestamp, i64),
 ) -> Result<Vec<AuditEntry>> {
     let states = (done.before.as_ref().map(state), (!done.is_gone).then(|| state(&done.after)));
-    let change = entry(&call.actor, now, (done.action, &done.object), done.org, states);
+    let entry = |what, org, states| match actor {
+        Some(actor) => entry(actor, now, what, org, states),
+        None => unasked_entry(now, what, org, states),
+    };
+    let change = entry((done.action, &done.object), done.org, states);
     let also = done.also.iter().map(|change| {
         let states = (change.before.clone(), change.after.clone());
         let what = (change.action, change.object.as_str());
-        entry(&call.actor, now, what, change.organization, states)
+        entry(what, change.organization, states)
     });
     let mut entries = std::iter::once(change).chain(also).collect::<Result<Vec<_>>>()?;
     for (place, entry) in entries.iter_mut().enumerate() {
@@ -287,6 +316,23 @@ pub(crate) fn entry(
 pub(crate) fn entry_of(
     (holder, origin): (Holder, &Origin),
     now: Timestamp,
+    what: (&str, &str),
+    org: Option<OrgId>,
+    states: (Option<Value>, Option<Value>),
+) -> Result<AuditEntry> {
+    Ok(AuditEntry {
+        actor: Some(holder.owner),
+        api_key: Some(holder.api_key),
+        address: origin.address.map(|address| address.to_string()),
+        user_agent: origin.user_agent.clone(),
+        request_id: origin.request_id.clone(),
+        ..unasked_entry(now, what, org, states)?
+    })
+}
+
+/// The same, of what no caller asked for: an operator on the machine of a node did, or it was due.
+pub(crate) fn unasked_entry(
+    now: Timestamp,
     (action, object): (&str, &str),
     org: Option<OrgId>,
     (before, after): (Option<Value>, Option<Value>),
@@ -295,14 +341,14 @@ pub(crate) fn entry_of(
         id: AuditId::at(now, random()?),
         at: now,
         organization: org,
-        actor: Some(holder.owner),
-        api_key: Some(holder.api_key),
+        actor: None,
+        api_key: None,
         action: action.to_owned(),
         object: object.to_owned(),
         outcome: "done".to_owned(),
-        address: origin.address.map(|address| address.to_string()),
-        user_agent: origin.user_agent.clone(),
-        request_id: origin.request_id.clone(),
+        address: None,
+        user_agent: None,
+        request_id: String::new(),
         before,
         after,
     })

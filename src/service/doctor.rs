@@ -4,9 +4,10 @@ use std::path::Path;
 
 use crate::clock::{Clock, system_time};
 use crate::error::Result;
+use crate::model::rotation::signing_key_of;
 use crate::service::Service;
 use crate::service::refresh::NOTABLE_CLOCK_OFFSET_MS;
-use crate::service::signing_keys::{signer_of, signing_key_of};
+use crate::service::signing_keys::signer_of;
 use crate::store::{DatabaseUrl, orgs, signing_keys};
 
 /// One thing that was looked at.
@@ -71,10 +72,9 @@ impl Service {
     }
 
     async fn examine_signing_keys(&self) -> Result<Finding> {
-        let now = self.clock.now();
         let all = signing_keys::list(&mut *self.store.read().await?).await?;
-        signer_of(&all, &self.master_key, now)?;
-        Ok(match signing_key_of(&all, now) {
+        signer_of(&all, &self.master_key)?;
+        Ok(match signing_key_of(&all) {
             Some(key) => {
                 Finding::good("signing keys", format!("{} signs with {}", key.kid, key.algorithm))
             }

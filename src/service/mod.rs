@@ -22,13 +22,15 @@ pub(crate) mod new_api_key;
 pub mod node;
 pub mod orgs;
 pub(crate) mod owners;
+mod presence;
 pub mod quotas;
 pub mod recover;
 pub mod refresh;
 pub mod refusals;
 pub mod roles;
+pub mod rotation;
 mod side_changes;
-pub mod signing_keys;
+pub(crate) mod signing_keys;
 pub mod spaces;
 mod tokens;
 pub mod usage;
@@ -43,6 +45,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::model::installation::Installation;
+use crate::model::rotation::RotationSchedule;
 use crate::model::secret::Pepper;
 use crate::service::master_key::{MasterKey, Sealed};
 use crate::service::refresh::{Follower, clock_offset};
@@ -61,6 +64,7 @@ pub struct Service {
     clock: Clock,
     installation: Installation,
     pepper: Pepper,
+    schedule: RotationSchedule,
     /// On a node that serves: what brings its index up to a write before the write is answered.
     follower: Option<Arc<Follower>>,
     /// On a node that serves: what has the usage that is not in the database yet.
@@ -119,6 +123,7 @@ impl Service {
             store: Arc::new(store),
             master_key: Arc::new(master_key),
             clock,
+            schedule: RotationSchedule::for_lifetime(stored.installation.token_lifetime.duration()),
             installation: stored.installation,
             pepper: Pepper::new(&pepper),
             follower: None,
@@ -129,6 +134,17 @@ impl Service {
     /// What the installation was set up with.
     pub fn installation(&self) -> &Installation {
         &self.installation
+    }
+
+    /// When signing keys take turns.
+    pub fn schedule(&self) -> RotationSchedule {
+        self.schedule
+    }
+
+    /// The same use cases, under another schedule.
+    #[must_use]
+    pub fn with_schedule(self, schedule: RotationSchedule) -> Self {
+        Self { schedule, ..self }
     }
 
     /// The time.

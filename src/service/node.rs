@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::mint::Mint;
 use crate::mint::ledger::Ledger;
 use crate::model::ledger::LedgerMode;
+use crate::model::rotation::RotationSchedule;
 use crate::service::Service;
 use crate::service::ledger::keeper::Keeper;
 use crate::service::ledger::recorder::Recorder;
@@ -25,6 +26,19 @@ pub struct NodeConfig {
     pub serve_for: Duration,
     /// How it keeps the ledger.
     pub ledger: LedgerConfig,
+    /// When signing keys take turns.
+    pub signing_keys: SigningKeyConfig,
+}
+
+/// When signing keys take turns, as far as it is said.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SigningKeyConfig {
+    /// How long a key signs; nothing in it where it does until a rotation is asked for.
+    pub rotate_every: Option<Option<Duration>>,
+    /// How long a key is in the JWKS before it signs.
+    pub publish_for: Option<Duration>,
+    /// How long a key is in the JWKS after it has signed.
+    pub retire_for: Option<Duration>,
 }
 
 impl NodeConfig {
@@ -32,7 +46,26 @@ impl NodeConfig {
     pub fn in_directory(directory: &Path) -> Self {
         let ledger =
             LedgerConfig { mode: LedgerMode::Durable, directory: directory.to_owned(), keep: None };
-        Self { serve_for: Duration::from_mins(5), ledger }
+        Self {
+            serve_for: Duration::from_mins(5),
+            ledger,
+            signing_keys: SigningKeyConfig::default(),
+        }
+    }
+}
+
+impl NodeConfig {
+    /// The schedule of signing keys that this makes of the one of an installation.
+    pub fn schedule(&self, service: &Service) -> RotationSchedule {
+        let SigningKeyConfig { rotate_every, publish_for, retire_for } = self.signing_keys;
+        let defaults = service.schedule();
+        let said = RotationSchedule {
+            every: rotate_every.unwrap_or(defaults.every),
+            publish_for: publish_for.unwrap_or(defaults.publish_for),
+            retire_for: retire_for.unwrap_or(defaults.retire_for),
+            ..defaults
+        };
+        said.with_outages_of(self.serve_for)
     }
 }
 
@@ -75,7 +108,9 @@ impl Stoppable {
 impl Node {
     /// Fills a mint from the database, and begins a chain of the ledger. Nothing runs beside
     /// requests yet but what records tokens: without it, none would leave.
-    pub async fn start(mut service: Service, config: NodeConfig) -> Result<Self> {
+    pub async fn start(service: Service, config: NodeConfig) -> Result<Self> {
+        let schedule = config.schedule(&service);
+        let mut service = service.with_schedule(schedule);
         let ledger = service.begin_ledger(config.ledger).await?;
         let on_hot_path = ledger.as_ref().map_or_else(Ledger::off, BegunLedger::on_hot_path);
         let (mint, follower) = service.start_mint(config.serve_for, on_hot_path).await?;
@@ -105,6 +140,12 @@ impl Node {
     pub fn follow(&mut self) {
         let follower = self.follower.clone();
         self.work_on(async move { follower.run().await });
+    }
+
+    /// Lets signing keys take turns, until the node is stopped.
+    pub fn rotate_signing_keys(&mut self) {
+        let service = self.service.clone();
+        self.work_on(async move { service.rotate_signing_keys().await });
     }
 
     /// Fetches leases of quotas, until the node is stopped.
@@ -141,6 +182,7 @@ impl Node {
             // it gives back what it holds, and then ends
             leasing.stop().await;
         }
+        self.follower.leave().await;
         self.service.close().await;
     }
 }

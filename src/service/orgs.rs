@@ -10,6 +10,7 @@ use crate::model::installation::Installation;
 use crate::model::org::{BootstrapOrg, CreateOrg, EditOrg, Org};
 use crate::model::revocation::{RevokedSubject, RevokedTokens};
 use crate::model::role::RolePlace;
+use crate::model::rotation::signing_key_of;
 use crate::service::access::{guarded, require, require_on_installation};
 use crate::service::asks::parse_name;
 use crate::service::audiences::{check_not_ours, default_audience};
@@ -187,9 +188,13 @@ impl Service {
     }
 
     /// What the installation was set up with, for admins of the account.
-    pub fn get_installation(&self, actor: &Actor) -> Result<&Installation> {
+    pub async fn get_installation(&self, actor: &Actor) -> Result<Installation> {
         require_on_installation(actor, &Action::Read, "settings")?;
-        Ok(&self.installation)
+        let all = signing_keys::list(&mut *self.store.read().await?).await?;
+        // a rotation may have changed it since
+        let algorithm =
+            signing_key_of(&all).map_or(self.installation.algorithm, |key| key.algorithm);
+        Ok(Installation { algorithm, ..self.installation.clone() })
     }
 
     /// Any organization, by id or slug, for admins of the account.

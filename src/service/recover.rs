@@ -5,11 +5,10 @@ use tenmint_verifier::ScopeSet;
 
 use crate::error::{Error, Result};
 use crate::model::api_key::CreatedApiKey;
-use crate::model::audit::AuditEntry;
-use crate::model::id::AuditId;
 use crate::model::org::Org;
+use crate::service::Service;
+use crate::service::call::unasked_entry;
 use crate::service::init::NewAdministrator;
-use crate::service::{Service, random};
 use crate::store::{audit, orgs};
 
 impl Service {
@@ -30,21 +29,10 @@ impl Service {
             pepper: self.pepper.clone(),
         };
         let created = administrator.insert(&mut write, &org, now).await?;
-        let entry = AuditEntry {
-            id: AuditId::at(now, random()?),
-            at: now,
-            organization: Some(org.id),
-            actor: None,
-            api_key: None,
-            action: "administrator.recover".to_owned(),
-            object: created.api_key.id.to_string(),
-            outcome: "done".to_owned(),
-            address: None,
-            user_agent: None,
-            request_id: String::new(),
-            before: None,
-            after: serde_json::to_value(&created.api_key).ok(),
-        };
+        let object = created.api_key.id.to_string();
+        let after = serde_json::to_value(&created.api_key).ok();
+        let what = ("administrator.recover", object.as_str());
+        let entry = unasked_entry(now, what, Some(org.id), (None, after))?;
         audit::insert(&mut write, &entry).await?;
         write.commit().await?;
         self.catch_up().await;

@@ -18,12 +18,12 @@ use crate::mint::ledger::Ledger;
 use crate::mint::{Change, FilledIndex, Mint};
 use crate::model::owner::OwnerId;
 use crate::model::role::RolePlace;
-use crate::model::signing_key::{SigningKey, SigningKeyState};
 use crate::model::space::Space;
 use crate::model::time::Timestamp;
 use crate::service::import::clean_up_imports;
 use crate::service::master_key::MasterKey;
 use crate::service::owners::{RoleBook, read_owner};
+use crate::service::presence::Presence;
 use crate::service::signing_keys::signer_of;
 use crate::service::{Service, random};
 use crate::store::changes::{Imported, Progress, Subject};
@@ -60,7 +60,7 @@ pub struct Follower {
     master_key: Arc<MasterKey>,
     clock: Clock,
     mint: Arc<Mint>,
-    signing_keys: parking_lot::Mutex<SigningKeys>,
+    presence: Presence,
     /// What was imported and is not in the index yet, the oldest first.
     imported: parking_lot::Mutex<VecDeque<Imported>>,
     /// One look at a time, so that revisions are applied in their order.
@@ -93,10 +93,12 @@ impl Service {
             master_key: self.master_key.clone(),
             clock: self.clock.clone(),
             mint: mint.clone(),
-            signing_keys: parking_lot::Mutex::default(),
+            presence: Presence::new(self.store.clone())?,
             imported: parking_lot::Mutex::default(),
             turn: Mutex::new(()),
         });
+        // before it publishes anything: from here on, a signing key waits for this node
+        follower.presence.tell(0, self.clock.now()).await?;
         follower.catch_up().await?;
         self.follower = Some(follower.clone());
         Ok((mint, follower))
@@ -164,7 +166,13 @@ impl Follower {
         let _turn = self.turn.lock().await;
         // two readers fill an index, the second a moment later: another look makes them one
         while self.look().await? == Look::ReadAnew {}
-        self.renew_signer()
+        self.presence.keep_told(self.mint.index().revision(), self.clock.now()).await;
+        Ok(())
+    }
+
+    /// Tells that this node serves no more, so that nothing waits for it.
+    pub(crate) async fn leave(&self) {
+        self.presence.leave().await;
     }
 
     /// Takes what was imported into the index, a part at a time: others have their turn between.
@@ -264,9 +272,9 @@ impl Follower {
     }
 
     async fn reload(&self, read: &mut Read, revision: i64, now: Timestamp) -> Result<()> {
-        self.reload_signing_keys(read).await?;
         let epoch = revocations::find_epoch(read).await?;
         self.mint.feed().replace(&epoch, &revocations::list_after(read, 0).await?);
+        self.reload_signing_keys(read).await?;
         let size = |count: i64| usize::try_from(count).unwrap_or(0);
         let (api_key_count, bot_count) =
             (api_keys::count(read).await?, owners::count_bots(read).await?);
@@ -294,22 +302,13 @@ impl Follower {
         Ok(())
     }
 
+    /// Takes the signing keys into use. One that was withdrawn signs nothing any more before anybody is
+    /// told, or it would sign the news itself.
     async fn reload_signing_keys(&self, read: &mut Read) -> Result<()> {
         let stored = signing_keys::list(read).await?;
-        *self.signing_keys.lock() = SigningKeys { stored, states: None };
-        Ok(())
-    }
-
-    /// Takes the signing keys into use as their moments come, whether a change or the clock brought
-    /// them.
-    fn renew_signer(&self) -> Result<()> {
-        let now = self.clock.now();
-        let mut held = self.signing_keys.lock();
-        let states: Vec<SigningKeyState> = held.stored.iter().map(|key| key.state(now)).collect();
-        if held.states.as_ref() != Some(&states) {
-            self.mint.replace_signer(signer_of(&held.stored, &self.master_key, now)?);
-            held.states = Some(states);
-        }
+        self.mint.replace_signer(signer_of(&stored, &self.master_key)?);
+        self.mint.feed().withdraw(&stored);
+        self.presence.has_news();
         Ok(())
     }
 
@@ -331,13 +330,6 @@ impl Follower {
         }
         clean_up_imports(&self.store, now).await
     }
-}
-
-/// Signing keys as they were read, and the states in which the mint knows them.
-#[derive(Debug, Default)]
-struct SigningKeys {
-    stored: Vec<SigningKey>,
-    states: Option<Vec<SigningKeyState>>,
 }
 
 /// How many milliseconds the database's time is ahead of a clock; nothing where the answer took so

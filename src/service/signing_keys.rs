@@ -1,22 +1,17 @@
-//! Signing keys: made, sealed, and brought into the mint.
+//! Signing keys: made, brought along, sealed, and brought into the mint.
 
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::pki_types::pem::PemObject;
 use tenmint_verifier::Algorithm;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
-use crate::mint::{KeyPair, Signer};
-use crate::model::signing_key::{Kid, SigningKey, SigningKeyState};
+use crate::mint::{GeneratedKeyPair, KeyPair, Signer};
+use crate::model::rotation::signing_key_of;
+use crate::model::signing_key::{Kid, SigningKey};
 use crate::model::time::Timestamp;
 use crate::service::master_key::{MasterKey, Sealed};
-use crate::service::{Service, random};
-use crate::store::signing_keys;
-
-impl Service {
-    /// All signing keys, the oldest first.
-    pub async fn list_signing_keys(&self) -> Result<Vec<SigningKey>> {
-        signing_keys::list(&mut *self.store.read().await?).await
-    }
-}
+use crate::service::random;
 
 /// The keys of a new installation: one that signs at once, since no verifier can hold an older
 /// set, and one that is published, so that an emergency finds verifiers prepared.
@@ -31,7 +26,8 @@ pub(crate) async fn first_signing_keys(
     Ok([first, standby])
 }
 
-async fn new_signing_key(
+/// A key that was just made.
+pub(crate) async fn new_signing_key(
     algorithm: Algorithm,
     master_key: &MasterKey,
     now: Timestamp,
@@ -41,33 +37,54 @@ async fn new_signing_key(
         .await
         .map_err(|cause| Error::Broken(cause.to_string()))?
         .map_err(|cause| Error::Broken(cause.to_string()))?;
-    let kid = Kid::from_random(random()?);
-    Ok(SigningKey {
-        public_jwk: made.key_pair.public_jwk(kid.as_str()).to_string(),
-        sealed_private: master_key.seal(Sealed::SigningKey(&kid), &made.private)?,
-        kid,
-        algorithm,
-        published_at: now,
-        signing_at: None,
-        retiring_at: None,
-        retired_at: None,
-    })
+    sealed_key(Kid::from_random(random()?), &made, master_key, now)
 }
 
-/// The signer of these keys: the one that began to sign last signs, all that are not retired are
-/// served, the signing one first.
-pub(crate) fn signer_of(
-    stored: &[SigningKey],
+/// A key that was made elsewhere, from the text of a PEM file.
+///
+/// # Errors
+/// [`Error::Invalid`] where that holds no private key of an algorithm that tenmint signs with.
+pub(crate) fn brought_signing_key(
+    kid: Kid,
+    pem: &[u8],
     master_key: &MasterKey,
     now: Timestamp,
-) -> Result<Signer> {
-    let signing = signing_key_of(stored, now);
+) -> Result<SigningKey> {
+    let unusable = || {
+        Error::invalid(
+            "private_key",
+            "this is no private key in PEM of PKCS#8, not encrypted, for ES256 (P-256), RS256 (2048 \
+             to 4096 bits) or EdDSA (Ed25519)\nhint: `openssl pkcs8 -topk8 -nodes -in FILE` writes \
+             one from other forms",
+        )
+    };
+    let document = PrivatePkcs8KeyDer::from_pem_slice(pem).map_err(|_| unusable())?;
+    let private = Zeroizing::new(document.secret_pkcs8_der().to_vec());
+    let key_pair = KeyPair::recognize(&private).map_err(|_| unusable())?;
+    sealed_key(kid, &GeneratedKeyPair { private, key_pair }, master_key, now)
+}
+
+fn sealed_key(
+    kid: Kid,
+    made: &GeneratedKeyPair,
+    master_key: &MasterKey,
+    now: Timestamp,
+) -> Result<SigningKey> {
+    let halves = (
+        made.key_pair.public_jwk(kid.as_str()).to_string(),
+        master_key.seal(Sealed::SigningKey(&kid), &made.private)?,
+    );
+    Ok(SigningKey::published(kid, made.key_pair.algorithm(), halves, now))
+}
+
+/// The signer of these keys: the one that signs, and all that are in the JWKS, that one first.
+pub(crate) fn signer_of(stored: &[SigningKey], master_key: &MasterKey) -> Result<Signer> {
+    let signing = signing_key_of(stored);
     let others = stored.iter().filter(|signing_key| {
-        signing_key.state(now) != SigningKeyState::Retired
+        signing_key.state().is_served()
             && signing.is_none_or(|signing| signing.kid != signing_key.kid)
     });
-    let public: Vec<String> =
-        signing.into_iter().chain(others).map(|key| key.public_jwk.clone()).collect();
+    let served: Vec<&SigningKey> = signing.into_iter().chain(others).collect();
     let current = signing
         .map(|signing_key| {
             let sealed = Sealed::SigningKey(&signing_key.kid);
@@ -78,18 +95,5 @@ pub(crate) fn signer_of(
             Ok::<_, Error>((&signing_key.kid, pair))
         })
         .transpose()?;
-    Ok(Signer::new(current, &public))
-}
-
-/// Where no key has come to its moment, the next one signs before it: a clock that went back must
-/// not leave an installation without a signer.
-pub(crate) fn signing_key_of(stored: &[SigningKey], now: Timestamp) -> Option<&SigningKey> {
-    let in_state = |state| stored.iter().filter(move |key| key.state(now) == state);
-    in_state(SigningKeyState::Signing).max_by_key(|signing_key| signing_key.signing_at).or_else(
-        || {
-            in_state(SigningKeyState::Published)
-                .filter(|signing_key| signing_key.signing_at.is_some())
-                .min_by_key(|signing_key| signing_key.signing_at)
-        },
-    )
+    Ok(Signer::new(current, &served))
 }

@@ -17,6 +17,7 @@ pub mod imports;
 pub mod indexed_api_keys;
 pub mod installation;
 pub mod ledger;
+pub mod nodes;
 pub mod orgs;
 pub mod owners;
 pub mod page;

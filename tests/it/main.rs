@@ -43,6 +43,7 @@ mod protected_api;
 mod quotas;
 mod raw_keys;
 mod server;
+mod signing_keys;
 mod store;
 mod tls;
 mod usage;

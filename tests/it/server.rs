@@ -89,8 +89,8 @@ impl Setup {
 
     fn node(&self, directory: &TempDir) -> NodeConfig {
         let defaults = NodeConfig::in_directory(directory.path());
-        let ledger = LedgerConfig { mode: self.ledger, ..defaults.ledger };
-        NodeConfig { serve_for: self.serve_for, ledger }
+        let ledger = LedgerConfig { mode: self.ledger, ..defaults.ledger.clone() };
+        NodeConfig { serve_for: self.serve_for, ledger, ..defaults }
     }
 
     /// Starts the server; `None` where there is no PostgreSQL to test on.

@@ -13,9 +13,10 @@ use crate::http::HttpConfig;
 use crate::http::client_ip::TrustedProxies;
 use crate::http::listener::Limits;
 use crate::http::tls::TlsFiles;
+use crate::model::rotation::SHORTEST_PUBLICATION;
 use crate::service::DatabaseUrl;
 use crate::service::ledger::LedgerConfig;
-use crate::service::node::NodeConfig;
+use crate::service::node::{NodeConfig, SigningKeyConfig};
 
 pub(super) use settings::page;
 
@@ -92,6 +93,8 @@ struct File {
     #[serde(default)]
     ledger: Ledger,
     #[serde(default)]
+    signing_keys: SigningKeys,
+    #[serde(default)]
     store_outage: StoreOutage,
 }
 
@@ -109,6 +112,14 @@ struct TlsTable {
 struct Ledger {
     mode: Option<String>,
     keep: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+struct SigningKeys {
+    rotate_every: Option<String>,
+    publish_for: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -142,7 +153,10 @@ impl Config {
             Some(url) => DatabaseUrl::parse(&url)?,
             None => DatabaseUrl::in_directory(&data_dir),
         };
-        let node = read_node(data_dir, &file.ledger, &file.store_outage)?;
+        let node = NodeConfig {
+            signing_keys: read_signing_keys(&file.signing_keys)?,
+            ..read_node(data_dir, &file.ledger, &file.store_outage)?
+        };
         let defaults = Limits::default();
         let max_connections = file.max_connections.unwrap_or(defaults.max_connections).max(1);
         let limits = Limits { max_connections, ..defaults };
@@ -174,9 +188,6 @@ impl Config {
 /// How a node issues and records, with this directory of its own.
 fn read_node(directory: PathBuf, ledger: &Ledger, outage: &StoreOutage) -> Result<NodeConfig> {
     let mode = ledger.mode.as_deref().map(str::parse).transpose();
-    let duration = |field: &'static str, text: &str, example: &'static str| {
-        parse_duration(text).ok_or_else(|| Error::invalid(field, example))
-    };
     let keep = ledger.keep.as_deref();
     let keep = keep.map(|text| duration("ledger.keep", text, "write `400d`")).transpose()?;
     let serve_for = outage.serve_for.as_deref().unwrap_or("5m");
@@ -184,7 +195,31 @@ fn read_node(directory: PathBuf, ledger: &Ledger, outage: &StoreOutage) -> Resul
     Ok(NodeConfig {
         serve_for: duration("store_outage.serve_for", serve_for, "write `5m` or `0s`")?,
         ledger: LedgerConfig { mode, directory, keep },
+        signing_keys: SigningKeyConfig::default(),
     })
+}
+
+/// When signing keys take turns: no sooner than verifiers in the field can follow.
+fn read_signing_keys(said: &SigningKeys) -> Result<SigningKeyConfig> {
+    let rotate_every = match said.rotate_every.as_deref() {
+        None => None,
+        Some("never") => Some(None),
+        Some(text) => {
+            let example = "write `90d`, or `never` to rotate by command alone";
+            Some(Some(duration("signing_keys.rotate_every", text, example)?))
+        }
+    };
+    let (field, example) = ("signing_keys.publish_for", "write `24h`; 2 h is the least");
+    let publish_for = said.publish_for.as_deref();
+    let publish_for = publish_for.map(|text| duration(field, text, example)).transpose()?;
+    if publish_for.is_some_and(|publish_for| publish_for < SHORTEST_PUBLICATION) {
+        return Err(Error::invalid(field, example));
+    }
+    Ok(SigningKeyConfig { rotate_every, publish_for, retire_for: None })
+}
+
+fn duration(field: &'static str, text: &str, example: &'static str) -> Result<Duration> {
+    parse_duration(text).ok_or_else(|| Error::invalid(field, example))
 }
 
 /// The proxies that one layer names, if it does.

@@ -9,7 +9,7 @@ pub(super) struct Setting {
 }
 
 /// All settings; a test holds the fields of the file to this table.
-pub(super) const SETTINGS: [Setting; 14] = [
+pub(super) const SETTINGS: [Setting; 16] = [
     Setting {
         key: "data_dir",
         variable: "TENMINT_DATA_DIR",
@@ -91,6 +91,20 @@ pub(super) const SETTINGS: [Setting; 14] = [
         variable: "TENMINT_FORWARDING_HEADER",
         default: "-",
         about: "the one header that the proxies write: `x-forwarded-for` or `forwarded`",
+    },
+    Setting {
+        key: "signing_keys.rotate_every",
+        variable: "-",
+        default: "`90d`",
+        about: "how long a key signs before the next one does; `never` to rotate by command alone. The \
+                same on every node",
+    },
+    Setting {
+        key: "signing_keys.publish_for",
+        variable: "-",
+        default: "`24h`",
+        about: "how long a key is in the JWKS before it signs, `2h` at least: as long as verifiers hold \
+                a JWKS. The same on every node",
     },
     Setting {
         key: "store_outage.serve_for",

@@ -21,20 +21,16 @@ struct InstallationBody {
     issuer: Issuer,
     /// What the text of an API key starts with.
     api_key_prefix: ApiKeyPrefix,
-    /// What its tokens are signed with.
+    /// What its tokens are signed with at the moment.
     algorithm: &'static str,
     /// The seconds that a token lives.
     token_lifetime: TokenLifetime,
 }
 
-impl From<&Installation> for InstallationBody {
-    fn from(installation: &Installation) -> Self {
-        Self {
-            issuer: installation.issuer.clone(),
-            api_key_prefix: installation.api_key_prefix.clone(),
-            algorithm: installation.algorithm.name(),
-            token_lifetime: installation.token_lifetime,
-        }
+impl From<Installation> for InstallationBody {
+    fn from(installation: Installation) -> Self {
+        let Installation { issuer, api_key_prefix, algorithm, token_lifetime } = installation;
+        Self { issuer, api_key_prefix, algorithm: algorithm.name(), token_lifetime }
     }
 }
 
@@ -76,7 +72,7 @@ pub(super) fn operations() -> Vec<Operation> {
 }
 
 async fn show(read: Read<Nothing>) -> Result<Answer> {
-    let installation = read.service().get_installation(&read.actor)?;
+    let installation = read.service().get_installation(&read.actor).await?;
     Ok(shown(&InstallationBody::from(installation)))
 }
 

@@ -17,6 +17,7 @@ mod operation;
 mod orgs;
 mod request;
 mod roles;
+mod signing_keys;
 mod spaces;
 mod usage;
 mod users;
@@ -46,6 +47,7 @@ fn operations() -> Vec<Operation> {
         roles::operations(),
         audit::operations(),
         installation::operations(),
+        signing_keys::operations(),
     ]
     .into_iter()
     .flatten()

@@ -7,22 +7,48 @@ use axum::extract::State;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use parking_lot::RwLock;
 use serde_json::json;
+use tenmint_verifier::Algorithm;
 
 use crate::http::App;
 use crate::mint::etag_of;
-use crate::model::installation::Installation;
+use crate::model::installation::Issuer;
 
-/// The document, made once at the start.
+/// The document, made once for the algorithms of the signing keys.
 #[derive(Debug)]
 pub(in crate::http) struct Metadata {
+    issuer: Issuer,
+    made: RwLock<Arc<Made>>,
+}
+
+#[derive(Debug, Default)]
+struct Made {
+    algorithms: Vec<Algorithm>,
     document: Bytes,
     etag: String,
 }
 
 impl Metadata {
-    pub(in crate::http) fn of(installation: &Installation) -> Self {
-        let issuer = installation.issuer.as_str();
+    pub(in crate::http) fn of(issuer: &Issuer) -> Self {
+        Self { issuer: issuer.clone(), made: RwLock::default() }
+    }
+
+    /// The document, made anew where other algorithms are in the JWKS.
+    fn of_algorithms(&self, algorithms: &[Algorithm]) -> Arc<Made> {
+        let made = self.made.read().clone();
+        if made.algorithms == algorithms && !made.document.is_empty() {
+            return made;
+        }
+        let made = Arc::new(Made::of(self.issuer.as_str(), algorithms));
+        *self.made.write() = made.clone();
+        made
+    }
+}
+
+impl Made {
+    fn of(issuer: &str, algorithms: &[Algorithm]) -> Self {
+        let names: Vec<&str> = algorithms.iter().map(|algorithm| algorithm.name()).collect();
         let document = json!({
             "issuer": issuer,
             "token_endpoint": format!("{issuer}/oauth/token"),
@@ -45,10 +71,11 @@ impl Metadata {
             // OpenID readers refuse a document without these two, and take the algorithms of the
             // access tokens from the second
             "subject_types_supported": ["public"],
-            "id_token_signing_alg_values_supported": [installation.algorithm.name()],
+            "id_token_signing_alg_values_supported": names,
         })
         .to_string();
-        Self { etag: etag_of(&document), document: document.into() }
+        let algorithms = algorithms.to_vec();
+        Self { algorithms, etag: etag_of(&document), document: document.into() }
     }
 }
 
@@ -56,7 +83,8 @@ pub(in crate::http) async fn show(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
 ) -> Response<Body> {
-    cacheable(&headers, app.metadata.document.clone(), &app.metadata.etag)
+    let made = app.metadata.of_algorithms(&app.mint.public_keys().algorithms);
+    cacheable(&headers, made.document.clone(), &made.etag)
 }
 
 /// A public document: cached for five minutes, and 304 for who has it.

@@ -14,6 +14,7 @@ mod owners;
 mod reference;
 mod refusals;
 mod setup;
+mod signing_keys;
 mod spaces;
 mod usage;
 

@@ -156,6 +156,7 @@ impl Operation {
             "digest",
             "quota_limit",
             "quota_window",
+            "algorithm",
         ];
         let properties = self.schema["properties"].as_object().into_iter().flatten();
         named(properties.map(|(name, _)| name.as_str()), PLAIN)
@@ -179,6 +180,7 @@ fn noun_of(name: &str) -> Option<&'static str> {
         "users" => "user",
         "bots" | "bot" | "members" | "owners" | "owner" | "admins" | "actor" => "bot",
         "gateway-policies" => "gateway_policy",
+        "signing-keys" => "signing_key",
         "roles" | "role" | "space_role" | "org_role" => "role",
         _ => return None,
     })

@@ -263,6 +263,9 @@ async fn org(server: &Server, name: &str) -> Org {
     has.has("audience", &audience, &["slug", "uri"]);
     let email = format!("{name}@example.com");
     has.has("user", &post("/v1/users", json!({"email": email})).await, &[]);
+    let signing_keys = make(server, "GET", "/v1/installation/signing-keys", "", Value::Null).await;
+    let kid = signing_keys["items"][0]["kid"].as_str().unwrap().to_owned();
+    has.names.insert("signing_key", vec![kid]);
     let role = json!({"name": format!("{name}-role"), "level": "organization", "scopes": ["read:org/keys/*"]});
     has.has("role", &post("/v1/roles", role).await, &["name"]);
     let rules = json!([{"path": "/projects/{id}"}]);
