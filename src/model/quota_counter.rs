@@ -66,10 +66,16 @@ impl QuotaCounter {
     /// Grants what can be granted now: all requests that wait, if there is enough, and a part of
     /// what is then free for those to come.
     pub fn grant(&mut self, ask: &LeaseAsk, now: Timestamp) -> Lease {
+        self.grant_share(ask, 1, now)
+    }
+
+    /// The same, of the share that one of so many nodes has where nobody counts for all of them.
+    pub fn grant_share(&mut self, ask: &LeaseAsk, nodes: u32, now: Timestamp) -> Lease {
         let window = ask.quota.window();
         self.number_for(window, now);
         self.take_back(&ask.unused);
-        let free = ask.quota.limit().saturating_sub(self.total());
+        let share = ask.quota.limit() / nodes.max(1);
+        let free = share.saturating_sub(self.total());
         let waiting = ask.waiting.min(free);
         let permits = waiting + ask.ahead.min((free - waiting) / AHEAD_SHARE);
         let number = window.slot_at(now + MIN_LIFE);

@@ -23,6 +23,7 @@ pub mod node;
 pub mod orgs;
 pub(crate) mod owners;
 mod presence;
+mod quota_shares;
 pub mod quotas;
 pub mod recover;
 pub mod refresh;

@@ -1,7 +1,7 @@
 //! That a node is there, and how far it has come: what the turns of signing keys wait for.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
 use base64::Engine;
@@ -27,12 +27,22 @@ pub(crate) struct Presence {
     id: String,
     /// When it told of itself last.
     told_at: AtomicI64,
+    /// How long a node may serve after it was last seen.
+    gone_after: Duration,
+    /// How many nodes there were then, this one among them.
+    nodes: AtomicU32,
 }
 
 impl Presence {
-    pub(crate) fn new(store: Arc<Store>) -> Result<Self> {
+    pub(crate) fn new(store: Arc<Store>, gone_after: Duration) -> Result<Self> {
         let id = URL_SAFE_NO_PAD.encode(random::<9>()?);
-        Ok(Self { store, id, told_at: AtomicI64::new(NEWS) })
+        let (told_at, nodes) = (AtomicI64::new(NEWS), AtomicU32::new(1));
+        Ok(Self { store, id, told_at, gone_after, nodes })
+    }
+
+    /// How many nodes there are, as far as the database has told.
+    pub(crate) fn nodes(&self) -> u32 {
+        self.nodes.load(Ordering::Relaxed).max(1)
     }
 
     /// Others wait for what this node has just taken in.
@@ -58,7 +68,9 @@ impl Presence {
         let mut append = self.store.append().await?;
         nodes::upsert(&mut append, &self.id, applied, now).await?;
         nodes::prune(&mut append, now - FORGET_AFTER).await?;
+        let nodes = nodes::count(&mut append, now - self.gone_after).await?;
         append.commit().await?;
+        self.nodes.store(u32::try_from(nodes).unwrap_or(u32::MAX), Ordering::Relaxed);
         if applied > 0 {
             self.told_at.store(now.as_millis(), Ordering::Relaxed);
         }

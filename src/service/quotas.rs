@@ -1,12 +1,13 @@
 //! Leasing permits of quotas from the database, for all requests of a node that wait together.
 //!
 //! [`LeaseFetcher::run`] takes one batch of counters after the other, each in one short transaction.
-//! Where the database does not grant in time, the requests that wait are told that the service
-//! cannot tell at the moment; none of them passes.
+//! Where the database does not grant in time, this node grants of its own share, until the database
+//! answers again.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
 use crate::clock::Clock;
@@ -16,11 +17,16 @@ use crate::mint::{Mint, Refused};
 use crate::model::id::ApiKeyId;
 use crate::model::quota_counter::Lease;
 use crate::service::Service;
-use crate::service::refresh::within;
+use crate::service::quota_shares::QuotaShares;
+use crate::service::refresh::{Follower, within};
 use crate::store::{Store, quotas};
 
-/// How long a request waits for a permit, and a transaction may take.
+/// How long a request waits for a permit.
 const PATIENCE: Duration = Duration::from_millis(250);
+/// How long a transaction may take: a request that waited for it in vain still gets of the share.
+const LEASE_TIMEOUT: Duration = Duration::from_millis(200);
+/// How long a database that failed is left alone.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How often unused permits are given back and counters out of use are forgotten.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// Sweeps between two prunings.
@@ -54,7 +60,18 @@ pub struct LeaseFetcher {
     store: Arc<Store>,
     clock: Clock,
     mint: Arc<Mint>,
+    /// What knows how many nodes there are.
+    follower: Option<Arc<Follower>>,
     patience: Duration,
+    alone: Mutex<Alone>,
+}
+
+/// How a node grants without the database.
+#[derive(Debug, Default)]
+struct Alone {
+    shares: QuotaShares,
+    /// When the database is asked again, by the steady clock; nothing while it answers.
+    until: Option<Duration>,
 }
 
 impl Service {
@@ -64,7 +81,9 @@ impl Service {
             store: self.store.clone(),
             clock: self.clock.clone(),
             mint: mint.clone(),
-            patience: PATIENCE,
+            follower: self.follower.clone(),
+            patience: LEASE_TIMEOUT,
+            alone: Mutex::default(),
         }
     }
 }
@@ -120,16 +139,38 @@ impl LeaseFetcher {
             self.mint.quotas().done(batch, Some((Vec::new(), Duration::ZERO)));
             return was_out_of_reach;
         }
-        let granted = within(self.patience, self.grant(batch)).await;
-        if let Err(cause) = &granted
-            && !was_out_of_reach
-        {
-            let source = std::error::Error::source(cause).map(ToString::to_string);
-            tracing::error!(%cause, source, "permits of quotas cannot be leased");
+        if self.alone.lock().until.is_some_and(|until| self.clock.steady() < until) {
+            self.grant_alone(batch);
+            return true;
         }
-        let failed = granted.is_err();
-        self.mint.quotas().done(batch, granted.ok());
-        failed
+        match within(self.patience, self.grant(batch)).await {
+            Ok(granted) => {
+                if was_out_of_reach {
+                    tracing::info!("permits of quotas can be leased again");
+                }
+                *self.alone.lock() = Alone::default();
+                self.mint.quotas().done(batch, Some(granted));
+                false
+            }
+            Err(cause) => {
+                if !was_out_of_reach {
+                    let source = std::error::Error::source(&cause).map(ToString::to_string);
+                    tracing::error!(%cause, source, "permits of quotas cannot be leased");
+                }
+                self.alone.lock().until = Some(self.clock.steady() + ASK_AGAIN);
+                self.grant_alone(batch);
+                true
+            }
+        }
+    }
+
+    /// Grants of the share of this node.
+    fn grant_alone(&self, batch: &LeaseBatch) {
+        let nodes = self.follower.as_ref().map_or(1, |follower| follower.nodes());
+        // in this order, as in `grant`
+        let granted_at = self.clock.steady();
+        let leases = self.alone.lock().shares.grant(batch, nodes, self.clock.now());
+        self.mint.quotas().done(batch, Some((leases, granted_at)));
     }
 
     async fn grant(&self, batch: &LeaseBatch) -> Result<(Vec<Lease>, Duration)> {

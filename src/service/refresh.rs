@@ -93,7 +93,7 @@ impl Service {
             master_key: self.master_key.clone(),
             clock: self.clock.clone(),
             mint: mint.clone(),
-            presence: Presence::new(self.store.clone())?,
+            presence: Presence::new(self.store.clone(), self.schedule.gone_after)?,
             imported: parking_lot::Mutex::default(),
             turn: Mutex::new(()),
         });
@@ -168,6 +168,11 @@ impl Follower {
         while self.look().await? == Look::ReadAnew {}
         self.presence.keep_told(self.mint.index().revision(), self.clock.now()).await;
         Ok(())
+    }
+
+    /// How many nodes there are, as far as the database has told.
+    pub(crate) fn nodes(&self) -> u32 {
+        self.presence.nodes()
     }
 
     /// Tells that this node serves no more, so that nothing waits for it.

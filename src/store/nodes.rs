@@ -33,6 +33,12 @@ pub async fn applied_everywhere(
     Ok(sqlx::query_scalar(lowest).bind(since.as_millis()).fetch_one(connection).await?)
 }
 
+/// How many nodes were seen since a moment.
+pub async fn count(connection: &mut Connection, since: Timestamp) -> Result<i64> {
+    let count = "SELECT COUNT(*) FROM nodes WHERE seen_at >= $1";
+    Ok(sqlx::query_scalar(count).bind(since.as_millis()).fetch_one(connection).await?)
+}
+
 /// Forgets a node that has stopped.
 pub async fn delete(connection: &mut Connection, id: &str) -> Result<()> {
     sqlx::query("DELETE FROM nodes WHERE id = $1").bind(id).execute(connection).await?;
