@@ -5,6 +5,7 @@ mod api;
 mod api_keys;
 mod audiences;
 mod audit;
+mod backup;
 mod bots;
 mod client;
 mod completions;
@@ -111,6 +112,8 @@ enum Command {
     Doctor(OnNode<doctor::DoctorArgs>),
     /// Make a new administrator's key, where the last one is lost
     Recover(OnNode<recover::RecoverArgs>),
+    /// Copy the embedded database, while a node serves
+    Backup(OnNode<backup::BackupArgs>),
     /// Search, verify and export the record of every token
     Ledger(OnNodeWith<ledger::LedgerCommand>),
     /// List, rotate, withdraw and import the signing keys
@@ -252,6 +255,7 @@ async fn dispatch(command: Command, output: &Output) -> Result<ExitCode> {
         Command::Recover(on) => {
             Ok(recover::run(&on.node.service().await?, &on.args, output).await?)
         }
+        Command::Backup(on) => Ok(backup::run(&on.node.service().await?, &on.args, output).await?),
         Command::Ledger(on) => ledger::run(&on.node.service().await?, on.command, output).await,
         Command::SigningKeys(on) => {
             signing_keys::run(&on.node.service().await?, on.command, output).await
@@ -267,6 +271,7 @@ impl Command {
             Self::Init(_) | Self::Token(_) | Self::Recover(_) => Gives::Secret,
             Self::Serve(_)
             | Self::Doctor(_)
+            | Self::Backup(_)
             | Self::Login(_)
             | Self::Logout(_)
             | Self::Context(_)

@@ -126,16 +126,26 @@ impl Feed {
     /// Takes in which signing keys were withdrawn. One that is held is kept, as a restore of a database
     /// must not bring it back.
     pub fn withdraw(&self, signing_keys: &[SigningKey]) {
+        let withdrawn = signing_keys.iter().filter(|key| key.withdrawn_at.is_some());
+        self.withdraw_kids(withdrawn.clone().map(|key| key.kid.as_str()));
         let mut state = self.state.lock();
-        for key in signing_keys.iter().filter(|key| key.withdrawn_at.is_some()) {
-            if !state.withdrawn.iter().any(|kid| kid == key.kid.as_str()) {
-                state.withdrawn.push(key.kid.to_string());
-            }
+        for key in withdrawn {
             let revision = key.withdrawn_revision.and_then(|revision| u64::try_from(revision).ok());
             state.revision = state.revision.max(revision.unwrap_or(0));
         }
         state.signed.clear();
         self.moved.send_replace(state.revision);
+    }
+
+    /// The same of keys of which no more is known.
+    pub fn withdraw_kids<'k>(&self, kids: impl Iterator<Item = &'k str>) {
+        let mut state = self.state.lock();
+        for kid in kids {
+            if !state.withdrawn.iter().any(|known| known == kid) {
+                state.withdrawn.push(kid.to_owned());
+                state.signed.clear();
+            }
+        }
     }
 
     fn take(&self, state: &mut State, recorded: &[Revocation]) {

@@ -302,6 +302,16 @@ impl State {
         self.api_keys.at(place)
     }
 
+    pub(super) fn api_key_by_id(&self, id: &ApiKeyId) -> Option<Place> {
+        self.api_keys.find(id)
+    }
+
+    /// The key of a secret, and when the secret ends.
+    pub(super) fn secret(&self, digest: &SecretDigest) -> Option<(Place, Ending)> {
+        let secret = *self.secrets.get(digest)?;
+        Some((secret.api_key, self.end_of(digest, secret)))
+    }
+
     pub(super) fn owner(&self, place: Place) -> Option<&OwnerEntry> {
         self.owners.at(place)
     }

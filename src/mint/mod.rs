@@ -17,6 +17,7 @@ mod lease_queue;
 pub mod ledger;
 mod permits;
 pub mod quotas;
+mod restored;
 mod rsa;
 mod served;
 mod signer;
@@ -34,6 +35,7 @@ use tenmint_verifier::{BuildError, JwkSet, Verifier};
 pub use feed::{Feed, HeardFeed, SignedFeed};
 pub use index::{Change, FilledIndex, Index};
 pub use key_pair::{GeneratedKeyPair, KeyPair, KeyPairError};
+pub use restored::Restored;
 pub use signer::{PublicKeys, Signer, etag_of};
 pub use usage::{Caller, UsageCounters, Used};
 
@@ -49,6 +51,7 @@ use crate::model::id::{ApiKeyId, AudienceId, OrgId};
 use crate::model::installation::{Installation, Issuer};
 use crate::model::migration::{Form, UsesOf};
 use crate::model::secret::{Pepper, PlainSecret};
+use crate::model::signing_key::Kid;
 use crate::model::time::Timestamp;
 use crate::model::token_id::TokenId;
 
@@ -288,6 +291,11 @@ impl Mint {
             *verifier = verifier.with_keys(keys);
         }
         *self.signer.write() = signer;
+    }
+
+    /// Whether a signing key is in the JWKS.
+    pub fn serves(&self, kid: &Kid) -> bool {
+        self.signer.read().serves(kid)
     }
 
     /// What a caller of the management API holds.

@@ -18,6 +18,7 @@ use crate::model::signing_key::{Kid, SigningKey};
 #[derive(Debug, Clone, Default)]
 pub struct Signer {
     current: Option<Arc<CurrentKey>>,
+    kids: Arc<[Kid]>,
     public_keys: PublicKeys,
 }
 
@@ -61,8 +62,13 @@ impl Signer {
         let (etag, document) = (etag_of(&document), document.into());
         Self {
             current: current.map(|(kid, key_pair)| Arc::new(CurrentKey::new(kid, key_pair))),
+            kids: served.iter().map(|key| key.kid.clone()).collect(),
             public_keys: PublicKeys { document, etag, algorithms },
         }
+    }
+
+    pub(super) fn serves(&self, kid: &Kid) -> bool {
+        self.kids.contains(kid)
     }
 
     pub(super) fn can_sign(&self) -> bool {

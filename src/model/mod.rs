@@ -16,6 +16,7 @@ pub mod import;
 pub mod installation;
 pub mod ip_range;
 pub mod ip_rules;
+pub mod journal;
 pub mod ledger;
 pub mod migration;
 pub mod org;

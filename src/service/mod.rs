@@ -8,6 +8,7 @@ pub mod api_keys;
 pub(crate) mod asks;
 pub mod audiences;
 pub mod audit;
+mod backup;
 pub mod bots;
 pub mod call;
 pub mod doctor;
@@ -15,6 +16,7 @@ mod first_roles;
 pub mod gateway_policies;
 pub mod import;
 pub mod init;
+mod journal;
 pub mod ledger;
 pub mod master_key;
 pub mod migration;
@@ -28,6 +30,7 @@ pub mod quotas;
 pub mod recover;
 pub mod refresh;
 pub mod refusals;
+mod restored;
 pub mod roles;
 pub mod rotation;
 mod side_changes;
@@ -48,6 +51,7 @@ use crate::error::{Error, Result};
 use crate::model::installation::Installation;
 use crate::model::rotation::RotationSchedule;
 use crate::model::secret::Pepper;
+use crate::service::journal::Journal;
 use crate::service::master_key::{MasterKey, Sealed};
 use crate::service::refresh::{Follower, clock_offset};
 use crate::service::usage_writer::UsageWriter;
@@ -66,6 +70,8 @@ pub struct Service {
     installation: Installation,
     pepper: Pepper,
     schedule: RotationSchedule,
+    /// On a node that serves: what has ended, kept apart from the database.
+    journal: Option<Arc<Journal>>,
     /// On a node that serves: what brings its index up to a write before the write is answered.
     follower: Option<Arc<Follower>>,
     /// On a node that serves: what has the usage that is not in the database yet.
@@ -127,6 +133,7 @@ impl Service {
             schedule: RotationSchedule::for_lifetime(stored.installation.token_lifetime.duration()),
             installation: stored.installation,
             pepper: Pepper::new(&pepper),
+            journal: None,
             follower: None,
             usage_writer: None,
         })
@@ -146,6 +153,11 @@ impl Service {
     #[must_use]
     pub fn with_schedule(self, schedule: RotationSchedule) -> Self {
         Self { schedule, ..self }
+    }
+
+    /// The same use cases, on a node that keeps a journal of revocations in this file.
+    pub(crate) fn with_journal(self, path: &Path) -> Result<Self> {
+        Ok(Self { journal: Some(Arc::new(Journal::open(path)?)), ..self })
     }
 
     /// The time.

@@ -1,6 +1,6 @@
 //! A node that serves: its use cases, the mint it fills and follows, and the work beside requests.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,9 @@ use crate::service::ledger::{BegunLedger, LedgerConfig};
 use crate::service::refresh::Follower;
 use crate::service::usage_writer::UsageWriter;
 
+/// The name of the journal of revocations, where none is said.
+pub const JOURNAL_FILE: &str = "revocations.journal";
+
 /// How a node is set up.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
@@ -28,6 +31,8 @@ pub struct NodeConfig {
     pub ledger: LedgerConfig,
     /// When signing keys take turns.
     pub signing_keys: SigningKeyConfig,
+    /// The file to which it appends what ends for ever, apart from the database.
+    pub journal: PathBuf,
 }
 
 /// When signing keys take turns, as far as it is said.
@@ -50,6 +55,7 @@ impl NodeConfig {
             serve_for: Duration::from_mins(5),
             ledger,
             signing_keys: SigningKeyConfig::default(),
+            journal: directory.join(JOURNAL_FILE),
         }
     }
 }
@@ -110,7 +116,7 @@ impl Node {
     /// requests yet but what records tokens: without it, none would leave.
     pub async fn start(service: Service, config: NodeConfig) -> Result<Self> {
         let schedule = config.schedule(&service);
-        let mut service = service.with_schedule(schedule);
+        let mut service = service.with_schedule(schedule).with_journal(&config.journal)?;
         let ledger = service.begin_ledger(config.ledger).await?;
         let on_hot_path = ledger.as_ref().map_or_else(Ledger::off, BegunLedger::on_hot_path);
         let (mint, follower) = service.start_mint(config.serve_for, on_hot_path).await?;

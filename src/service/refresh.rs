@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use base64::Engine;
@@ -15,15 +16,19 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::mint::ledger::Ledger;
-use crate::mint::{Change, FilledIndex, Mint};
+use crate::mint::{Change, FilledIndex, Mint, Restored};
+use crate::model::journal::Ended;
 use crate::model::owner::OwnerId;
 use crate::model::role::RolePlace;
+use crate::model::signing_key::Kid;
 use crate::model::space::Space;
 use crate::model::time::Timestamp;
 use crate::service::import::clean_up_imports;
+use crate::service::journal::Journal;
 use crate::service::master_key::MasterKey;
 use crate::service::owners::{RoleBook, read_owner};
 use crate::service::presence::Presence;
+use crate::service::restored::end_restored;
 use crate::service::signing_keys::signer_of;
 use crate::service::{Service, random};
 use crate::store::changes::{Imported, Progress, Subject};
@@ -61,6 +66,9 @@ pub struct Follower {
     clock: Clock,
     mint: Arc<Mint>,
     presence: Presence,
+    journal: Option<Arc<Journal>>,
+    /// Whether the database brought something back that has not been ended again yet.
+    is_restored: AtomicBool,
     /// What was imported and is not in the index yet, the oldest first.
     imported: parking_lot::Mutex<VecDeque<Imported>>,
     /// One look at a time, so that revisions are applied in their order.
@@ -93,6 +101,8 @@ impl Service {
             master_key: self.master_key.clone(),
             clock: self.clock.clone(),
             mint: mint.clone(),
+            journal: self.journal.clone(),
+            is_restored: AtomicBool::new(false),
             presence: Presence::new(self.store.clone(), self.schedule.gone_after)?,
             imported: parking_lot::Mutex::default(),
             turn: Mutex::new(()),
@@ -165,7 +175,12 @@ impl Follower {
     pub async fn catch_up(&self) -> Result<()> {
         let _turn = self.turn.lock().await;
         // two readers fill an index, the second a moment later: another look makes them one
-        while self.look().await? == Look::ReadAnew {}
+        loop {
+            self.end_again().await?;
+            if self.look().await? == Look::Followed {
+                break;
+            }
+        }
         self.presence.keep_told(self.mint.index().revision(), self.clock.now()).await;
         Ok(())
     }
@@ -211,6 +226,17 @@ impl Follower {
                 self.follow_revocations(&mut read, applied).await?;
                 self.apply(&mut read, &touched, progress.revision, now).await?;
                 Ok(Look::Followed)
+            }
+            // the first look of this node, at a database that is older than what it saw end before
+            None if self
+                .journal
+                .as_ref()
+                .is_some_and(|journal| journal.revision() > progress.revision) =>
+            {
+                let seen = self.journal.as_ref().map_or(0, |journal| journal.revision());
+                drop(read);
+                self.recover(seen, progress).await?;
+                Ok(Look::ReadAnew)
             }
             _ => {
                 self.reload(&mut read, progress.revision, now).await?;
@@ -271,6 +297,7 @@ impl Follower {
         }
         applied.extend(read_imported(read, &mut imported).await?);
         applied.sort_by_key(Change::order);
+        self.note_ended(revision, ended_in(&applied)).await;
         self.mint.index().apply(applied, revision, now);
         *self.imported.lock() = imported;
         Ok(())
@@ -292,7 +319,7 @@ impl Follower {
         // the second reader looks a moment later: what it sees too early is applied again, in its
         // turn, by the look that follows
         let mut other = self.store.read().await?;
-        let filling = parking_lot::Mutex::new(filled);
+        let filling = parking_lot::Mutex::new((filled, Vec::new()));
         tokio::try_join!(
             fill_bots(read, Half::Lower, &book, &filling),
             fill_bots(&mut other, Half::Upper, &book, &filling),
@@ -301,7 +328,9 @@ impl Follower {
             fill_api_keys(read, Half::Lower, &filling),
             fill_api_keys(&mut other, Half::Upper, &filling),
         )?;
-        self.mint.index().replace(filling.into_inner(), revision, now);
+        let (filled, ended) = filling.into_inner();
+        self.mint.index().replace(filled, revision, now);
+        self.hold_to_journal(revision, ended).await;
         self.imported.lock().clear();
         self.mint.index().forget_long_dead(now);
         Ok(())
@@ -313,7 +342,47 @@ impl Follower {
         let stored = signing_keys::list(read).await?;
         self.mint.replace_signer(signer_of(&stored, &self.master_key)?);
         self.mint.feed().withdraw(&stored);
+        let withdrawn = stored.iter().filter(|key| key.withdrawn_at.is_some());
+        let ended = withdrawn.map(|key| Ended::SigningKey(key.kid.clone())).collect();
+        self.note_ended(self.mint.index().revision().unwrap_or(0), ended).await;
         self.presence.has_news();
+        Ok(())
+    }
+
+    async fn note_ended(&self, revision: i64, ended: Vec<Ended>) {
+        if let Some(journal) = &self.journal {
+            journal.note(revision, ended).await;
+        }
+    }
+
+    /// After everything was read anew: what the database holds as ended is noted, and what it holds as
+    /// living that has ended is refused until it is ended again.
+    async fn hold_to_journal(&self, revision: i64, ended: Vec<Ended>) {
+        self.note_ended(revision, ended).await;
+        let Some(journal) = &self.journal else { return };
+        let known = journal.known();
+        self.mint.feed().withdraw_kids(known.signing_keys.iter().map(Kid::as_str));
+        let Restored { api_keys, secrets } =
+            self.mint.index().restored(&known.api_keys, &known.secrets);
+        let signs_again = known.signing_keys.iter().any(|kid| self.mint.serves(kid));
+        if api_keys.is_empty() && secrets.is_empty() && !signs_again {
+            return;
+        }
+        self.mint.index().doubt();
+        self.is_restored.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends again what a restore has brought back.
+    async fn end_again(&self) -> Result<()> {
+        if !self.is_restored.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        if let Some(journal) = &self.journal {
+            let known = journal.known();
+            let restored = self.mint.index().restored(&known.api_keys, &known.secrets);
+            end_restored(&self.store, &restored, &known.signing_keys, self.clock.now()).await?;
+        }
+        self.is_restored.store(false, Ordering::Relaxed);
         Ok(())
     }
 
@@ -335,6 +404,17 @@ impl Follower {
         }
         clean_up_imports(&self.store, now).await
     }
+}
+
+/// An index that is being filled, and what was found in it that has ended.
+type Filling = parking_lot::Mutex<(FilledIndex, Vec<Ended>)>;
+
+fn ended_in(changes: &[Change]) -> Vec<Ended> {
+    let ended = changes.iter().filter_map(|change| match change {
+        Change::ApiKey(api_key) => Some(Ended::of(api_key)),
+        _ => None,
+    });
+    ended.flatten().collect()
 }
 
 /// How many milliseconds the database's time is ahead of a clock; nothing where the answer took so
@@ -454,36 +534,28 @@ async fn fill_the_few(read: &mut Read, filled: &mut FilledIndex) -> Result<()> {
     Ok(())
 }
 
-async fn fill_bots(
-    read: &mut Read,
-    half: Half,
-    book: &RoleBook,
-    filling: &parking_lot::Mutex<FilledIndex>,
-) -> Result<()> {
+async fn fill_bots(read: &mut Read, half: Half, book: &RoleBook, filling: &Filling) -> Result<()> {
     let mut after = None;
     loop {
         let page = owners::list_bots_after(read, half, after.as_ref()).await?;
         let Some(OwnerId::Bot(last)) = page.last().map(|last| last.owner) else { return Ok(()) };
         after = Some(last);
-        let mut filled = filling.lock();
+        let (filled, _) = &mut *filling.lock();
         for bot in page {
             filled.put(Change::Owner(book.resolve(bot)));
         }
     }
 }
 
-async fn fill_api_keys(
-    read: &mut Read,
-    half: Half,
-    filling: &parking_lot::Mutex<FilledIndex>,
-) -> Result<()> {
+async fn fill_api_keys(read: &mut Read, half: Half, filling: &Filling) -> Result<()> {
     let mut after = None;
     loop {
         let page = indexed_api_keys::list_after(read, half, after.as_ref()).await?;
         let Some(last) = page.last() else { return Ok(()) };
         after = Some(last.id);
-        let mut filled = filling.lock();
+        let (filled, ended) = &mut *filling.lock();
         for api_key in page {
+            ended.extend(Ended::of(&api_key));
             filled.put(Change::ApiKey(api_key));
         }
     }

@@ -237,6 +237,23 @@ impl Engine {
         }
     }
 
+    /// Copies an embedded database into a new file, as it is at one moment, while others go on.
+    pub(super) async fn back_up(&self, pool: &AnyPool, copy: &DatabaseUrl) -> Result<PathBuf> {
+        let Engine::Sqlite { file } = &copy.engine else {
+            return Err(Error::Broken("a copy is a file".to_owned()));
+        };
+        if file.exists() {
+            let place = file.display();
+            return Err(Error::Setup(format!(
+                "there is a `{place}` already: name another directory"
+            )));
+        }
+        // empty, so that the copy is as private as the file
+        create_private_file(file)?;
+        sqlx::query("VACUUM INTO $1").bind(file.display().to_string()).execute(pool).await?;
+        Ok(file.clone())
+    }
+
     /// Moves what was recorded from the log of the ledger into its file, and begins the log anew
     /// where it has grown large.
     pub(super) async fn tidy(&self, pool: &AnyPool) -> Result<()> {

@@ -4,6 +4,8 @@
 //! A batch is one row and is never changed. An insert that may have happened before is made again
 //! without harm: the row that is there is compared.
 
+use std::path::PathBuf;
+
 use sqlx::AnyPool;
 use sqlx::any::AnyRow;
 use sqlx::migrate::Migrator;
@@ -91,6 +93,11 @@ impl LedgerStore {
         let ledger = Self::connect(&url).await?;
         let newest = "SELECT MAX(version) FROM _ledger_migrations";
         Ok(is_set_up(&ledger.pool, newest).await?.then_some(ledger))
+    }
+
+    /// Copies the ledger of an embedded database to beside a copy of that. Gives the file.
+    pub async fn back_up(&self, copy: &DatabaseUrl) -> Result<PathBuf> {
+        self.engine.back_up(&self.pool, &copy.of_ledger()).await
     }
 
     async fn connect(url: &DatabaseUrl) -> Result<Self> {

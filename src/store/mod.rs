@@ -32,6 +32,7 @@ pub mod usage;
 pub mod users;
 
 use std::ops::{Deref, DerefMut};
+use std::path::PathBuf;
 
 use sqlx::migrate::Migrator;
 use sqlx::{Any, AnyConnection, AnyPool, Transaction};
@@ -145,6 +146,11 @@ impl Store {
     /// The time of the database, which all nodes share.
     pub async fn now(&self) -> Result<Timestamp> {
         self.engine.now(&self.pool).await
+    }
+
+    /// Copies the embedded database to where another URL says. Gives the file.
+    pub async fn back_up(&self, copy: &DatabaseUrl) -> Result<PathBuf> {
+        self.engine.back_up(&self.pool, copy).await
     }
 
     /// Whether `sql` is a statement that this engine takes: for the test that asks it of each.

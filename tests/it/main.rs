@@ -42,6 +42,7 @@ mod outcome;
 mod protected_api;
 mod quotas;
 mod raw_keys;
+mod restore;
 mod server;
 mod signing_keys;
 mod store;

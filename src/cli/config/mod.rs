@@ -16,7 +16,7 @@ use crate::http::tls::TlsFiles;
 use crate::model::rotation::SHORTEST_PUBLICATION;
 use crate::service::DatabaseUrl;
 use crate::service::ledger::LedgerConfig;
-use crate::service::node::{NodeConfig, SigningKeyConfig};
+use crate::service::node::{JOURNAL_FILE, NodeConfig, SigningKeyConfig};
 
 pub(super) use settings::page;
 
@@ -92,6 +92,7 @@ struct File {
     forward_auth: ForwardAuth,
     #[serde(default)]
     ledger: Ledger,
+    revocation_journal: Option<PathBuf>,
     #[serde(default)]
     signing_keys: SigningKeys,
     #[serde(default)]
@@ -153,9 +154,12 @@ impl Config {
             Some(url) => DatabaseUrl::parse(&url)?,
             None => DatabaseUrl::in_directory(&data_dir),
         };
+        let keys_dir = overrides.keys_dir.or(file.keys_dir).unwrap_or_else(|| "keys".into());
+        let journal = file.revocation_journal.unwrap_or_else(|| keys_dir.join(JOURNAL_FILE));
         let node = NodeConfig {
             signing_keys: read_signing_keys(&file.signing_keys)?,
-            ..read_node(data_dir, &file.ledger, &file.store_outage)?
+            journal,
+            ..read_node(&data_dir, &file.ledger, &file.store_outage)?
         };
         let defaults = Limits::default();
         let max_connections = file.max_connections.unwrap_or(defaults.max_connections).max(1);
@@ -174,7 +178,7 @@ impl Config {
         };
         Ok(Self {
             database,
-            keys_dir: overrides.keys_dir.or(file.keys_dir).unwrap_or_else(|| "keys".into()),
+            keys_dir,
             listen: overrides.listen.or(file.listen).unwrap_or_else(|| "127.0.0.1:8080".to_owned()),
             private_listen: file.forward_auth.listen,
             http: HttpConfig { limits, trusted_proxies, tls: None },
@@ -186,7 +190,8 @@ impl Config {
 }
 
 /// How a node issues and records, with this directory of its own.
-fn read_node(directory: PathBuf, ledger: &Ledger, outage: &StoreOutage) -> Result<NodeConfig> {
+fn read_node(directory: &Path, ledger: &Ledger, outage: &StoreOutage) -> Result<NodeConfig> {
+    let defaults = NodeConfig::in_directory(directory);
     let mode = ledger.mode.as_deref().map(str::parse).transpose();
     let keep = ledger.keep.as_deref();
     let keep = keep.map(|text| duration("ledger.keep", text, "write `400d`")).transpose()?;
@@ -194,8 +199,9 @@ fn read_node(directory: PathBuf, ledger: &Ledger, outage: &StoreOutage) -> Resul
     let mode = mode.map_err(|cause| Error::invalid("ledger.mode", cause))?.unwrap_or_default();
     Ok(NodeConfig {
         serve_for: duration("store_outage.serve_for", serve_for, "write `5m` or `0s`")?,
-        ledger: LedgerConfig { mode, directory, keep },
-        signing_keys: SigningKeyConfig::default(),
+        ledger: LedgerConfig { mode, keep, ..defaults.ledger },
+        signing_keys: defaults.signing_keys,
+        journal: defaults.journal,
     })
 }
 

@@ -9,7 +9,7 @@ pub(super) struct Setting {
 }
 
 /// All settings; a test holds the fields of the file to this table.
-pub(super) const SETTINGS: [Setting; 16] = [
+pub(super) const SETTINGS: [Setting; 17] = [
     Setting {
         key: "data_dir",
         variable: "TENMINT_DATA_DIR",
@@ -91,6 +91,13 @@ pub(super) const SETTINGS: [Setting; 16] = [
         variable: "TENMINT_FORWARDING_HEADER",
         default: "-",
         about: "the one header that the proxies write: `x-forwarded-for` or `forwarded`",
+    },
+    Setting {
+        key: "revocation_journal",
+        variable: "-",
+        default: "`revocations.journal` in `keys_dir`",
+        about: "the file to which a node appends what ends for ever, so that a restored database brings \
+                nothing back; apart from the database, one for each node",
     },
     Setting {
         key: "signing_keys.rotate_every",

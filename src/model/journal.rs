@@ -1,0 +1,118 @@
+//! What ends for ever, as the journal of revocations keeps it apart from the database: one line each.
+//!
+//! A restore of an older backup knows nothing of it, and must not bring it back.
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use crate::model::api_key::IndexedApiKey;
+use crate::model::id::ApiKeyId;
+use crate::model::secret::SecretDigest;
+use crate::model::signing_key::Kid;
+use crate::model::time::Timestamp;
+
+/// Something that has ended, or will.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// An API key that was revoked.
+    ApiKey(ApiKeyId),
+    /// A secret of an API key that was replaced, and its last moment.
+    Secret(SecretDigest, Timestamp),
+    /// A signing key that was withdrawn.
+    SigningKey(Kid),
+}
+
+impl Ended {
+    /// What has ended of an API key.
+    pub fn of(api_key: &IndexedApiKey) -> impl Iterator<Item = Self> {
+        let revoked = api_key.revoked_at.map(|_| Self::ApiKey(api_key.id));
+        let secrets = api_key.secrets.iter();
+        let replaced =
+            secrets.filter_map(|secret| Some(Self::Secret(secret.digest, secret.expires_at?)));
+        revoked.into_iter().chain(replaced)
+    }
+}
+
+/// A line of the journal: what has ended, and the revision under which that was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JournalLine {
+    /// The revision.
+    pub revision: i64,
+    /// What has ended.
+    pub ended: Ended,
+}
+
+impl fmt::Display for JournalLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.revision)?;
+        match &self.ended {
+            Ended::ApiKey(id) => write!(f, "api_key {id}"),
+            Ended::Secret(digest, end) => {
+                write!(
+                    f,
+                    "secret {} {}",
+                    URL_SAFE_NO_PAD.encode(digest.as_bytes()),
+                    end.as_millis()
+                )
+            }
+            Ended::SigningKey(kid) => write!(f, "signing_key {kid}"),
+        }
+    }
+}
+
+/// A text that is no line of the journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InvalidJournalLine;
+
+impl FromStr for JournalLine {
+    type Err = InvalidJournalLine;
+
+    fn from_str(line: &str) -> Result<Self, InvalidJournalLine> {
+        parsed(line).ok_or(InvalidJournalLine)
+    }
+}
+
+fn parsed(line: &str) -> Option<JournalLine> {
+    let mut words = line.split(' ');
+    let revision = words.next()?.parse().ok()?;
+    let ended = match (words.next()?, words.next()?, words.next()) {
+        ("api_key", id, None) => Ended::ApiKey(id.parse().ok()?),
+        ("signing_key", kid, None) => Ended::SigningKey(kid.parse().ok()?),
+        ("secret", digest, Some(end)) => {
+            let digest = URL_SAFE_NO_PAD.decode(digest).ok()?.try_into().ok()?;
+            let end = Timestamp::from_millis(end.parse().ok()?);
+            Ended::Secret(SecretDigest::from_bytes(digest), end)
+        }
+        _ => return None,
+    };
+    words.next().is_none().then_some(JournalLine { revision, ended })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_read_back_and_a_part_of_one_never_is() {
+        let end = Timestamp::from_millis(1_800_000_000_000);
+        for ended in [
+            Ended::ApiKey(ApiKeyId::from_random([7; 16])),
+            Ended::Secret(SecretDigest::from_bytes([9; 32]), end),
+            Ended::SigningKey(Kid::from_random([3; 16])),
+        ] {
+            let line = JournalLine { revision: 1_234, ended };
+            assert_eq!(line.to_string().parse(), Ok(line.clone()));
+            let text = line.to_string();
+            let torn = text.split_at(text.len() / 2).0;
+            assert_ne!(torn.parse(), Ok(line), "{torn}");
+        }
+        for text in
+            ["", "7", "7 api_key", "7 api_key key_x", "x api_key", "7 other x", "7 secret AA"]
+        {
+            assert_eq!(text.parse::<JournalLine>(), Err(InvalidJournalLine), "{text}");
+        }
+    }
+}

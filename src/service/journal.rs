@@ -1,0 +1,201 @@
+//! The journal of revocations: a file apart from the database, to which every node appends what ends for
+//! ever before a call that ended it is answered. A database that was restored is held to it.
+//!
+//! Lines are only ever added. Ids and keyed digests stand in it, and no secret.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::error::{Error, Result};
+use crate::model::id::ApiKeyId;
+use crate::model::journal::{Ended, JournalLine};
+use crate::model::secret::SecretDigest;
+use crate::model::signing_key::Kid;
+use crate::model::time::Timestamp;
+use crate::store::private_file;
+
+/// The journal of a node.
+#[derive(Debug)]
+pub(crate) struct Journal {
+    path: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    file: File,
+    known: Known,
+    /// Lines that are not known to be on the disk.
+    pending: Vec<JournalLine>,
+    /// Whether the end of the file is in doubt: a line may have been torn.
+    is_torn: bool,
+    has_failed: bool,
+}
+
+/// What has ended, as far as the journal says.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Known {
+    pub(crate) api_keys: HashSet<ApiKeyId>,
+    /// The last moment of each replaced secret.
+    pub(crate) secrets: HashMap<SecretDigest, Timestamp>,
+    pub(crate) signing_keys: Vec<Kid>,
+    /// The highest revision of any line.
+    pub(crate) revision: i64,
+}
+
+impl Known {
+    /// Takes one in. Says whether it is news.
+    fn take(&mut self, line: &JournalLine) -> bool {
+        self.revision = self.revision.max(line.revision);
+        match &line.ended {
+            Ended::ApiKey(id) => self.api_keys.insert(*id),
+            Ended::Secret(digest, end) => {
+                let known = self.secrets.get(digest).is_some_and(|known| known <= end);
+                if !known {
+                    self.secrets.insert(*digest, *end);
+                }
+                !known
+            }
+            Ended::SigningKey(kid) => {
+                let known = self.signing_keys.contains(kid);
+                if !known {
+                    self.signing_keys.push(kid.clone());
+                }
+                !known
+            }
+        }
+    }
+}
+
+impl Journal {
+    /// Opens the journal, or begins it.
+    ///
+    /// # Errors
+    /// [`Error::Setup`] where the file cannot be read or appended to.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let unusable = |cause: std::io::Error| {
+            Error::Setup(format!(
+                "the journal of revocations `{}` cannot be used: {cause}\n\
+                 hint: set `revocation_journal` to a file that this node can append to, apart from the \
+                 database",
+                path.display()
+            ))
+        };
+        if !path.exists() {
+            drop(private_file().open(path).map_err(unusable)?);
+        }
+        let mut file = OpenOptions::new().read(true).append(true).open(path).map_err(unusable)?;
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(unusable)?;
+        let (mut known, mut bad) = (Known::default(), 0);
+        for line in text.lines() {
+            match line.parse() {
+                Ok(line) => drop(known.take(&line)),
+                Err(_) => bad += 1,
+            }
+        }
+        if bad > 0 {
+            // a line that was torn by a crash was not answered yet, and is written again
+            tracing::warn!(bad, path = %path.display(), "the journal of revocations has bad lines");
+        }
+        let is_torn = !text.is_empty() && !text.ends_with('\n');
+        let state = State { file, known, pending: Vec::new(), is_torn, has_failed: false };
+        Ok(Self { path: path.to_owned(), state: Mutex::new(state) })
+    }
+
+    /// What has ended.
+    pub(crate) fn known(&self) -> Known {
+        self.state.lock().known.clone()
+    }
+
+    /// The highest revision that it has seen.
+    pub(crate) fn revision(&self) -> i64 {
+        self.state.lock().known.revision
+    }
+
+    /// Appends what is news. What cannot be written is logged once, and written with the next.
+    pub(crate) async fn note(self: &Arc<Self>, revision: i64, ended: Vec<Ended>) {
+        {
+            let mut state = self.state.lock();
+            for ended in ended {
+                let line = JournalLine { revision, ended };
+                if state.known.take(&line) {
+                    state.pending.push(line);
+                }
+            }
+            if state.pending.is_empty() {
+                return;
+            }
+        }
+        let journal = self.clone();
+        // a disk that is slow holds nobody else up
+        drop(tokio::task::spawn_blocking(move || journal.write()).await);
+    }
+
+    fn write(&self) {
+        let mut state = self.state.lock();
+        let lead = if state.is_torn { "\n" } else { "" };
+        let lines: String = state.pending.iter().map(|line| format!("{line}\n")).collect();
+        let written = state.file.write_all(format!("{lead}{lines}").as_bytes());
+        match written.and_then(|()| state.file.sync_data()) {
+            Ok(()) => {
+                state.pending.clear();
+                state.is_torn = false;
+                state.has_failed = false;
+            }
+            Err(cause) => {
+                state.is_torn = true;
+                if !std::mem::replace(&mut state.has_failed, true) {
+                    let path = self.path.display();
+                    tracing::error!(%cause, %path, "the journal of revocations cannot be written");
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: u8) -> ApiKeyId {
+        ApiKeyId::from_random([number; 16])
+    }
+
+    #[tokio::test]
+    async fn what_was_noted_is_known_after_a_restart_and_written_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal");
+        let journal = Arc::new(Journal::open(&path).unwrap());
+        for revision in [3, 4] {
+            journal.note(revision, vec![Ended::ApiKey(id(1)), Ended::ApiKey(id(2))]).await;
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 2);
+        let known = Journal::open(&path).unwrap().known();
+        assert_eq!((known.api_keys.len(), known.revision), (2, 3));
+    }
+
+    #[tokio::test]
+    async fn a_line_that_was_torn_costs_no_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal");
+        let whole = JournalLine { revision: 7, ended: Ended::ApiKey(id(1)) };
+        std::fs::write(&path, format!("{whole}\n8 api_key key_01234")).unwrap();
+        let journal = Arc::new(Journal::open(&path).unwrap());
+        journal.note(9, vec![Ended::ApiKey(id(2))]).await;
+        let known = Journal::open(&path).unwrap().known();
+        assert_eq!(known.api_keys, [id(1), id(2)].into());
+        assert_eq!(known.revision, 9);
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_is_told_at_the_start() {
+        let refused = Journal::open(Path::new("/nowhere/at/all")).unwrap_err().to_string();
+        assert!(refused.contains("hint: set `revocation_journal`"), "{refused}");
+    }
+}

@@ -1,0 +1,145 @@
+//! A restore of an older backup brings nothing back that has ended for ever.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tenmint::mint::{Caller, ClientCredential, HeardFeed, Refused, TokenRequest};
+use tenmint::model::secret::PlainSecret;
+use tenmint::service::Service;
+use tenmint::service::node::{Node, NodeConfig};
+use tenmint::store::DatabaseUrl;
+
+use crate::api::good;
+use crate::server::{Key, Server, fresh_postgres, on_both_engines};
+
+/// A copy of the database of a server, as it is now.
+async fn back_up(server: &Server) -> (DatabaseUrl, TempDir) {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(url) = &server.postgres else {
+        let place = directory.path().join("copy");
+        let files = server.service.back_up(&place).await.unwrap();
+        assert_eq!(files.len(), 2, "the ledger is copied too: {files:?}");
+        return (DatabaseUrl::in_directory(&place), directory);
+    };
+    let copy = fresh_postgres().unwrap();
+    let mut dump = Command::new("pg_dump").arg(url).stdout(Stdio::piped()).spawn().unwrap();
+    let restored = Command::new("psql")
+        .args([&copy, "-q", "-v", "ON_ERROR_STOP=1"])
+        .stdin(dump.stdout.take().unwrap())
+        .stdout(Stdio::null())
+        .status();
+    assert!(restored.unwrap().success() && dump.wait().unwrap().success());
+    (DatabaseUrl::parse(&copy).unwrap(), directory)
+}
+
+/// A node that serves from a database that was restored, with the journal of the server.
+async fn node_on(server: &Server, database: &DatabaseUrl) -> Node {
+    let keys_dir = server.directory.path().join("keys");
+    let service = Service::open(database, &keys_dir, server.clock.clone()).await.unwrap();
+    let config = NodeConfig::in_directory(server.directory.path());
+    Node::start(service, config).await.unwrap()
+}
+
+/// Why a key gets no token, if it gets none.
+fn refused(node: &Node, server: &Server, key: &Key) -> Option<Refused> {
+    let client = ClientCredential::bare(PlainSecret::new(key.text.clone()));
+    let request = TokenRequest { client, ..TokenRequest::default() };
+    let from = Caller { address: Some([127, 0, 0, 1].into()), user_agent: None };
+    node.mint.issue(&request, from, server.clock.now()).err()
+}
+
+on_both_engines! {
+    async fn no_revoked_key_comes_back_with_an_older_backup(server: Server) {
+        let mut server = server;
+        let mut ended = Vec::new();
+        for _ in 0..20 {
+            ended.push(server.api_key("chat").await);
+        }
+        let alive = server.api_key("chat").await;
+        let (copy, _directory) = back_up(&server).await;
+        for key in &ended[..10] {
+            server.revoke(&key.id).await;
+        }
+        for key in &ended[10..] {
+            good(&server, "DELETE", &format!("/v1/keys/{}", key.id), Value::Null).await;
+        }
+        server.stop().await;
+        let node = node_on(&server, &copy).await;
+        for key in &ended {
+            assert_eq!(refused(&node, &server, key), Some(Refused::Revoked));
+        }
+        assert_eq!(refused(&node, &server, &alive), None);
+        node.stop().await;
+        // and they stay so for a node without a journal
+        let keys_dir = server.directory.path().join("keys");
+        let service = Service::open(&copy, &keys_dir, server.clock.clone()).await.unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let node = Node::start(service, NodeConfig::in_directory(elsewhere.path())).await.unwrap();
+        assert_eq!(refused(&node, &server, &ended[0]), Some(Refused::Revoked));
+        node.stop().await;
+    }
+
+    async fn no_replaced_secret_comes_back_with_an_older_backup(server: Server) {
+        let mut server = server;
+        let (at_once, in_grace) = (server.api_key("chat").await, server.api_key("chat").await);
+        let (copy, _directory) = back_up(&server).await;
+        let rotate = async |key: &Key, grace: u64| {
+            let path = format!("/v1/keys/{}/rotate", key.id);
+            good(&server, "POST", &path, json!({"grace_period_seconds": grace})).await;
+        };
+        rotate(&at_once, 0).await;
+        rotate(&in_grace, 60).await;
+        server.stop().await;
+        let node = node_on(&server, &copy).await;
+        assert_eq!(refused(&node, &server, &at_once), Some(Refused::Replaced));
+        assert_eq!(refused(&node, &server, &in_grace), None, "its grace is not over");
+        server.clock.wind(Duration::from_secs(60));
+        node.follower.catch_up().await.unwrap();
+        assert_eq!(refused(&node, &server, &in_grace), Some(Refused::Replaced));
+        node.stop().await;
+    }
+
+    async fn no_withdrawn_signing_key_comes_back_with_an_older_backup(server: Server) {
+        let mut server = server;
+        let keys = good(&server, "GET", "/v1/installation/signing-keys", Value::Null).await;
+        let signing = keys["items"].as_array().unwrap().iter().find(|key| key["state"] == "signing");
+        let leaked = signing.unwrap()["kid"].as_str().unwrap().to_owned();
+        let key = server.api_key("chat").await;
+        let (copy, _directory) = back_up(&server).await;
+        good(&server, "POST", &format!("/v1/installation/signing-keys/{leaked}/withdraw"), Value::Null).await;
+        server.stop().await;
+        let node = node_on(&server, &copy).await;
+        node.service.take_due_steps().await.unwrap();
+        let jwks = String::from_utf8(node.mint.public_keys().document.to_vec()).unwrap();
+        assert!(!jwks.contains(&leaked), "{jwks}");
+        assert_eq!(refused(&node, &server, &key), None, "the standby signs");
+        let feed = node.mint.signed_feed(&HeardFeed::default(), server.clock.now()).unwrap();
+        let claims = std::str::from_utf8(&feed.text).unwrap().split('.').nth(1).unwrap();
+        let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
+        assert_eq!(claims["kids"], json!([leaked]));
+        node.stop().await;
+    }
+
+    async fn verifiers_follow_a_database_that_went_back_in_time(server: Server) {
+        let mut server = server;
+        let key = server.api_key("chat").await;
+        let (copy, _directory) = back_up(&server).await;
+        for _ in 0..5 {
+            let ended = server.api_key("chat").await;
+            server.revoke(&ended.id).await;
+        }
+        let before = server.mint.feed().etag();
+        let (epoch, revision) = before.trim_matches('"').rsplit_once('.').unwrap();
+        server.stop().await;
+        let node = node_on(&server, &copy).await;
+        assert!(node.mint.index().revision().unwrap() > revision.parse().unwrap());
+        let after = node.mint.feed().etag();
+        assert_ne!(after.trim_matches('"').rsplit_once('.').unwrap().0, epoch, "revisions of two epochs do not compare");
+        assert_eq!(refused(&node, &server, &key), None);
+        node.stop().await;
+    }
+}
