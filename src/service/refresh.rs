@@ -109,6 +109,11 @@ impl Follower {
         &self.mint
     }
 
+    /// The signing keys, as they were last read.
+    pub fn signing_keys(&self) -> Vec<SigningKey> {
+        self.signing_keys.lock().stored.clone()
+    }
+
     /// Polls until it is dropped. A poll that fails is logged once and tried again: the index ages,
     /// and past the time that the operator allows the mint refuses by itself.
     pub async fn run(&self) {
