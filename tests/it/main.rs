@@ -35,6 +35,7 @@ mod invariants;
 mod issuing;
 mod kill;
 mod ledger;
+mod metrics;
 mod nodes;
 mod oauth;
 mod openapi;
