@@ -26,6 +26,7 @@
 
 mod api;
 mod cli;
+mod deploy;
 mod docs;
 mod floors;
 mod follow;

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::metrics::{Scrape, observed, scrape};
 use crate::server::{Engine, Setup};
 
-/// The figures of a node on which everything was done that brings one up.
+/// The figures of a node that has just begun.
 pub async fn all() -> Scrape {
     let server = Setup::on(Engine::Sqlite).start().await.unwrap();
     scrape(observed(&server).await).await

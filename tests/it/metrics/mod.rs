@@ -1,6 +1,6 @@
 //! `/metrics`: what a node tells of itself, where, and what never becomes part of it.
 
-mod deploy;
+mod alerts;
 mod documented;
 mod listener;
 mod node;
