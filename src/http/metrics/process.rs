@@ -28,11 +28,15 @@ pub(super) fn tell(page: &mut Page) {
 }
 
 fn gauge(page: &mut Page, name: &'static str, help: &str, value: Option<f64>) {
-    value.into_iter().for_each(|value| page.gauge(name, help, value));
+    if let Some(value) = value {
+        page.gauge(name, help, value);
+    }
 }
 
 fn counter(page: &mut Page, name: &'static str, help: &str, value: Option<f64>) {
-    value.into_iter().for_each(|value| page.counter(name, help, value));
+    if let Some(value) = value {
+        page.counter(name, help, value);
+    }
 }
 
 fn read(name: &str) -> String {

@@ -1,5 +1,5 @@
 //! What is counted of requests: how many, with what answer, how long they took, how many there are now,
-//! and why there was no token.
+//! why there was no token, and what gateways were told.
 //!
 //! Each worker counts in memory of its own. What a caller sends never names a figure: routes and reasons
 //! are those of fixed tables.
@@ -11,6 +11,7 @@ use http::StatusCode;
 
 use crate::clock::Clock;
 use crate::figures::{Counter, Distribution, Histogram, PerWorker};
+use crate::http::forward_auth::DECISIONS;
 use crate::http::metrics::text::{Page, as_f64};
 use crate::http::oauth::error::REASONS;
 use crate::http::{NO_ROUTE, ROUTES, api, forward_auth};
@@ -37,6 +38,7 @@ struct Counts {
     routes: Box<[RouteCounts]>,
     issued: Counter,
     refused: [Counter; REASONS.len()],
+    decided: [Counter; DECISIONS.len()],
 }
 
 #[derive(Debug, Default)]
@@ -59,6 +61,7 @@ impl Default for Requests {
             routes: routes.iter().map(|_| RouteCounts::default()).collect(),
             issued: Counter::default(),
             refused: std::array::from_fn(|_| Counter::default()),
+            decided: std::array::from_fn(|_| Counter::default()),
         });
         let (connections, allowed_connections) = (Counter::default(), Counter::default());
         Self { routes, workers, connections, allowed_connections }
@@ -73,11 +76,12 @@ impl Requests {
 
     /// There was none, for this reason.
     pub(in crate::http) fn refused(&self, reason: &str) {
-        let counters = &self.workers.mine().refused;
-        let named = REASONS.into_iter().zip(counters).find(|(known, _)| *known == reason);
-        if let Some(counter) = named.map(|(_, counter)| counter).or(counters.last()) {
-            counter.add(1);
-        }
+        count(&self.workers.mine().refused, &REASONS, reason);
+    }
+
+    /// A gateway was told this.
+    pub(in crate::http) fn decided(&self, decision: &str) {
+        count(&self.workers.mine().decided, &DECISIONS, decision);
     }
 
     fn place_of(&self, route: &str) -> usize {
@@ -111,6 +115,14 @@ impl Requests {
         for (place, reason) in REASONS.into_iter().enumerate() {
             let count = self.sum(|worker| worker.refused.get(place));
             refusals.sample(&[("reason", reason)], as_f64(count));
+        }
+        let mut decisions = page.counters(
+            "tenmint_forward_auth_decisions_total",
+            "what gateways were told at `/forward-auth`: `passed`, or why a request does not pass",
+        );
+        for (place, decision) in DECISIONS.into_iter().enumerate() {
+            let count = self.sum(|worker| worker.decided.get(place));
+            decisions.sample(&[("decision", decision)], as_f64(count));
         }
     }
 
@@ -146,6 +158,14 @@ impl Requests {
 
     fn sum<'s>(&'s self, counter: impl Fn(&'s Counts) -> Option<&'s Counter>) -> u64 {
         self.workers.all().filter_map(counter).map(Counter::get).sum()
+    }
+}
+
+/// Counts under a name; the last counter is for all that have none.
+fn count(counters: &[Counter], names: &[&str], name: &str) {
+    let found = names.iter().zip(counters).find(|(known, _)| **known == name);
+    if let Some(counter) = found.map(|(_, counter)| counter).or(counters.last()) {
+        counter.add(1);
     }
 }
 
@@ -202,21 +222,25 @@ impl Connected {
     /// One that was just accepted.
     pub(in crate::http) fn new(counting: Option<&Counting>) -> Self {
         let requests = counting.map(|counting| counting.requests.clone());
-        requests.iter().for_each(|requests| requests.connections.add(1));
+        if let Some(requests) = &requests {
+            requests.connections.add(1);
+        }
         Self(requests)
     }
 
     /// So many more there may be, at one more listener.
     pub(in crate::http) fn allow(counting: Option<&Counting>, connections: u32) {
-        counting
-            .iter()
-            .for_each(|counting| counting.requests.allowed_connections.add(connections.into()));
+        if let Some(counting) = counting {
+            counting.requests.allowed_connections.add(connections.into());
+        }
     }
 }
 
 impl Drop for Connected {
     fn drop(&mut self) {
-        self.0.iter().for_each(|requests| requests.connections.lower());
+        if let Some(requests) = &self.0 {
+            requests.connections.lower();
+        }
     }
 }
 
@@ -238,7 +262,9 @@ mod tests {
     #[test]
     fn a_reason_without_a_name_is_counted_as_another_one() {
         let requests = Requests::default();
-        ["revoked", "made up", "other"].into_iter().for_each(|reason| requests.refused(reason));
+        for reason in ["revoked", "made up", "other"] {
+            requests.refused(reason);
+        }
         let counts = |reason: &str| {
             let place = REASONS.iter().position(|known| *known == reason).unwrap();
             requests.sum(|worker| worker.refused.get(place))

@@ -8,6 +8,7 @@ use tenmint::model::api_key::CreateApiKey;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::forward_auth::guarded;
 use crate::metrics::{observed, scrape};
 use crate::server::{Engine, Server, Setup, asked, basic, on_both_engines, token_request};
 
@@ -91,6 +92,35 @@ on_both_engines! {
         let all = told.samples.iter().filter(|(series, _)| series.starts_with("tenmint_token_refusals"));
         assert_eq!(all.map(|(_, count)| count).sum::<f64>(), 12.0);
         assert_eq!(told.of("tenmint_tokens_issued_total"), 0.0);
+    }
+
+    async fn what_gateways_are_told_is_counted_by_the_decision(server: Server) {
+        let observed = observed(&server).await;
+        let gateway = guarded(&server).await;
+        let token = server.token(&server.api_key("read:projects/alpha").await, "").await.token();
+        let bearer = format!("Bearer {token}");
+        let told = [("Tenmint-Gateway-Key", gateway.text.as_str()), ("X-Original-Method", "GET")];
+        let ask = async |path: &str, more: &[(&str, &str)]| {
+            let headers = [&told[..], &[("X-Original-URI", path)], more].concat();
+            server.send("GET", "/forward-auth?policy=api", &headers, b"").await.status
+        };
+        let credential = [("Authorization", bearer.as_str())];
+        assert_eq!(ask("/projects/alpha", &credential).await, 200);
+        assert_eq!(ask("/projects/alpha", &[]).await, 401);
+        assert_eq!(ask("/projects/beta", &credential).await, 403);
+        assert_eq!(server.get("/forward-auth?policy=api").await.status, 403);
+        server.clock.wind(Duration::from_hours(1));
+        assert_eq!(ask("/projects/alpha", &credential).await, 403);
+        let told = scrape(observed).await;
+        let counted: Vec<(&str, f64)> = ["passed", "no_token", "insufficient_scope", "unknown_gateway", "unavailable"]
+            .into_iter()
+            .map(|decision| {
+                let series = format!("tenmint_forward_auth_decisions_total{{decision=\"{decision}\"}}");
+                (decision, told.of(&series))
+            })
+            .filter(|(_, count)| *count != 1.0)
+            .collect();
+        assert_eq!(counted, []);
     }
 
     async fn a_request_is_in_flight_until_it_is_answered_and_counts_for_as_long_as_it_took(server: Server) {
