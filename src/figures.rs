@@ -158,7 +158,9 @@ mod tests {
     fn a_histogram_counts_up_to_each_bound_and_beyond_the_last() {
         let histogram = Histogram::default();
         let taken = [0, 100, 101, 10_000_000, 10_000_001].map(Duration::from_micros);
-        taken.into_iter().for_each(|took| histogram.record(took));
+        for took in taken {
+            histogram.record(took);
+        }
         let told = Distribution::default().with(&histogram);
         let cumulative: Vec<u64> = told.cumulative().map(|(_, count)| count).collect();
         assert_eq!((cumulative[0], cumulative[1], cumulative[15], cumulative[16]), (2, 3, 4, 5));

@@ -61,9 +61,8 @@ fn evaluated(expression: &str, values: &Yaml) -> String {
     for filter in parts {
         match filter {
             "toJson" if text != "[]" => text = format!("{text:?}"),
-            "toJson" | "sha256sum" => {}
             "default .Chart.AppVersion" if text.is_empty() => "0.1.0".clone_into(&mut text),
-            "default .Chart.AppVersion" => {}
+            "toJson" | "sha256sum" | "default .Chart.AppVersion" => {}
             filter => panic!("`{filter}` is new: teach the test what Helm does with it"),
         }
     }

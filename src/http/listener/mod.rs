@@ -148,8 +148,8 @@ pub async fn serve(listener: TcpListener, mut face: Face, stop: impl Future<Outp
         };
         let Some((stream, peer, place)) = accepted else { continue };
         let deadline = Arc::new(Deadline::new(limits));
-        let _counted = Connected::new(face.counting.as_ref());
-        Connection { peer, face: face.clone(), deadline, stopped: stopped.clone(), _counted }
+        let (connected, face) = (Connected::new(face.counting.as_ref()), face.clone());
+        Connection { peer, face, deadline, stopped: stopped.clone(), _connected: connected }
             .start(stream, place);
     }
     drop(listener);
@@ -182,7 +182,7 @@ struct Connection {
     face: Arc<Face>,
     deadline: Arc<Deadline>,
     stopped: watch::Receiver<bool>,
-    _counted: Connected,
+    _connected: Connected,
 }
 
 impl Connection {

@@ -96,7 +96,8 @@ impl Recorder {
         match self.keep(&mut batch).await {
             Ok(()) => {
                 *self.seen.lock() = self.sealer.head();
-                self.figures().commits.record(self.service.clock.steady() - began);
+                let took = self.service.clock.steady().saturating_sub(began);
+                self.figures().commits.record(took);
                 self.figures().recorded(batch.facts);
                 waiting.recorded();
                 None
