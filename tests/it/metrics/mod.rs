@@ -13,12 +13,17 @@ mod requests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tenmint::http::{self, listener as listeners};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 
 use crate::server::{Answer, Server};
+
+/// What does not come about within this is a failure, not a wait.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One look at the figures of a node, held to the format.
 #[derive(Debug, Clone, PartialEq)]
@@ -91,4 +96,17 @@ async fn scrape(address: SocketAddr) -> Scrape {
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
     Scrape::parse(&answer.body)
+}
+
+/// The figures once this holds of them.
+async fn until(address: SocketAddr, holds: impl Fn(&Scrape) -> bool) -> Scrape {
+    let looking = async {
+        loop {
+            let told = scrape(address).await;
+            if holds(&told) {
+                return told;
+            }
+        }
+    };
+    timeout(PATIENCE, looking).await.expect("it never comes about")
 }

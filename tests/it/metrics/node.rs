@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::{AnyConnection, Connection};
 
-use crate::metrics::{Scrape, observed, scrape};
+use crate::metrics::{Scrape, observed, scrape, until};
 use crate::server::{Engine, Server, Setup, on_both_engines};
 
 /// The only series of a name with this in its labels.
@@ -95,7 +95,7 @@ on_both_engines! {
             server.send("GET", "/oauth/revocations?wait=60", &headers, b"").await
         };
         let watching = async {
-            while scrape(observed).await.of("tenmint_feed_waiting_verifiers") < 1.0 {}
+            until(observed, |told| told.of("tenmint_feed_waiting_verifiers") >= 1.0).await;
             server.revoke(&key.id).await;
         };
         let (answer, ()) = tokio::join!(waiting, watching);
@@ -129,7 +129,7 @@ async fn a_ledger_that_cannot_be_written_is_told_as_closed_with_a_lag_that_grows
     assert_eq!(closed.of("tenmint_ledger_facts_total"), 0.0);
     assert_eq!(closed.of("tenmint_token_refusals_total{reason=\"unavailable\"}"), 1.0);
     sqlx::query("DROP TRIGGER full_disk").execute(&mut tables).await.unwrap();
-    while scrape(observed).await.of("tenmint_ledger_open") < 1.0 {}
+    until(observed, |told| told.of("tenmint_ledger_open") >= 1.0).await;
     let open = scrape(observed).await;
     // the token never left, and is on record
     assert_eq!(open.of("tenmint_ledger_facts_total"), 1.0);

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::forward_auth::guarded;
-use crate::metrics::{observed, scrape};
+use crate::metrics::{observed, scrape, until};
 use crate::server::{Engine, Server, Setup, asked, basic, on_both_engines, token_request};
 
 fn requests(route: &str, status: &str) -> String {
@@ -130,7 +130,7 @@ on_both_engines! {
         let (begin, end) = request.split_at(request.len() - 5);
         let mut stream = TcpStream::connect(server.address).await.unwrap();
         stream.write_all(begin.as_bytes()).await.unwrap();
-        while scrape(observed).await.of("tenmint_http_requests_in_flight") < 1.0 {}
+        until(observed, |told| told.of("tenmint_http_requests_in_flight") >= 1.0).await;
         server.clock.wind(Duration::from_secs(3));
         stream.write_all(end.as_bytes()).await.unwrap();
         let mut answer = String::new();
@@ -152,16 +152,16 @@ on_both_engines! {
         let request = token_request("Basic x");
         let mut stream = TcpStream::connect(server.address).await.unwrap();
         stream.write_all(&request.as_bytes()[..request.len() - 5]).await.unwrap();
-        while scrape(observed).await.of("tenmint_http_requests_in_flight") < 1.0 {}
+        until(observed, |told| told.of("tenmint_http_requests_in_flight") >= 1.0).await;
         assert!(scrape(observed).await.of("tenmint_http_connections") >= 1.0);
         // reset, not closed: a half-closed connection could still take its answer
         stream.set_zero_linger().unwrap();
         drop(stream);
-        while scrape(observed).await.of("tenmint_http_requests_in_flight") > 0.0 {}
+        until(observed, |told| told.of("tenmint_http_requests_in_flight") == 0.0).await;
         let told = scrape(observed).await;
         let sum = ["none", "4xx"].map(|status| told.of(&requests("/oauth/token", status)));
         assert_eq!(sum.iter().sum::<f64>(), 1.0, "{sum:?}");
-        while scrape(observed).await.of("tenmint_http_connections") > 0.0 {}
+        until(observed, |told| told.of("tenmint_http_connections") == 0.0).await;
     }
 }
 
