@@ -13,10 +13,10 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderValue, Response};
 
 use crate::http::metrics::text::{MEDIA_TYPE, Page};
-use crate::http::{App, error};
+use crate::http::{App, panicked};
 use crate::service::ledger::keeper::Keeper;
 use crate::service::node::Node;
 use crate::service::refresh::Follower;
@@ -53,10 +53,7 @@ impl Observed {
 pub(super) async fn show(State(observed): State<Arc<Observed>>) -> Response<Body> {
     // files are read and locks waited for: not in the way of requests
     let told = tokio::task::spawn_blocking(move || observed.tell()).await;
-    let Ok(text) = told else {
-        let detail = "tenmint has a bug; the log says where";
-        return error::problem(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail);
-    };
+    let Ok(text) = told else { return panicked() };
     let mut response = Response::new(Body::from(text));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
