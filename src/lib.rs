@@ -7,6 +7,7 @@
 pub mod cli;
 pub mod clock;
 pub mod error;
+pub mod figures;
 pub mod http;
 pub mod mint;
 pub mod model;

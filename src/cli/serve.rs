@@ -9,6 +9,7 @@ use clap::Args;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::config::{Config, Overrides};
@@ -16,6 +17,7 @@ use crate::cli::contexts;
 use crate::cli::output::Output;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
+use crate::http::listener::Face;
 use crate::http::tls::Tls;
 use crate::http::{self, HttpConfig, listener};
 use crate::model::secret::PlainSecret;
@@ -29,6 +31,9 @@ pub(super) struct ServeArgs {
     /// Where to listen [default: 127.0.0.1:8080]
     #[arg(long, env = "TENMINT_LISTEN", value_name = "ADDRESS")]
     listen: Option<String>,
+    /// Where to tell `/metrics`: a loopback or private address [default: nowhere]
+    #[arg(long, env = "TENMINT_OBSERVE_LISTEN", value_name = "ADDRESS")]
+    observe_listen: Option<String>,
     /// Addresses and CIDRs of the proxies that are believed about a caller's address
     #[arg(long, env = "TENMINT_TRUSTED_PROXIES", value_name = "LIST")]
     trusted_proxies: Option<String>,
@@ -51,6 +56,7 @@ impl ServeArgs {
     pub(super) fn overrides(&self) -> Overrides {
         Overrides {
             listen: self.listen.clone(),
+            observe_listen: self.observe_listen.clone(),
             trusted_proxies: self.trusted_proxies.clone(),
             forwarding_header: self.forwarding_header.clone(),
             tls_certificate: self.tls_certificate.clone(),
@@ -63,10 +69,8 @@ impl ServeArgs {
 pub(super) async fn run(mut config: Config, args: &ServeArgs, output: &Output) -> Result<ExitCode> {
     start_log(args.dev)?;
     let (listener, address) = listen(&config.listen).await?;
-    let private = match &config.private_listen {
-        Some(address) => Some(listen(address).await?),
-        None => None,
-    };
+    let private = listen_if_asked(config.private_listen.as_deref()).await?;
+    let observed = listen_if_asked(config.observe_listen.as_deref()).await?;
     config.http.tls = config.tls.take().map(Tls::load).transpose()?.map(Arc::new);
     let scheme = if config.http.tls.is_some() { "https" } else { "http" };
     let clock = Clock::system();
@@ -89,12 +93,16 @@ pub(super) async fn run(mut config: Config, args: &ServeArgs, output: &Output) -
     // whoever reads this may ask it to stop at once
     let stop = stop_signal()?;
     output.note(&format!("tenmint listens on {scheme}://{address}, issuer {issuer}"));
-    if let Some((_, address)) = &private {
+    let mut doors = vec![(listener, http::public_face(&node, config.http.clone()))];
+    if let Some((listener, address)) = private {
         output.note(&format!("gateways ask without a key on http://{address}/forward-auth"));
+        doors.push((listener, http::private_face(&node, config.http.clone())));
     }
-
-    let private = private.map(|(listener, _)| listener);
-    serve(&node, config.http, (listener, private), stop).await;
+    if let Some((listener, address)) = observed {
+        output.note(&format!("figures are told on http://{address}/metrics"));
+        doors.push((listener, http::observed_face(&node, config.http)));
+    }
+    serve(doors, stop).await;
     node.stop().await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
@@ -113,27 +121,27 @@ fn start_work(node: &mut Node, config: &HttpConfig) -> Result<()> {
     Ok(())
 }
 
-/// Serves on one listener or two, until both have let their requests finish.
-async fn serve(
-    node: &Node,
-    config: HttpConfig,
-    (main, private): (TcpListener, Option<TcpListener>),
-    stop: impl Future<Output = ()>,
-) {
-    let Some(private) = private else {
-        return listener::serve(main, http::public_face(node, config), stop).await;
-    };
-    let (stopping, mut stopped) = watch::channel(());
-    let private_face = http::private_face(node, config.clone());
-    let main = listener::serve(main, http::public_face(node, config), async move {
-        stop.await;
-        drop(stopping);
-    });
-    let private = listener::serve(private, private_face, async move {
-        // nothing is ever sent: it ends as the other end goes
-        drop(stopped.changed().await);
-    });
-    tokio::join!(main, private);
+/// Serves on all listeners, until each has let its requests finish.
+async fn serve(doors: Vec<(TcpListener, Face)>, stop: impl Future<Output = ()>) {
+    let (stopping, stopped) = watch::channel(());
+    let mut serving = JoinSet::new();
+    for (listener, face) in doors {
+        let mut stopped = stopped.clone();
+        serving.spawn(listener::serve(listener, face, async move {
+            // nothing is ever sent: it ends as the other end goes
+            drop(stopped.changed().await);
+        }));
+    }
+    stop.await;
+    drop(stopping);
+    while serving.join_next().await.is_some() {}
+}
+
+async fn listen_if_asked(address: Option<&str>) -> Result<Option<(TcpListener, SocketAddr)>> {
+    match address {
+        Some(address) => listen(address).await.map(Some),
+        None => Ok(None),
+    }
 }
 
 async fn listen(address: &str) -> Result<(TcpListener, SocketAddr)> {

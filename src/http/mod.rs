@@ -9,6 +9,7 @@ mod forwarded;
 pub mod health;
 mod https_only;
 pub mod listener;
+pub mod metrics;
 pub mod oauth;
 pub mod tls;
 
@@ -30,6 +31,7 @@ use crate::clock::Clock;
 use crate::http::client_ip::TrustedProxies;
 use crate::http::https_only::HttpsOnly;
 use crate::http::listener::{Face, Limits};
+use crate::http::metrics::{Counting, Flight, Observed, Requests};
 use crate::http::oauth::feed::Waiters;
 use crate::http::oauth::metadata::Metadata;
 use crate::http::tls::Tls;
@@ -48,6 +50,8 @@ pub struct HttpConfig {
     pub trusted_proxies: TrustedProxies,
     /// What it shows who it is with, where it is TLS that it speaks.
     pub tls: Option<Arc<Tls>>,
+    /// Where requests are counted: listeners of one node share it.
+    pub requests: Arc<Requests>,
 }
 
 /// What the routes need.
@@ -62,6 +66,8 @@ pub struct App {
     body_deadline: Duration,
     /// Those who wait for the revocation feed to move.
     waiters: Waiters,
+    /// What is counted of requests.
+    requests: Arc<Requests>,
 }
 
 impl App {
@@ -72,7 +78,7 @@ impl App {
     }
 
     fn of(node: &Node, config: HttpConfig) -> Arc<Self> {
-        let HttpConfig { limits, trusted_proxies, tls: _ } = config;
+        let HttpConfig { limits, trusted_proxies, tls: _, requests } = config;
         let (service, mint) = (node.service.clone(), node.mint.clone());
         Arc::new(Self {
             metadata: Metadata::of(mint.issuer()),
@@ -82,7 +88,12 @@ impl App {
             trusted_proxies,
             body_deadline: limits.body,
             waiters: Waiters::of(limits),
+            requests,
         })
+    }
+
+    fn counting(&self) -> Counting {
+        Counting { requests: self.requests.clone(), clock: self.clock.clone() }
     }
 }
 
@@ -90,10 +101,30 @@ impl App {
 /// else. It is plain, and nobody is refused for that.
 pub fn private_face(node: &Node, config: HttpConfig) -> Face {
     let limits = config.limits;
+    let app = App::of(node, config);
+    let counting = app.counting();
     let router = forward_auth::private_routes()
         .fallback(not_found)
         .layer(CatchPanicLayer::custom(|_| panicked()))
-        .with_state(App::of(node, config));
+        .with_state(app);
+    Face::plain(router, limits).counted(counting)
+}
+
+/// Connections to the listener for those who watch: a few, so that none of them takes what callers need.
+const OBSERVERS: u32 = 32;
+
+/// The face of a listener for those who watch: figures and health, and nothing else. It is plain, and
+/// what is asked there is not counted.
+pub fn observed_face(node: &Node, config: HttpConfig) -> Face {
+    let limits = Limits { max_connections: OBSERVERS, ..config.limits };
+    let app = App::of(node, config);
+    let router = Router::new()
+        .route("/metrics", get(metrics::show))
+        .with_state(Observed::of(node, app.clone()))
+        .merge(health_routes().with_state(app))
+        .method_not_allowed_fallback(method_not_allowed)
+        .fallback(not_found)
+        .layer(CatchPanicLayer::custom(|_| panicked()));
     Face::plain(router, limits)
 }
 
@@ -104,7 +135,13 @@ pub fn public_face(node: &Node, config: HttpConfig) -> Face {
         Some(_) => None,
         None => HttpsOnly::of(node.mint.issuer(), &config.trusted_proxies),
     };
-    Face::plain(routes(App::of(node, config)), limits).over(tls).under(https_only)
+    let app = App::of(node, config);
+    let counting = app.counting();
+    Face::plain(routes(app), limits).over(tls).under(https_only).counted(counting)
+}
+
+fn health_routes() -> Router<Arc<App>> {
+    Router::new().route("/healthz", get(health::alive)).route("/readyz", get(health::ready))
 }
 
 /// All routes of a node.
@@ -129,9 +166,8 @@ fn routes(app: Arc<App>) -> Router {
         .route("/oauth/revoke", any(oauth::introspect::revoke))
         .route("/oauth/raw-keys", get(oauth::raw_keys::show))
         .route("/oauth/uses", any(oauth::uses::take))
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
         .route("/v1/openapi.json", get(api::openapi::show))
+        .merge(health_routes())
         .merge(api::routes(&app))
         .merge(forward_auth::routes())
         .method_not_allowed_fallback(method_not_allowed)
@@ -141,37 +177,43 @@ fn routes(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// What a log line calls a path. Never the path itself: people paste secrets into URLs.
+/// The paths that name nothing, the most asked for first.
+const ROUTES: [&str; 12] = [
+    "/oauth/token",
+    "/oauth/raw-keys",
+    "/oauth/uses",
+    "/oauth/introspect",
+    "/oauth/revoke",
+    "/oauth/revocations",
+    "/.well-known/oauth-authorization-server",
+    "/.well-known/openid-configuration",
+    "/.well-known/jwks.json",
+    "/healthz",
+    "/readyz",
+    "/v1/openapi.json",
+];
+/// What a path is called that is none of ours.
+const NO_ROUTE: &str = "(none)";
+
+/// What the log and the figures call a path. Never the path itself: people paste secrets into URLs.
 fn route_name(path: &str) -> &'static str {
-    const ROUTES: [&str; 11] = [
-        "/oauth/token",
-        "/oauth/raw-keys",
-        "/oauth/uses",
-        "/oauth/introspect",
-        "/oauth/revoke",
-        "/oauth/revocations",
-        "/.well-known/oauth-authorization-server",
-        "/.well-known/openid-configuration",
-        "/.well-known/jwks.json",
-        "/healthz",
-        "/readyz",
-    ];
     if forward_auth::is_asked_at(path) {
         return forward_auth::PATH;
     }
-    ROUTES.into_iter().find(|route| *route == path).unwrap_or("(none)")
+    ROUTES.into_iter().find(|route| *route == path).unwrap_or(NO_ROUTE)
 }
 
-/// Finishes an answer, whatever route gave it: the id of the request, what browsers must not do,
-/// and the log. A token that was issued leaves no line at the default level.
-fn finish(request: &RequestLine, mut response: Response<Body>) -> Response<Body> {
-    let id = &request.id;
+/// Finishes an answer, whatever route gave it: the id of the request, what browsers must not do, the
+/// figures, and the log. A token that was issued leaves no line at the default level.
+fn finish(request: &mut RequestLine<'_>, mut response: Response<Body>) -> Response<Body> {
     let status = response.status();
+    let route = response.extensions().get::<Route>().map_or(request.route, |route| route.0);
+    request.flight.answered(route, status);
+    let id = &request.id;
     if let Ok(value) = HeaderValue::from_str(id) {
         response.headers_mut().insert(X_REQUEST_ID, value);
     }
     response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    let route = response.extensions().get::<Route>().map_or(request.route, |route| route.0);
     let (method, status_code) = (&request.method, status.as_u16());
     if status.is_server_error() {
         tracing::warn!(id, %method, route, status = status_code, "refused for trouble of our own");
@@ -183,7 +225,7 @@ fn finish(request: &RequestLine, mut response: Response<Body>) -> Response<Body>
     response
 }
 
-/// The path of an operation, with `{id}` for what is named: what the log calls it.
+/// The path of an operation, with `{id}` for what is named: what the log and the figures call it.
 #[derive(Debug, Clone, Copy)]
 struct Route(&'static str);
 
@@ -191,18 +233,19 @@ struct Route(&'static str);
 #[derive(Debug, Clone)]
 struct RequestId(String);
 
-/// What the log says of a request.
-struct RequestLine {
+/// What the log and the figures say of a request.
+struct RequestLine<'c> {
     id: String,
     /// Whether it looks after its own time.
     is_patient: bool,
     method: Method,
     route: &'static str,
+    flight: Flight<'c>,
 }
 
-impl RequestLine {
+impl<'c> RequestLine<'c> {
     /// Of a request that just came. What is audited learns its id.
-    fn of<B>(request: &mut Request<B>) -> Self {
+    fn of<B>(request: &mut Request<B>, counting: Option<&'c Counting>) -> Self {
         let id = next_request_id();
         let is_management = request.uri().path().starts_with("/v1/");
         if is_management || request.uri().path() == "/oauth/revoke" {
@@ -210,7 +253,8 @@ impl RequestLine {
         }
         let is_patient = is_management || request.uri().path() == "/oauth/revocations";
         let route = route_name(request.uri().path());
-        Self { id, is_patient, method: request.method().clone(), route }
+        let flight = Flight::begin(counting, route);
+        Self { id, is_patient, method: request.method().clone(), route, flight }
     }
 }
 

@@ -180,6 +180,11 @@ impl Feed {
         self.moved.subscribe()
     }
 
+    /// The revision of the feed.
+    pub fn revision(&self) -> u64 {
+        *self.moved.borrow()
+    }
+
     /// How many wait for it to move.
     pub fn waiting(&self) -> usize {
         self.moved.receiver_count()

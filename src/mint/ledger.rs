@@ -5,14 +5,17 @@
 //! them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::Notify;
 
+use crate::figures::{Counter, Histogram};
 use crate::mint::Refused;
 use crate::model::ledger::{Fact, FactWriter, LedgerMode};
+use crate::model::time::Timestamp;
 use crate::model::token_id::ChainId;
 
 /// Facts that may wait at once: four megabytes of them.
@@ -30,6 +33,54 @@ pub struct Ledger {
     came: Notify,
     /// Wakes it when there are many.
     many: Notify,
+    figures: LedgerFigures,
+}
+
+/// What the recorder has done, for whoever watches the node.
+#[derive(Debug)]
+pub struct LedgerFigures {
+    /// Facts that are on record.
+    pub facts: Counter,
+    /// Batches that are on record.
+    pub batches: Counter,
+    /// Those of them that went to the spool.
+    pub spooled: Counter,
+    /// How often a batch could not be recorded, each try of it.
+    pub failures: Counter,
+    /// How long it took until a batch was on record, for those that could be recorded at once.
+    pub commits: Histogram,
+    /// The first moment of the batch that is being recorded.
+    in_hand_since: AtomicI64,
+}
+
+/// No batch is being recorded.
+const NOTHING: i64 = i64::MAX;
+
+impl Default for LedgerFigures {
+    fn default() -> Self {
+        Self {
+            facts: Counter::default(),
+            batches: Counter::default(),
+            spooled: Counter::default(),
+            failures: Counter::default(),
+            commits: Histogram::default(),
+            in_hand_since: AtomicI64::new(NOTHING),
+        }
+    }
+}
+
+impl LedgerFigures {
+    /// A batch is being recorded whose first fact is of this moment.
+    pub fn taken(&self, first_at: Timestamp) {
+        self.in_hand_since.store(first_at.as_millis(), Ordering::Relaxed);
+    }
+
+    /// It is on record.
+    pub fn recorded(&self, facts: u64) {
+        self.facts.add(facts);
+        self.batches.add(1);
+        self.in_hand_since.store(NOTHING, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug)]
@@ -103,7 +154,14 @@ impl Ledger {
     pub fn new(mode: LedgerMode, chain: ChainId) -> Self {
         let open =
             Open { facts: FactWriter::new(chain), outcome: Arc::default(), is_closed: false };
-        Self { mode, chain, open: Mutex::new(open), came: Notify::new(), many: Notify::new() }
+        Self {
+            mode,
+            chain,
+            open: Mutex::new(open),
+            came: Notify::new(),
+            many: Notify::new(),
+            figures: LedgerFigures::default(),
+        }
     }
 
     /// A ledger that records nothing.
@@ -145,8 +203,26 @@ impl Ledger {
         Ok(receipt)
     }
 
+    /// What the recorder has done.
+    pub fn figures(&self) -> &LedgerFigures {
+        &self.figures
+    }
+
+    /// How many facts wait to be taken.
+    pub fn waiting(&self) -> u64 {
+        self.open.lock().facts.len()
+    }
+
+    /// How long ago the oldest fact was issued that is not on record.
+    pub fn lag(&self, now: Timestamp) -> Duration {
+        let waiting = self.open.lock().facts.first_at();
+        let in_hand = self.figures.in_hand_since.load(Ordering::Relaxed);
+        let in_hand = (in_hand != NOTHING).then(|| Timestamp::from_millis(in_hand));
+        in_hand.into_iter().chain(waiting).map(|at| now.since(at)).max().unwrap_or_default()
+    }
+
     /// Whether facts can be recorded.
-    pub(super) fn is_open(&self) -> bool {
+    pub fn is_open(&self) -> bool {
         self.mode == LedgerMode::Off || !self.open.lock().is_closed
     }
 

@@ -130,8 +130,8 @@ impl Node {
     }
 
     /// What looks after the ledger, where one is kept.
-    pub fn ledger_keeper(&self) -> Option<&Keeper> {
-        self.recording.as_ref().map(|(_, keeper)| &**keeper)
+    pub fn ledger_keeper(&self) -> Option<&Arc<Keeper>> {
+        self.recording.as_ref().map(|(_, keeper)| keeper)
     }
 
     /// Looks after the ledger, until the node is stopped.

@@ -26,6 +26,7 @@
 
 mod api;
 mod cli;
+mod deploy;
 mod docs;
 mod floors;
 mod follow;
@@ -35,6 +36,7 @@ mod invariants;
 mod issuing;
 mod kill;
 mod ledger;
+mod metrics;
 mod nodes;
 mod oauth;
 mod openapi;

@@ -148,6 +148,7 @@ pub struct Server {
     pub administrator: Key,
     pub directory: TempDir,
     pub node: Option<Node>,
+    pub http: http::HttpConfig,
     stop: Option<oneshot::Sender<()>>,
     serving: Option<JoinHandle<()>>,
 }
@@ -222,8 +223,9 @@ impl Server {
             limits: setup.limits,
             trusted_proxies: setup.trusted_proxies,
             tls: setup.tls,
+            ..http::HttpConfig::default()
         };
-        let face = http::public_face(&node, config);
+        let face = http::public_face(&node, config.clone());
         let serving = async move {
             let stopped = async { drop(stopped.await) };
             listener::serve(listener, face, stopped).await;
@@ -237,6 +239,7 @@ impl Server {
             mint: node.mint.clone(),
             follower: node.follower.clone(),
             node: Some(node),
+            http: config,
             org: created.org,
             administrator: Key::of(created.api_key),
             directory,

@@ -38,6 +38,8 @@ pub(super) struct Overrides {
     pub(super) database_url_file: Option<PathBuf>,
     /// Where to listen.
     pub(super) listen: Option<String>,
+    /// Where to tell figures.
+    pub(super) observe_listen: Option<String>,
     /// Proxies that are believed, separated by commas.
     pub(super) trusted_proxies: Option<String>,
     /// The header that they write.
@@ -59,6 +61,8 @@ pub(super) struct Config {
     pub(super) listen: String,
     /// Where gateways ask that show no key.
     pub(super) private_listen: Option<String>,
+    /// Where figures are told.
+    pub(super) observe_listen: Option<String>,
     /// How the face for machines is set up, but for TLS.
     pub(super) http: HttpConfig,
     /// The files that make it speak TLS.
@@ -90,6 +94,8 @@ struct File {
     tls: TlsTable,
     #[serde(default)]
     forward_auth: ForwardAuth,
+    #[serde(default)]
+    observe: Observe,
     #[serde(default)]
     ledger: Ledger,
     revocation_journal: Option<PathBuf>,
@@ -127,6 +133,13 @@ struct SigningKeys {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 struct ForwardAuth {
+    listen: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+struct Observe {
     listen: Option<String>,
 }
 
@@ -181,7 +194,11 @@ impl Config {
             keys_dir,
             listen: overrides.listen.or(file.listen).unwrap_or_else(|| "127.0.0.1:8080".to_owned()),
             private_listen: file.forward_auth.listen,
-            http: HttpConfig { limits, trusted_proxies, tls: None },
+            observe_listen: overrides
+                .observe_listen
+                .or(file.observe.listen)
+                .filter(|address| !address.is_empty()),
+            http: HttpConfig { limits, trusted_proxies, ..HttpConfig::default() },
             tls,
             node,
             file: path,

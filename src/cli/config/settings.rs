@@ -9,7 +9,7 @@ pub(super) struct Setting {
 }
 
 /// All settings; a test holds the fields of the file to this table.
-pub(super) const SETTINGS: [Setting; 17] = [
+pub(super) const SETTINGS: [Setting; 18] = [
     Setting {
         key: "data_dir",
         variable: "TENMINT_DATA_DIR",
@@ -59,6 +59,13 @@ pub(super) const SETTINGS: [Setting; 17] = [
         default: "nowhere",
         about: "where gateways ask `/forward-auth` without a key of their own; whoever reaches it may \
                 ask, so keep it on a loopback or private address",
+    },
+    Setting {
+        key: "observe.listen",
+        variable: "TENMINT_OBSERVE_LISTEN",
+        default: "nowhere",
+        about: "where `/metrics` is told, and `/healthz` and `/readyz` too, in plain HTTP and to whoever \
+                reaches it, so keep it on a loopback or private address",
     },
     Setting {
         key: "ledger.mode",

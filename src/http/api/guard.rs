@@ -54,6 +54,13 @@ pub(super) async fn guard(
     request: Request,
     next: Next,
 ) -> Response<Body> {
+    let route = Route(guard.path);
+    let mut response = guarded(&guard, request, next).await;
+    response.extensions_mut().insert(route);
+    response
+}
+
+async fn guarded(guard: &Guard, request: Request, next: Next) -> Response<Body> {
     let (mut head, body) = request.into_parts();
     let names = names_in(guard.path, head.uri.path());
     let actor = match guard.identify(&head).await {
@@ -67,7 +74,7 @@ pub(super) async fn guard(
     };
     let mut refusee = Refusee::new(actor.credential.holder(), actor.origin.clone(), &head);
     refusee.reaches_all = actor.credential.is_account_admin;
-    let mut response = match guard.admit(&head, &actor).await {
+    let response = match guard.admit(&head, &actor).await {
         Ok(admitted) => {
             refusee.org = admitted.org;
             refusee.names_of = Some(admitted.org);
@@ -77,7 +84,6 @@ pub(super) async fn guard(
         // a change of what is none of the caller's business is told in the caller's own audit
         Err(cause) => cause.into_response(),
     };
-    response.extensions_mut().insert(Route(guard.path));
     guard.audited(&refusee, &names, response).await
 }
 

@@ -54,6 +54,11 @@ fn operations() -> Vec<Operation> {
     .collect()
 }
 
+/// The paths of the table, each with `{id}` for what it names, and some more than once.
+pub(super) fn paths() -> impl Iterator<Item = &'static str> {
+    operations().into_iter().map(|operation| operation.path)
+}
+
 /// The routes of the table.
 pub(super) fn routes(app: &Arc<App>) -> Router<Arc<App>> {
     operations().into_iter().fold(Router::new(), |router, operation| operation.add_to(router, app))

@@ -56,6 +56,33 @@ pub(super) enum Reason {
     Unavailable,
 }
 
+/// All that a gateway can be told, for figures: that a request passes, the reasons of the verifier, those
+/// of here, and `other` for any that has no name.
+pub(in crate::http) const DECISIONS: [&str; 20] = [
+    PASSED,
+    "insufficient_scope",
+    "no_token",
+    "invalid_request",
+    "invalid_token",
+    "token_expired",
+    "token_revoked",
+    "wrong_audience",
+    "wrong_address",
+    "unknown_api_key",
+    "token_required",
+    "quota_spent",
+    "unknown_gateway",
+    "gateway_forbidden",
+    "unknown_policy",
+    "request_not_told",
+    "path_not_canonical",
+    "no_rule",
+    "unavailable",
+    "other",
+];
+/// A request passes.
+pub(super) const PASSED: &str = "passed";
+
 impl Reason {
     fn as_str(self) -> &'static str {
         match self {
@@ -110,16 +137,27 @@ fn quota_spent(RateLimit { quota, resets_in, .. }: RateLimit) -> Denied {
     })
 }
 
+impl Denied {
+    /// The reason, in one word.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Self::There(wrong) => reason_of(wrong),
+            Self::Here(reason) => reason.as_str(),
+        }
+    }
+}
+
 impl IntoResponse for Denied {
     fn into_response(self) -> Response<Body> {
-        let (mut response, reason) = match self {
+        let reason = self.reason();
+        let mut response = match self {
             Self::There(wrong) => {
-                let (status, reason) = (status_of(&wrong), reason_of(&wrong));
+                let status = status_of(&wrong);
                 let mut response = wrong.into_response();
                 *response.status_mut() = status;
-                (response, reason)
+                response
             }
-            Self::Here(reason) => (denied_here(reason), reason.as_str()),
+            Self::Here(reason) => denied_here(reason),
         };
         response.headers_mut().insert(REASON, HeaderValue::from_static(reason));
         response

@@ -20,7 +20,7 @@ use http::{HeaderMap, Request, Response};
 
 use crate::http::App;
 use crate::http::client_ip::Peer;
-use crate::http::forward_auth::answer::{Denied, Reason, passing};
+use crate::http::forward_auth::answer::{Denied, PASSED, Reason, passing};
 use crate::http::forward_auth::asked::{Asked, presented};
 use crate::http::oauth::introspect::may_introspect;
 use crate::http::oauth::token::caller_of;
@@ -29,6 +29,8 @@ use crate::mint::{Caller, ClientCredential, Presented, Refused};
 use crate::model::access::Credential;
 use crate::model::gateway_policy::Unruled;
 use crate::model::secret::PlainSecret;
+
+pub(super) use crate::http::forward_auth::answer::DECISIONS;
 
 /// Where gateways ask.
 pub(super) const PATH: &str = "/forward-auth";
@@ -65,7 +67,7 @@ async fn decide(State(app): State<Arc<App>>, request: Request<Body>) -> Response
         let asked = Asked::read(&head, false)?;
         decided(&app, &head, Gateway::Known(&gateway), &asked).await
     };
-    answer_of(decided.await)
+    answer_of(&app, decided.await)
 }
 
 async fn decide_privately(State(app): State<Arc<App>>, request: Request<Body>) -> Response<Body> {
@@ -74,10 +76,11 @@ async fn decide_privately(State(app): State<Arc<App>>, request: Request<Body>) -
         let asked = Asked::read(&head, true)?;
         decided(&app, &head, Gateway::Private(&asked.org), &asked).await
     };
-    answer_of(decided.await)
+    answer_of(&app, decided.await)
 }
 
-fn answer_of(decided: Result<Box<Passed>, Denied>) -> Response<Body> {
+fn answer_of(app: &App, decided: Result<Box<Passed>, Denied>) -> Response<Body> {
+    app.requests.decided(decided.as_ref().err().map_or(PASSED, Denied::reason));
     match decided {
         Ok(passed) => passing(&passed),
         Err(denied) => denied.into_response(),

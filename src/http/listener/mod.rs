@@ -33,6 +33,7 @@ use tower_service::Service;
 use crate::http::client_ip::Peer;
 use crate::http::https_only::HttpsOnly;
 use crate::http::listener::deadline::{Deadline, Watched};
+use crate::http::metrics::{Connected, Counting};
 use crate::http::tls::Tls;
 use crate::http::{RequestLine, finish};
 
@@ -100,12 +101,13 @@ pub struct Face {
     limits: Limits,
     tls: Option<Arc<Tls>>,
     https_only: Option<Arc<HttpsOnly>>,
+    counting: Option<Counting>,
 }
 
 impl Face {
     /// These routes for everybody, without TLS.
     pub fn plain(router: Router, limits: Limits) -> Self {
-        Self { router, limits, tls: None, https_only: None }
+        Self { router, limits, tls: None, https_only: None, counting: None }
     }
 
     /// The same over TLS, where there is any.
@@ -116,6 +118,11 @@ impl Face {
     /// The same under this rule about plain HTTP, where there is one.
     pub(super) fn under(self, https_only: Option<HttpsOnly>) -> Self {
         Self { https_only: https_only.map(Arc::new), ..self }
+    }
+
+    /// The same, with what is asked there counted.
+    pub(super) fn counted(self, counting: Counting) -> Self {
+        Self { counting: Some(counting), ..self }
     }
 }
 
@@ -129,6 +136,7 @@ pub async fn serve(listener: TcpListener, mut face: Face, stop: impl Future<Outp
         );
     }
     face.limits = limits;
+    Connected::allow(face.counting.as_ref(), limits.max_connections);
     let face = Arc::new(face);
     let places = Arc::new(Semaphore::new(limits.max_connections as usize));
     let (stopping, stopped) = watch::channel(false);
@@ -140,7 +148,8 @@ pub async fn serve(listener: TcpListener, mut face: Face, stop: impl Future<Outp
         };
         let Some((stream, peer, place)) = accepted else { continue };
         let deadline = Arc::new(Deadline::new(limits));
-        Connection { peer, face: face.clone(), deadline, stopped: stopped.clone() }
+        let (connected, face) = (Connected::new(face.counting.as_ref()), face.clone());
+        Connection { peer, face, deadline, stopped: stopped.clone(), _connected: connected }
             .start(stream, place);
     }
     drop(listener);
@@ -173,6 +182,7 @@ struct Connection {
     face: Arc<Face>,
     deadline: Arc<Deadline>,
     stopped: watch::Receiver<bool>,
+    _connected: Connected,
 }
 
 impl Connection {
@@ -267,17 +277,17 @@ async fn answer(
     mut request: Request<Incoming>,
     (deadline, stopped): (Arc<Deadline>, &watch::Receiver<bool>),
 ) -> Result<Response<Body>, Infallible> {
-    let line = RequestLine::of(&mut request);
+    let mut line = RequestLine::of(&mut request, face.counting.as_ref());
     if let Some(refusal) = face.https_only.as_ref().and_then(|rule| rule.refusal(&request)) {
         deadline.idle();
-        return Ok(finish(&line, refusal));
+        return Ok(finish(&mut line, refusal));
     }
     if line.is_patient {
         let patience = Patience { deadline: deadline.clone(), stopped: stopped.clone() };
         request.extensions_mut().insert(patience);
     }
     let mut router = face.router.clone();
-    let response = router.call(request).await.map(|response| finish(&line, response))?;
+    let response = router.call(request).await.map(|response| finish(&mut line, response))?;
     if response.body().size_hint().exact().is_some() {
         deadline.idle();
         return Ok(response);

@@ -20,11 +20,42 @@ use crate::model::secret::masked;
 /// Seconds after which a client may try again when the trouble is ours.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("2");
 
+/// The names of all reasons, for figures; `other` is any that has none. Those of the mint are called as
+/// the usage of a key calls them.
+pub(in crate::http) const REASONS: [&str; 24] = [
+    "invalid_request",
+    "method_not_allowed",
+    "unsupported_media_type",
+    "too_large",
+    "too_slow",
+    "unsupported_grant_type",
+    "no_credential",
+    "unknown_client",
+    "revoked",
+    "expired",
+    "replaced",
+    "suspended",
+    "address_refused",
+    "quota_spent",
+    "invalid_target",
+    "management_in_grace",
+    "targets_differ",
+    "no_target",
+    "malformed_scope",
+    "scope_beyond_key",
+    "no_scope",
+    "too_much_scope",
+    "unavailable",
+    "other",
+];
+
 /// A refusal: a status, a registered code, and words for whoever reads the client's log.
 #[derive(Debug)]
 pub(super) struct OAuthError {
     status: StatusCode,
     code: &'static str,
+    /// The name of the reason: one of [`REASONS`].
+    pub(super) reason: &'static str,
     description: Cow<'static, str>,
     /// The scheme of the challenge, where there is one.
     challenge: Option<&'static str>,
@@ -38,7 +69,12 @@ impl OAuthError {
         code: &'static str,
         description: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { status, code, description: description.into(), challenge: None, rate_limit: None }
+        let description = description.into();
+        Self { status, code, reason: code, description, challenge: None, rate_limit: None }
+    }
+
+    fn because(self, reason: &'static str) -> Self {
+        Self { reason, ..self }
     }
 
     pub(super) fn invalid_request(description: &'static str) -> Self {
@@ -47,20 +83,24 @@ impl OAuthError {
 
     pub(super) fn method_not_allowed() -> Self {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "invalid_request", "this endpoint takes POST")
+            .because("method_not_allowed")
     }
 
     pub(super) fn unsupported_media_type(wanted: &str) -> Self {
         let description = format!("send the parameters as {wanted}");
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request", description)
+            .because("unsupported_media_type")
     }
 
     pub(super) fn too_large(max_bytes: usize) -> Self {
         let description = format!("the body is over {} KiB", max_bytes / 1024);
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request", description)
+            .because("too_large")
     }
 
     pub(super) fn too_slow() -> Self {
         Self::new(StatusCode::REQUEST_TIMEOUT, "invalid_request", "the body did not come in time")
+            .because("too_slow")
     }
 
     pub(super) fn unsupported_grant_type() -> Self {
@@ -106,11 +146,12 @@ impl OAuthError {
 
     /// A key that is unknown, malformed, or not of this id: all of that reads the same.
     pub(super) fn invalid_client(way: Way) -> Self {
-        Self::client_refused(way, "the API key is not known")
+        Self::client_refused(way, "the API key is not known").because("unknown_client")
     }
 
     pub(super) fn no_credential() -> Self {
         Self::client_refused(Way::Basic, "send an API key, best as the password of Basic")
+            .because("no_credential")
     }
 
     /// A key in the body is refused with 400 and no challenge: Spring reads no other answer.
@@ -125,6 +166,10 @@ impl OAuthError {
 
     /// The answer to a refusal of the mint, for a key that came this way and asked for this scope.
     pub(super) fn of(refused: Refused, way: Way, scope: Option<&str>) -> Self {
+        Self::said(refused, way, scope).because(reason_of(refused))
+    }
+
+    fn said(refused: Refused, way: Way, scope: Option<&str>) -> Self {
         let bad =
             |code, description: &'static str| Self::new(StatusCode::BAD_REQUEST, code, description);
         match refused {
@@ -185,6 +230,28 @@ impl OAuthError {
         let spent =
             Self::new(StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable", description);
         Self { rate_limit: Some(rate_limit), ..spent }
+    }
+}
+
+/// The name of a reason of the mint.
+fn reason_of(refused: Refused) -> &'static str {
+    match refused {
+        Refused::UnknownClient => "unknown_client",
+        Refused::Revoked => "revoked",
+        Refused::Expired => "expired",
+        Refused::Replaced => "replaced",
+        Refused::Suspended => "suspended",
+        Refused::AddressNotAllowed => "address_refused",
+        Refused::QuotaSpent(_) => "quota_spent",
+        Refused::InvalidTarget => "invalid_target",
+        Refused::ManagementInGrace => "management_in_grace",
+        Refused::TargetsDiffer => "targets_differ",
+        Refused::NoTarget => "no_target",
+        Refused::MalformedScope => "malformed_scope",
+        Refused::ScopeBeyondKey(_) => "scope_beyond_key",
+        Refused::NoScope => "no_scope",
+        Refused::TooMuchScope => "too_much_scope",
+        Refused::NeedsLease(_) | Refused::Behind | Refused::Unavailable => "unavailable",
     }
 }
 

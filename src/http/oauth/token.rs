@@ -29,8 +29,14 @@ pub(in crate::http) async fn create(
     request: Request<Body>,
 ) -> Response<Body> {
     match issue(&app, request).await {
-        Ok(issued) => shown(&issued),
-        Err(refused) => refused.into_response(),
+        Ok(issued) => {
+            app.requests.issued();
+            shown(&issued)
+        }
+        Err(refused) => {
+            app.requests.refused(refused.reason);
+            refused.into_response()
+        }
     }
 }
 

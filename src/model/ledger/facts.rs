@@ -66,6 +66,11 @@ impl FactWriter {
         self.facts == 0
     }
 
+    /// The moment of the first one, whichever way a clock went.
+    pub fn first_at(&self) -> Option<Timestamp> {
+        (self.facts > 0).then(|| Timestamp::from_millis(self.first_at))
+    }
+
     /// How far the moments would be apart with this one among them, whichever way a clock went.
     pub fn span_with(&self, at: Timestamp) -> Duration {
         let at = at.as_millis();

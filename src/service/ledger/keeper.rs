@@ -49,6 +49,11 @@ impl Keeper {
         self.seen.clone()
     }
 
+    /// What waits for the database, where that is on another disk.
+    pub fn spool(&self) -> Option<&Spool> {
+        self.spool.as_deref()
+    }
+
     /// Looks after it until it is dropped. A failure is logged when it begins.
     pub async fn run(&self) {
         let mut ticks = interval(TICK);

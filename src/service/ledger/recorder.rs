@@ -15,6 +15,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::error::{Error, Result};
 use crate::mint::Mint;
+use crate::mint::ledger::LedgerFigures;
 use crate::model::ledger::{Batch, Head, Sealer};
 use crate::service::Service;
 use crate::service::ledger::spool::Spool;
@@ -90,9 +91,14 @@ impl Recorder {
         let (facts, waiting) = self.mint.ledger().take()?;
         self.last = facts.len();
         let mut batch = self.sealer.seal(facts);
+        let began = self.service.clock.steady();
+        self.figures().taken(batch.first_at);
         match self.keep(&mut batch).await {
             Ok(()) => {
                 *self.seen.lock() = self.sealer.head();
+                let took = self.service.clock.steady().saturating_sub(began);
+                self.figures().commits.record(took);
+                self.figures().recorded(batch.facts);
                 waiting.recorded();
                 None
             }
@@ -117,6 +123,7 @@ impl Recorder {
             }
         }
         *self.seen.lock() = self.sealer.head();
+        self.figures().recorded(batch.facts);
         self.mint.ledger().reopen();
         tracing::info!("tokens can be recorded again");
     }
@@ -124,6 +131,7 @@ impl Recorder {
     async fn try_last(&mut self, mut batch: Batch) {
         for _ in 0..LAST_TRIES {
             if self.keep(&mut batch).await.is_ok() {
+                self.figures().recorded(batch.facts);
                 return;
             }
             sleep(RETRY_EVERY).await;
@@ -131,21 +139,35 @@ impl Recorder {
         tracing::error!(facts = batch.facts, "tokens that never left are not recorded");
     }
 
-    /// Makes a batch durable, in the database or in the spool.
+    fn figures(&self) -> &LedgerFigures {
+        self.mint.ledger().figures()
+    }
+
+    /// Makes a batch durable, and counts where it cannot.
     async fn keep(&mut self, batch: &mut Batch) -> Result<()> {
+        let kept = self.keep_somewhere(batch).await;
+        if kept.is_err() {
+            self.figures().failures.add(1);
+        }
+        kept
+    }
+
+    /// Makes a batch durable, in the database or in the spool.
+    async fn keep_somewhere(&mut self, batch: &mut Batch) -> Result<()> {
         let Some(spool) = self.spool.clone() else {
             return self.insert(batch, FAILED_AFTER).await;
         };
-        if !spool.is_empty() {
-            return spool.append(batch).await;
-        }
-        match self.insert(batch, SPOOL_AFTER).await {
-            Err(Error::Unavailable(cause)) => {
-                tracing::warn!(%cause, "a batch of the ledger goes to the spool");
-                spool.append(batch).await
+        if spool.is_empty() {
+            match self.insert(batch, SPOOL_AFTER).await {
+                Err(Error::Unavailable(cause)) => {
+                    tracing::warn!(%cause, "a batch of the ledger goes to the spool");
+                }
+                result => return result,
             }
-            result => result,
         }
+        spool.append(batch).await?;
+        self.figures().spooled.add(1);
+        Ok(())
     }
 
     async fn insert(&mut self, batch: &mut Batch, patience: Duration) -> Result<()> {

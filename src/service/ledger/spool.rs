@@ -43,6 +43,8 @@ struct Open {
     length: u64,
     /// Bytes of batches that the database has.
     done: u64,
+    /// Batches that it does not have.
+    batches: u64,
 }
 
 impl Spool {
@@ -65,6 +67,11 @@ impl Spool {
     pub fn waiting_bytes(&self) -> u64 {
         let open = self.open.lock();
         open.length - open.done
+    }
+
+    /// Batches that wait for the database.
+    pub fn waiting_batches(&self) -> u64 {
+        self.open.lock().batches
     }
 
     /// Adds a batch, durably.
@@ -106,6 +113,7 @@ impl Open {
         file.set_len(end)?;
         file.sync_data()?;
         self.length = end;
+        self.batches += 1;
         Ok(())
     }
 
@@ -119,6 +127,7 @@ impl Open {
     /// The database has the next so many bytes. A spool that is done is begun anew.
     fn advance(&mut self, path: &Path, length: u64) -> std::io::Result<()> {
         self.done += length;
+        self.batches = self.batches.saturating_sub(1);
         if self.done == self.length {
             std::fs::remove_file(path)?;
             *self = Self::default();

@@ -92,7 +92,7 @@ async fn policy(server: &Server, name: &str, rules: Value) -> Value {
 }
 
 /// A gateway with a policy `api` about `/projects/{id}`, and what is below.
-async fn guarded(server: &Server) -> Key {
+pub async fn guarded(server: &Server) -> Key {
     policy(server, "api", json!([{"path": "/projects/{id}"}, {"path": "/{*all}"}])).await;
     gateway(server).await
 }

@@ -3,6 +3,8 @@
 //! A poll looks at one row. Only when the revision has moved does it read what the changes
 //! touched, all in one look at the database, so that what is applied belongs together.
 
+mod reading;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,26 +18,23 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::mint::ledger::Ledger;
-use crate::mint::{Change, FilledIndex, Mint, Restored};
+use crate::mint::{Change, Mint, Restored};
 use crate::model::journal::Ended;
-use crate::model::owner::OwnerId;
-use crate::model::role::RolePlace;
-use crate::model::signing_key::Kid;
-use crate::model::space::Space;
+use crate::model::signing_key::{Kid, SigningKey};
 use crate::model::time::Timestamp;
 use crate::service::import::clean_up_imports;
 use crate::service::journal::Journal;
 use crate::service::master_key::MasterKey;
-use crate::service::owners::{RoleBook, read_owner};
+use crate::service::owners::RoleBook;
 use crate::service::presence::Presence;
+use crate::service::refresh::reading::{
+    fill_api_keys, fill_bots, fill_the_few, read_imported, read_subject,
+};
 use crate::service::restored::end_restored;
 use crate::service::signing_keys::signer_of;
 use crate::service::{Service, random};
 use crate::store::changes::{Imported, Progress, Subject};
-use crate::store::{
-    Half, Read, Store, api_keys, audiences, changes, gateway_policies, indexed_api_keys, orgs,
-    owners, revocations, roles, signing_keys, spaces,
-};
+use crate::store::{Half, Read, Store, api_keys, changes, owners, revocations, signing_keys};
 
 /// How often a node looks for changes. A change holds everywhere within a second.
 const POLL_EVERY: Duration = Duration::from_millis(250);
@@ -49,10 +48,6 @@ const POLL_TIMEOUT: Duration = Duration::from_secs(30);
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// More changes than this are slower to apply one by one than everything is to read anew.
 const MANY_CHANGES: usize = 5_000;
-/// Imported keys and bots that one look takes, or a few more where they share a revision.
-const IMPORTED_AT_ONCE: usize = 1_000;
-/// Revisions that such a look reads; most of an import's are full, but others wrote between.
-const REVISIONS_AT_ONCE: usize = 100;
 /// An answer that took longer says too little about the time.
 const SLOW_ANSWER: Duration = Duration::from_millis(500);
 /// A clock that is so far off the database's deserves a warning.
@@ -65,6 +60,8 @@ pub struct Follower {
     master_key: Arc<MasterKey>,
     clock: Clock,
     mint: Arc<Mint>,
+    /// As they were last read.
+    signing_keys: parking_lot::Mutex<Vec<SigningKey>>,
     presence: Presence,
     journal: Option<Arc<Journal>>,
     /// Whether the database brought something back that has not been ended again yet.
@@ -101,6 +98,7 @@ impl Service {
             master_key: self.master_key.clone(),
             clock: self.clock.clone(),
             mint: mint.clone(),
+            signing_keys: parking_lot::Mutex::default(),
             journal: self.journal.clone(),
             is_restored: AtomicBool::new(false),
             presence: Presence::new(self.store.clone(), self.schedule.gone_after)?,
@@ -119,6 +117,11 @@ impl Follower {
     /// What it keeps current.
     pub(crate) fn mint(&self) -> &Mint {
         &self.mint
+    }
+
+    /// The signing keys, as they were last read.
+    pub fn signing_keys(&self) -> Vec<SigningKey> {
+        self.signing_keys.lock().clone()
     }
 
     /// Polls until it is dropped. A poll that fails is logged once and tried again: the index ages,
@@ -344,6 +347,7 @@ impl Follower {
         self.mint.feed().withdraw(&stored);
         let withdrawn = stored.iter().filter(|key| key.withdrawn_at.is_some());
         let ended = withdrawn.map(|key| Ended::SigningKey(key.kid.clone())).collect();
+        *self.signing_keys.lock() = stored;
         self.note_ended(self.mint.index().revision().unwrap_or(0), ended).await;
         self.presence.has_news();
         Ok(())
@@ -406,9 +410,6 @@ impl Follower {
     }
 }
 
-/// An index that is being filled, and what was found in it that has ended.
-type Filling = parking_lot::Mutex<(FilledIndex, Vec<Ended>)>;
-
 fn ended_in(changes: &[Change]) -> Vec<Ended> {
     let ended = changes.iter().filter_map(|change| match change {
         Change::ApiKey(api_key) => Some(Ended::of(api_key)),
@@ -430,133 +431,4 @@ pub(crate) async fn clock_offset(clock: &Clock, store: &Store) -> Result<Option<
 /// What takes too long counts as failed: a connection that a network swallowed never fails itself.
 pub(crate) async fn within<T>(limit: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
     timeout(limit, work).await.map_err(|elapsed| Error::Unavailable(Box::new(elapsed)))?
-}
-
-/// What a change touched, as it is now. What is not there any more changes nothing, unless it says so:
-/// it is marked as ended before it goes, or nothing points to it.
-async fn read_subject(read: &mut Read, subject: Subject) -> Result<Vec<Change>> {
-    Ok(match subject {
-        Subject::Installation | Subject::SigningKeys | Subject::Imported(_) => Vec::new(),
-        Subject::Org(id) => orgs::find(read, &id).await?.map(Change::Org).into_iter().collect(),
-        Subject::Space(id) => match spaces::find(read, &id).await? {
-            Some(space) => read_space_changes(read, space).await?,
-            None => Vec::new(),
-        },
-        Subject::Audience(id) => {
-            audiences::find(read, &id).await?.map(Change::Audience).into_iter().collect()
-        }
-        Subject::Role(id) => {
-            let owners = roles::list_owners_of(read, &id).await?;
-            read_changes_of_all(read, owners).await?
-        }
-        Subject::Bot(id) => read_owner_changes(read, OwnerId::Bot(id)).await?,
-        Subject::User(id) => read_owner_changes(read, OwnerId::User(id)).await?,
-        Subject::ApiKey(id) => {
-            indexed_api_keys::find(read, &id).await?.map(Change::ApiKey).into_iter().collect()
-        }
-        Subject::GatewayPolicy(id) => {
-            let found = gateway_policies::find(read, &id).await?;
-            vec![found.map_or(Change::NoGatewayPolicy(id), Change::GatewayPolicy)]
-        }
-    })
-}
-
-/// The next part of what was imported, all of it as it is now. An import of any size holds up
-/// nothing else: a look takes no more than this.
-async fn read_imported(read: &mut Read, imported: &mut VecDeque<Imported>) -> Result<Vec<Change>> {
-    let (mut found, mut revisions) = (Vec::new(), 0);
-    while let Some(first) = imported.front_mut() {
-        if first.from > first.to {
-            imported.pop_front();
-            continue;
-        }
-        if found.len() >= IMPORTED_AT_ONCE || revisions >= REVISIONS_AT_ONCE {
-            break;
-        }
-        let (org, revision) = (first.org, first.from);
-        first.from += 1;
-        revisions += 1;
-        let bots = owners::list_bots_of(read, &org, revision).await?;
-        let book = RoleBook::read_for(read, &bots).await?;
-        found.extend(bots.into_iter().map(|bot| Change::Owner(book.resolve(bot))));
-        let api_keys = indexed_api_keys::list_of(read, &org, revision).await?;
-        found.extend(api_keys.into_iter().map(Change::ApiKey));
-    }
-    Ok(found)
-}
-
-/// A space; with a deleted one, those whose roles in it hold nothing any more.
-async fn read_space_changes(read: &mut Read, space: Space) -> Result<Vec<Change>> {
-    let place = RolePlace::Space { organization: space.org, space: space.id };
-    let is_deleted = space.deleted_at.is_some();
-    let mut changes = vec![Change::Space(space)];
-    if is_deleted {
-        let bound = roles::list_at(read, &place, "", i64::MAX).await?;
-        let owners = bound.into_iter().map(|binding| binding.owner);
-        changes.extend(read_changes_of_all(read, owners).await?);
-    }
-    Ok(changes)
-}
-
-async fn read_changes_of_all(
-    read: &mut Read,
-    owners: impl IntoIterator<Item = OwnerId>,
-) -> Result<Vec<Change>> {
-    let mut changes = Vec::new();
-    for owner in owners {
-        changes.extend(read_owner_changes(read, owner).await?);
-    }
-    Ok(changes)
-}
-
-async fn read_owner_changes(read: &mut Read, owner: OwnerId) -> Result<Vec<Change>> {
-    let owners = read_owner(read, &owner).await?;
-    Ok(match owner {
-        OwnerId::Bot(_) => owners.into_iter().map(Change::Owner).collect(),
-        OwnerId::User(id) => vec![Change::User(id, owners)],
-    })
-}
-
-/// What there are few of, and what all else points to.
-async fn fill_the_few(read: &mut Read, filled: &mut FilledIndex) -> Result<()> {
-    for org in orgs::list(read).await? {
-        filled.put(Change::Org(org));
-    }
-    for space in spaces::list_all(read).await? {
-        filled.put(Change::Space(space));
-    }
-    for audience in audiences::list_all(read).await? {
-        filled.put(Change::Audience(audience));
-    }
-    for policy in gateway_policies::list_all(read).await? {
-        filled.put(Change::GatewayPolicy(policy));
-    }
-    Ok(())
-}
-
-async fn fill_bots(read: &mut Read, half: Half, book: &RoleBook, filling: &Filling) -> Result<()> {
-    let mut after = None;
-    loop {
-        let page = owners::list_bots_after(read, half, after.as_ref()).await?;
-        let Some(OwnerId::Bot(last)) = page.last().map(|last| last.owner) else { return Ok(()) };
-        after = Some(last);
-        let (filled, _) = &mut *filling.lock();
-        for bot in page {
-            filled.put(Change::Owner(book.resolve(bot)));
-        }
-    }
-}
-
-async fn fill_api_keys(read: &mut Read, half: Half, filling: &Filling) -> Result<()> {
-    let mut after = None;
-    loop {
-        let page = indexed_api_keys::list_after(read, half, after.as_ref()).await?;
-        let Some(last) = page.last() else { return Ok(()) };
-        after = Some(last.id);
-        let (filled, ended) = &mut *filling.lock();
-        for api_key in page {
-            ended.extend(Ended::of(&api_key));
-            filled.put(Change::ApiKey(api_key));
-        }
-    }
 }

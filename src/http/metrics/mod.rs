@@ -1,0 +1,62 @@
+//! `GET /metrics`: what a node did and how it stands, in the text format of Prometheus.
+//!
+//! Told at a listener of its own, and never where tokens are issued. Requests only count; whatever
+//! takes time is done by whoever looks, and nothing here asks the database.
+
+mod node;
+mod process;
+mod requests;
+mod text;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Response};
+
+use crate::http::metrics::text::{MEDIA_TYPE, Page};
+use crate::http::{App, panicked};
+use crate::service::ledger::keeper::Keeper;
+use crate::service::node::Node;
+use crate::service::refresh::Follower;
+
+pub use requests::Requests;
+pub(super) use requests::{Connected, Counting, Flight};
+
+/// What there is to tell of.
+#[derive(Debug)]
+pub(super) struct Observed {
+    app: Arc<App>,
+    follower: Arc<Follower>,
+    keeper: Option<Arc<Keeper>>,
+}
+
+impl Observed {
+    pub(super) fn of(node: &Node, app: Arc<App>) -> Arc<Self> {
+        let (follower, keeper) = (node.follower.clone(), node.ledger_keeper().cloned());
+        Arc::new(Self { app, follower, keeper })
+    }
+
+    /// All figures of this moment.
+    fn tell(&self) -> String {
+        let mut page = Page::default();
+        let version = [("version", env!("CARGO_PKG_VERSION"))];
+        page.gauges("tenmint_build_info", "1, with the version that runs").sample(&version, 1.0);
+        self.app.requests.tell(&mut page);
+        self.tell_of_node(&mut page);
+        process::tell(&mut page);
+        page.into_text()
+    }
+}
+
+pub(super) async fn show(State(observed): State<Arc<Observed>>) -> Response<Body> {
+    // files are read and locks waited for: not in the way of requests
+    let told = tokio::task::spawn_blocking(move || observed.tell()).await;
+    let Ok(text) = told else { return panicked() };
+    let mut response = Response::new(Body::from(text));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
