@@ -4,12 +4,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::sleep;
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::config::{Config, Overrides};
@@ -24,6 +26,11 @@ use crate::model::secret::PlainSecret;
 use crate::service::Service;
 use crate::service::init::{CreateInstallation, create_installation};
 use crate::service::node::Node;
+
+/// How often a node that waits for its database looks for it.
+const TRY_EVERY: Duration = Duration::from_secs(1);
+/// How seldom it says so: once a minute.
+const TRIES_PER_LOG_LINE: u64 = 60;
 
 /// Arguments of `tenmint serve`.
 #[derive(Debug, Args)]
@@ -77,9 +84,16 @@ pub(super) async fn run(mut config: Config, args: &ServeArgs, output: &Output) -
     if args.dev {
         set_up_for_dev(&config, &format!("{scheme}://{address}"), &clock, output).await?;
     }
-    let service = Service::open_to_serve(&config.database, &config.keys_dir, clock.clone()).await?;
-    let issuer = service.installation().issuer.clone();
-    let mut node = Node::start(service, config.node).await?;
+    let stop = stop_signal()?;
+    tokio::pin!(stop);
+    let (listener, spare) = twins(listener)?;
+    let waiting = http::waiting_face(config.http.limits, config.http.tls.clone());
+    let started = tokio::select! {
+        started = start_node(&config, &clock, (spare, waiting), output) => started?,
+        () = &mut stop => None,
+    };
+    let Some(mut node) = started else { return Ok(ExitCode::SUCCESS) };
+    let issuer = node.service.installation().issuer.clone();
     start_work(&mut node, &config.http)?;
     tracing::info!(
         %address,
@@ -90,8 +104,6 @@ pub(super) async fn run(mut config: Config, args: &ServeArgs, output: &Output) -
         tls = config.http.tls.is_some(),
         "serving"
     );
-    // whoever reads this may ask it to stop at once
-    let stop = stop_signal()?;
     output.note(&format!("tenmint listens on {scheme}://{address}, issuer {issuer}"));
     let mut doors = vec![(listener, http::public_face(&node, config.http.clone()))];
     if let Some((listener, address)) = private {
@@ -106,6 +118,63 @@ pub(super) async fn run(mut config: Config, args: &ServeArgs, output: &Output) -
     node.stop().await;
     tracing::info!("stopped");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Starts a node. Where its database is out of reach, it waits for that, and serves the face of a node
+/// that waits.
+async fn start_node(
+    config: &Config,
+    clock: &Clock,
+    (listener, waiting): (TcpListener, Face),
+    output: &Output,
+) -> Result<Option<Node>> {
+    let mut tries = 0_u64;
+    let mut face = Some((listener, waiting));
+    let mut serving = None;
+    let started = loop {
+        let cause = match try_to_start(config, clock).await {
+            Err(cause @ Error::Unavailable(_)) => cause,
+            started => break started,
+        };
+        if tries.is_multiple_of(TRIES_PER_LOG_LINE) {
+            let source = std::error::Error::source(&cause).map(ToString::to_string);
+            tracing::error!(database = %config.database, source, "waiting for the database");
+        }
+        tries += 1;
+        if let Some((listener, face)) = face.take() {
+            output.note(&format!("tenmint waits for the database {}", config.database));
+            serving = Some(serve_until_dropped(listener, face));
+        }
+        sleep(TRY_EVERY).await;
+    };
+    if let Some((stopping, serving)) = serving {
+        drop(stopping);
+        // two faces at one listener would take turns
+        drop(serving.await);
+    }
+    started.map(Some)
+}
+
+/// Serves in a task, until what comes with it is dropped.
+fn serve_until_dropped(listener: TcpListener, face: Face) -> (watch::Sender<()>, JoinHandle<()>) {
+    let (stopping, mut stopped) = watch::channel(());
+    let stop = async move { drop(stopped.changed().await) };
+    (stopping, tokio::spawn(listener::serve(listener, face, stop)))
+}
+
+async fn try_to_start(config: &Config, clock: &Clock) -> Result<Node> {
+    let service = Service::open_to_serve(&config.database, &config.keys_dir, clock.clone()).await?;
+    Node::start(service, config.node.clone()).await
+}
+
+/// Two ends of one listener.
+fn twins(listener: TcpListener) -> Result<(TcpListener, TcpListener)> {
+    let twins = || {
+        let one = listener.into_std()?;
+        let other = one.try_clone()?;
+        Ok((TcpListener::from_std(one)?, TcpListener::from_std(other)?))
+    };
+    twins().map_err(|cause: std::io::Error| Error::Setup(format!("cannot listen: {cause}")))
 }
 
 /// The work beside requests, until the node is stopped.

@@ -12,6 +12,7 @@ pub mod listener;
 pub mod metrics;
 pub mod oauth;
 pub mod tls;
+mod waiting;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -38,6 +39,8 @@ use crate::http::tls::Tls;
 use crate::mint::Mint;
 use crate::service::Service;
 use crate::service::node::Node;
+
+pub use waiting::waiting_face;
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 

@@ -139,9 +139,12 @@ impl Journal {
 
     fn write(&self) {
         let mut state = self.state.lock();
-        let lead = if state.is_torn { "\n" } else { "" };
-        let lines: String = state.pending.iter().map(|line| format!("{line}\n")).collect();
-        let written = state.file.write_all(format!("{lead}{lines}").as_bytes());
+        let mut lines = if state.is_torn { "\n" } else { "" }.to_owned();
+        for line in &state.pending {
+            lines += &line.to_string();
+            lines.push('\n');
+        }
+        let written = state.file.write_all(lines.as_bytes());
         match written.and_then(|()| state.file.sync_data()) {
             Ok(()) => {
                 state.pending.clear();

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::any::AnyPoolOptions;
-use sqlx::migrate::Migrator;
+use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{Any, AnyPool, Executor};
 
 use crate::clock::system_time;
@@ -174,8 +174,12 @@ impl Engine {
         migrator.migrations.clone_from(&migrations.migrations);
         migrator.set_ignore_missing(true);
         migrator.table_name = table.to_owned().into();
-        migrator.run(pool).await.map_err(|cause| {
-            Error::Setup(format!("the schema cannot be brought up to date: {cause}"))
+        migrator.run(pool).await.map_err(|cause| match cause {
+            // out of reach is no fault of the schema
+            MigrateError::Execute(
+                cause @ (sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed),
+            ) => cause.into(),
+            cause => Error::Setup(format!("the schema cannot be brought up to date: {cause}")),
         })
     }
 

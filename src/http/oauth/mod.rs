@@ -12,3 +12,14 @@ mod rate_limit;
 pub(super) mod raw_keys;
 pub(super) mod token;
 pub(super) mod uses;
+
+use axum::body::Body;
+use axum::response::IntoResponse;
+use http::Response;
+
+use crate::http::oauth::error::OAuthError;
+
+/// The refusal for trouble of our own.
+pub(super) fn unavailable() -> Response<Body> {
+    OAuthError::unavailable().into_response()
+}

@@ -17,6 +17,7 @@ mod setup;
 mod signing_keys;
 mod spaces;
 mod usage;
+mod waiting;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
@@ -108,11 +109,20 @@ impl Serving {
         Self::of(home.command(&[&["serve"], arguments].concat()))
     }
 
-    pub fn of(mut command: Command) -> Self {
+    pub fn of(command: Command) -> Self {
+        Self::until(command, "tenmint listens on")
+    }
+
+    /// One that has no database yet.
+    pub fn waiting(command: Command) -> Self {
+        Self::until(command, "tenmint waits for the database")
+    }
+
+    fn until(mut command: Command, text: &str) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
         let mut serving = Self { child, log, seen: String::new() };
-        serving.read_until("tenmint listens on");
+        serving.read_until(text);
         serving
     }
 
