@@ -34,6 +34,7 @@ use crate::http::oauth::feed::Waiters;
 use crate::http::oauth::metadata::Metadata;
 use crate::http::tls::Tls;
 use crate::mint::Mint;
+use crate::mint::failures::{Failures, TooManyFailures};
 use crate::service::Service;
 use crate::service::node::Node;
 
@@ -48,6 +49,17 @@ pub struct HttpConfig {
     pub trusted_proxies: TrustedProxies,
     /// What it shows who it is with, where it is TLS that it speaks.
     pub tls: Option<Arc<Tls>>,
+    /// How often an address may send credentials that are nobody's; counted at all its listeners.
+    pub failures: Arc<Failures>,
+}
+
+impl HttpConfig {
+    /// The same with so many credentials that are nobody's from an address, at once and then in a minute;
+    /// 0 is no bound.
+    #[must_use]
+    pub fn with_failures_per_minute(self, most: u32) -> Self {
+        Self { failures: Arc::new(Failures::per_minute(most)), ..self }
+    }
 }
 
 /// What the routes need.
@@ -62,6 +74,7 @@ pub struct App {
     body_deadline: Duration,
     /// Those who wait for the revocation feed to move.
     waiters: Waiters,
+    failures: Arc<Failures>,
 }
 
 impl App {
@@ -71,8 +84,14 @@ impl App {
         self.trusted_proxies.caller_of(head)
     }
 
+    /// Counts a credential that was looked up and is nobody's. Whoever may not be told of one more is told
+    /// to wait instead: the right one beside it is not asked about here.
+    fn count_failure(&self, from: Option<IpAddr>) -> Result<(), TooManyFailures> {
+        self.failures.count(from, self.clock.now())
+    }
+
     fn of(node: &Node, config: HttpConfig) -> Arc<Self> {
-        let HttpConfig { limits, trusted_proxies, tls: _ } = config;
+        let HttpConfig { limits, trusted_proxies, failures, tls: _ } = config;
         let (service, mint) = (node.service.clone(), node.mint.clone());
         Arc::new(Self {
             metadata: Metadata::of(mint.installation()),
@@ -82,6 +101,7 @@ impl App {
             trusted_proxies,
             body_deadline: limits.body,
             waiters: Waiters::of(limits),
+            failures,
         })
     }
 }

@@ -29,6 +29,7 @@ pub mod role;
 pub mod scope_catalogue;
 pub mod secret;
 pub mod signing_key;
+pub mod source;
 pub mod space;
 pub mod time;
 pub mod token_id;

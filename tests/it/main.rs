@@ -35,6 +35,7 @@ mod invariants;
 mod issuing;
 mod kill;
 mod ledger;
+mod listener;
 mod nodes;
 mod oauth;
 mod openapi;

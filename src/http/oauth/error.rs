@@ -6,19 +6,21 @@ use std::borrow::Cow;
 use axum::body::Body;
 use axum::response::IntoResponse;
 use http::header::{ALLOW, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 use tenmint_verifier::{ScopeSet, ScopeView};
 
-use crate::http::json_answer;
 use crate::http::oauth::client_auth::Way;
 use crate::http::oauth::rate_limit;
+use crate::http::{App, json_answer};
 use crate::mint::Refused;
+use crate::mint::failures::TooManyFailures;
 use crate::mint::quotas::RateLimit;
 use crate::model::secret::masked;
 
 /// Seconds after which a client may try again when the trouble is ours.
-const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("2");
+const RETRY_AFTER_SECONDS: u64 = 2;
 
 /// A refusal: a status, a registered code, and words for whoever reads the client's log.
 #[derive(Debug)]
@@ -30,6 +32,10 @@ pub(super) struct OAuthError {
     challenge: Option<&'static str>,
     /// Where the quota stands, if that is the trouble.
     rate_limit: Option<RateLimit>,
+    /// Seconds to wait before another try, where waiting helps.
+    retry_after: Option<u64>,
+    /// An API key was looked up, and nobody has it.
+    is_of_nobody: bool,
 }
 
 impl OAuthError {
@@ -38,7 +44,15 @@ impl OAuthError {
         code: &'static str,
         description: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { status, code, description: description.into(), challenge: None, rate_limit: None }
+        Self {
+            status,
+            code,
+            description: description.into(),
+            challenge: None,
+            rate_limit: None,
+            retry_after: None,
+            is_of_nobody: false,
+        }
     }
 
     pub(super) fn invalid_request(description: &'static str) -> Self {
@@ -97,11 +111,13 @@ impl OAuthError {
 
     /// The service cannot tell at the moment: never the client's fault.
     pub(super) fn unavailable() -> Self {
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "temporarily_unavailable",
-            "tenmint cannot answer at the moment",
-        )
+        Self::unavailable_for("tenmint cannot answer at the moment")
+    }
+
+    fn unavailable_for(description: &'static str) -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let error = Self::new(status, "temporarily_unavailable", description);
+        Self { retry_after: Some(RETRY_AFTER_SECONDS), ..error }
     }
 
     /// A key that is unknown, malformed, or not of this id: all of that reads the same.
@@ -128,7 +144,7 @@ impl OAuthError {
         let bad =
             |code, description: &'static str| Self::new(StatusCode::BAD_REQUEST, code, description);
         match refused {
-            Refused::UnknownClient => Self::invalid_client(way),
+            Refused::UnknownClient => Self { is_of_nobody: true, ..Self::invalid_client(way) },
             Refused::Revoked => Self::client_refused(way, "the API key was revoked"),
             Refused::Expired => Self::client_refused(way, "the API key has expired"),
             Refused::Replaced => {
@@ -172,11 +188,9 @@ impl OAuthError {
             }
             Refused::Behind => Self::unavailable(),
             // a lease that did not come is no fault of the client
-            Refused::Unavailable | Refused::NeedsLease(_) => Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "temporarily_unavailable",
-                "tenmint cannot issue tokens at the moment",
-            ),
+            Refused::Unavailable | Refused::NeedsLease(_) => {
+                Self::unavailable_for("tenmint cannot issue tokens at the moment")
+            }
         }
     }
 
@@ -184,7 +198,26 @@ impl OAuthError {
         let description = "the quota of the API key is spent";
         let spent =
             Self::new(StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable", description);
-        Self { rate_limit: Some(rate_limit), ..spent }
+        Self { retry_after: Some(rate_limit.resets_in), rate_limit: Some(rate_limit), ..spent }
+    }
+
+    /// The same for a token that is refused, which nobody guesses: it counts as no failure, or a client
+    /// whose token has expired could be told to wait instead of to fetch another.
+    pub(super) fn of_token(self) -> Self {
+        Self { is_of_nobody: false, ..self }
+    }
+
+    /// The answer, or that of an address from which too many API keys came that are nobody's.
+    pub(super) fn answer_to(self, app: &App, head: &Parts) -> Response<Body> {
+        if self.is_of_nobody
+            && let Err(TooManyFailures { retry_after }) = app.count_failure(app.caller_of(head))
+        {
+            let description = "too many API keys that are not known came from this address";
+            let error =
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable", description);
+            return Self { retry_after: Some(retry_after), ..error }.into_response();
+        }
+        self.into_response()
     }
 }
 
@@ -222,11 +255,10 @@ impl IntoResponse for OAuthError {
         if self.status == StatusCode::METHOD_NOT_ALLOWED {
             headers.insert(ALLOW, HeaderValue::from_static("POST"));
         }
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, seconds.into());
         }
         if let Some(rate_limit) = &self.rate_limit {
-            headers.insert(RETRY_AFTER, rate_limit.resets_in.into());
             rate_limit::add(headers, rate_limit);
         }
         response

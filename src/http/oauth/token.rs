@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::response::IntoResponse;
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, PRAGMA, USER_AGENT};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::time::timeout;
@@ -28,17 +28,17 @@ pub(in crate::http) async fn create(
     State(app): State<Arc<App>>,
     request: Request<Body>,
 ) -> Response<Body> {
-    match issue(&app, request).await {
+    let (head, body) = request.into_parts();
+    match issue(&app, &head, body).await {
         Ok(issued) => shown(&issued),
-        Err(refused) => refused.into_response(),
+        Err(refused) => refused.answer_to(&app, &head),
     }
 }
 
-async fn issue(app: &App, request: Request<Body>) -> Result<IssuedToken, OAuthError> {
-    if request.method() != Method::POST {
+async fn issue(app: &App, head: &Parts, body: Body) -> Result<IssuedToken, OAuthError> {
+    if head.method != Method::POST {
         return Err(OAuthError::method_not_allowed());
     }
-    let (head, body) = request.into_parts();
     let mut form = read_form(app, &head.headers, body).await?;
     form.refuse_repeated().map_err(OAuthError::invalid_request)?;
     let (client, way) = client_auth::take(&head.headers, &mut form)?;
@@ -49,7 +49,7 @@ async fn issue(app: &App, request: Request<Body>) -> Result<IssuedToken, OAuthEr
         resources: form.take_all("resource"),
         audience: form.take("audience"),
     };
-    let caller = caller_of(&head.headers, app.caller_of(&head));
+    let caller = caller_of(&head.headers, app.caller_of(head));
     let refusal = |refused| OAuthError::of(refused, way, request.scope.as_deref());
     let issue = || app.mint.issue(&request, caller, app.clock.now());
     let unrecorded = with_lease(app.mint.quotas(), issue).await.map_err(refusal)?;
