@@ -90,6 +90,12 @@ pub(super) fn too_many_failures(too_many: TooManyFailures) -> Response<Body> {
     response
 }
 
+/// The refusal of a head that has more bytes than one may have.
+pub(super) fn head_too_large() -> Response<Body> {
+    let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    problem(status, "head_too_large", "the path and headers are over 32 KiB")
+}
+
 /// A refusal without fields.
 pub(super) fn problem(status: StatusCode, code: &'static str, detail: &str) -> Response<Body> {
     problem_with(status, code, detail, &[])

@@ -124,7 +124,9 @@ pub fn public_face(node: &Node, config: HttpConfig) -> Face {
         Some(_) => None,
         None => HttpsOnly::of(node.mint.issuer(), &config.trusted_proxies),
     };
-    Face::plain(routes(App::of(node, config)), limits).over(tls).under(https_only)
+    let proxies = config.trusted_proxies.clone();
+    let router = routes(App::of(node, config));
+    Face::plain(router, limits).behind(proxies).over(tls).under(https_only)
 }
 
 /// All routes of a node.

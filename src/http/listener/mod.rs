@@ -6,6 +6,7 @@
 //! and between requests, while a head comes in, and while a request is served.
 
 mod deadline;
+mod sources;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -30,11 +31,12 @@ use tokio_rustls::Accept;
 use tokio_rustls::server::TlsStream;
 use tower_service::Service;
 
-use crate::http::client_ip::Peer;
+use crate::http::client_ip::{Peer, TrustedProxies};
 use crate::http::https_only::HttpsOnly;
 use crate::http::listener::deadline::{Deadline, Watched};
+use crate::http::listener::sources::{SourcePlace, Sources};
 use crate::http::tls::Tls;
-use crate::http::{RequestLine, finish};
+use crate::http::{RequestLine, error, finish};
 
 /// Bytes of a head at most; hyper itself stops at 100 headers.
 const MAX_HEAD_BYTES: usize = 32 * 1024;
@@ -100,12 +102,19 @@ pub struct Face {
     limits: Limits,
     tls: Option<Arc<Tls>>,
     https_only: Option<Arc<HttpsOnly>>,
+    proxies: TrustedProxies,
 }
 
 impl Face {
     /// These routes for everybody, without TLS.
     pub fn plain(router: Router, limits: Limits) -> Self {
-        Self { router, limits, tls: None, https_only: None }
+        let proxies = TrustedProxies::default();
+        Self { router, limits, tls: None, https_only: None, proxies }
+    }
+
+    /// The same with proxies that bring the connections of many.
+    pub(super) fn behind(self, proxies: TrustedProxies) -> Self {
+        Self { proxies, ..self }
     }
 
     /// The same over TLS, where there is any.
@@ -129,6 +138,7 @@ pub async fn serve(listener: TcpListener, mut face: Face, stop: impl Future<Outp
         );
     }
     face.limits = limits;
+    let sources = Sources::of(limits.max_connections, face.proxies.clone());
     let face = Arc::new(face);
     let places = Arc::new(Semaphore::new(limits.max_connections as usize));
     let (stopping, stopped) = watch::channel(false);
@@ -139,9 +149,14 @@ pub async fn serve(listener: TcpListener, mut face: Face, stop: impl Future<Outp
             accepted = accept(&listener, &places) => accepted,
         };
         let Some((stream, peer, place)) = accepted else { continue };
+        let Some(of_source) = sources.admit(peer.0.ip()) else {
+            // closed unread: an answer would take the time that the others wait for
+            tracing::debug!(address = %peer.0.ip(), "a source has all the connections that it may");
+            continue;
+        };
         let deadline = Arc::new(Deadline::new(limits));
         Connection { peer, face: face.clone(), deadline, stopped: stopped.clone() }
-            .start(stream, place);
+            .start(stream, (place, of_source));
     }
     drop(listener);
     stopping.send_replace(true);
@@ -177,7 +192,7 @@ struct Connection {
 
 impl Connection {
     /// Begins it in a task, which holds its place. Without TLS that is a smaller one.
-    fn start(self, stream: TcpStream, place: OwnedSemaphorePermit) {
+    fn start(self, stream: TcpStream, place: (OwnedSemaphorePermit, SourcePlace)) {
         // an answer is one small packet, and must not wait for an acknowledgement
         let _ = stream.set_nodelay(true);
         let stream = Watched { stream, deadline: self.deadline.clone() };
@@ -262,12 +277,24 @@ fn sweep() -> Interval {
     sweep
 }
 
+/// What a head has beside its punctuation. hyper holds one to its bound only while it is not complete, so
+/// that what comes with the last read can go beyond.
+fn head_bytes<B>(request: &Request<B>) -> usize {
+    let path = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let headers = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
+    headers.fold(path, usize::saturating_add)
+}
+
 async fn answer(
     face: &Face,
     mut request: Request<Incoming>,
     (deadline, stopped): (Arc<Deadline>, &watch::Receiver<bool>),
 ) -> Result<Response<Body>, Infallible> {
     let line = RequestLine::of(&mut request);
+    if head_bytes(&request) > MAX_HEAD_BYTES {
+        deadline.idle();
+        return Ok(finish(&line, error::head_too_large()));
+    }
     if let Some(refusal) = face.https_only.as_ref().and_then(|rule| rule.refusal(&request)) {
         deadline.idle();
         return Ok(finish(&line, refusal));
