@@ -10,5 +10,8 @@ pub mod error;
 pub mod http;
 pub mod mint;
 pub mod model;
+#[cfg(test)]
+#[path = "../fuzz/replay.rs"]
+mod replay;
 pub mod service;
 pub mod store;

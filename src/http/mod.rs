@@ -6,6 +6,8 @@ pub mod client_ip;
 mod error;
 mod forward_auth;
 mod forwarded;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzed;
 pub mod health;
 mod https_only;
 pub mod listener;
