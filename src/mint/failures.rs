@@ -124,6 +124,7 @@ mod tests {
         START + Duration::from_secs(seconds)
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "a caller has one or none")]
     fn address(text: &str) -> Option<IpAddr> {
         Some(text.parse().unwrap())
     }

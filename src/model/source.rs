@@ -14,10 +14,7 @@ impl Source {
         Self(match address.map(canonical) {
             // where IPv6 has groups (`ff00::/8`), which nobody sends from
             Some(IpAddr::V4(address)) => 0xffff_ffff << 32 | u64::from(u32::from(address)),
-            Some(IpAddr::V6(address)) => {
-                let [a, b, c, d, e, f, g, h, ..] = address.octets();
-                u64::from_be_bytes([a, b, c, d, e, f, g, h])
-            }
+            Some(IpAddr::V6(address)) => u64::try_from(address.to_bits() >> 64).unwrap_or(u64::MAX),
             // where IPv4 has its broadcast
             None => u64::MAX,
         })

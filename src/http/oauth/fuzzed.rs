@@ -66,7 +66,11 @@ fn check_client(client: &ClientCredential) {
 }
 
 fn escaped(text: &str) -> String {
-    text.bytes().map(|byte| format!("%{byte:02x}")).collect()
+    let digit = |number: u8| char::from_digit(number.into(), 16);
+    text.bytes()
+        .flat_map(|byte| [Some('%'), digit(byte >> 4), digit(byte & 15)])
+        .flatten()
+        .collect()
 }
 
 #[cfg(test)]
