@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
+use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -62,6 +63,7 @@ impl ServeArgs {
 
 pub(super) async fn run(mut config: Config, args: &ServeArgs, output: &Output) -> Result<ExitCode> {
     start_log(args.dev)?;
+    refuse_core_files();
     let (listener, address) = listen(&config.listen).await?;
     let private = match &config.private_listen {
         Some(address) => Some(listen(address).await?),
@@ -110,6 +112,15 @@ fn start_work(node: &mut Node, config: &HttpConfig) -> Result<()> {
         node.work_on(tls.clone().follow(hear(SignalKind::hangup())?));
     }
     Ok(())
+}
+
+/// A core file would hold what a node holds in memory: the pepper, the signing keys, and the API keys of the
+/// requests at that moment. A system that hands them to a program instead asks the same limit.
+fn refuse_core_files() {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(cause) = setrlimit(Resource::Core, none) {
+        tracing::warn!(%cause, "core files cannot be switched off: see to it that none is kept");
+    }
 }
 
 /// Serves on one listener or two, until both have let their requests finish.
