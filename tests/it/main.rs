@@ -34,6 +34,7 @@ mod import;
 mod invariants;
 mod issuing;
 mod kill;
+mod leaks;
 mod ledger;
 mod listener;
 mod nodes;

@@ -77,7 +77,7 @@ pub(super) const SETTINGS: [Setting; 15] = [
         key: "max_connections",
         variable: "-",
         default: "25000, or what the limit of open files allows",
-        about: "connections at once; further ones wait",
+        about: "connections at once, of one address no more than half; further ones wait",
     },
     Setting {
         key: "failures_per_minute",
