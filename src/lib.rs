@@ -11,5 +11,8 @@ pub mod figures;
 pub mod http;
 pub mod mint;
 pub mod model;
+#[cfg(test)]
+#[path = "../fuzz/replay.rs"]
+mod replay;
 pub mod service;
 pub mod store;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use rustix::process::{Resource, Rlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -75,6 +76,7 @@ impl ServeArgs {
 
 pub(super) async fn run(mut config: Config, args: &ServeArgs, output: &Output) -> Result<ExitCode> {
     start_log(args.dev)?;
+    refuse_core_files();
     let (listener, address) = listen(&config.listen).await?;
     let private = listen_if_asked(config.private_listen.as_deref()).await?;
     let observed = listen_if_asked(config.observe_listen.as_deref()).await?;
@@ -188,6 +190,15 @@ fn start_work(node: &mut Node, config: &HttpConfig) -> Result<()> {
         node.work_on(tls.clone().follow(hear(SignalKind::hangup())?));
     }
     Ok(())
+}
+
+/// A core file would hold what a node holds in memory: the pepper, the signing keys, and the API keys of the
+/// requests at that moment. A system that hands them to a program instead asks the same limit.
+fn refuse_core_files() {
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(cause) = setrlimit(Resource::Core, none) {
+        tracing::warn!(%cause, "core files cannot be switched off: see to it that none is kept");
+    }
 }
 
 /// Serves on all listeners, until each has let its requests finish.

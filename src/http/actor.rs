@@ -44,6 +44,14 @@ pub(super) fn holder_of(app: &App, head: &Parts) -> Option<Holder> {
     app.mint.holder_of(&presented(head).ok()?)
 }
 
+/// Whether it is an API key that is presented, and none of anybody's. A token that is refused is no failure
+/// of the kind that is counted: nobody guesses one.
+pub(super) fn is_api_key_of_nobody(app: &App, head: &Parts) -> bool {
+    presented(head).is_ok_and(|presented| {
+        matches!(presented, Presented::ApiKey(_)) && app.mint.holder_of(&presented).is_none()
+    })
+}
+
 fn presented(head: &Parts) -> Result<Presented> {
     let mut values = head.headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else {

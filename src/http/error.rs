@@ -9,6 +9,7 @@ use serde_json::json;
 
 use crate::error::{Error, InvalidField};
 use crate::http::json_answer;
+use crate::mint::failures::TooManyFailures;
 use crate::model::secret::masked;
 
 /// Seconds after which a caller may try again when the trouble is ours.
@@ -76,6 +77,23 @@ impl IntoResponse for Error {
 /// The refusal of plain HTTP.
 pub(super) fn https_required(detail: &str) -> Response<Body> {
     problem(StatusCode::FORBIDDEN, "https_required", detail)
+}
+
+/// The refusal of one more API key that is nobody's.
+pub(super) fn too_many_failures(too_many: TooManyFailures) -> Response<Body> {
+    let mut response = problem(
+        StatusCode::TOO_MANY_REQUESTS,
+        "too_many_failures",
+        "too many API keys that are not known came from this address",
+    );
+    response.headers_mut().insert(RETRY_AFTER, too_many.retry_after.into());
+    response
+}
+
+/// The refusal of a head that has more bytes than one may have.
+pub(super) fn head_too_large() -> Response<Body> {
+    let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    problem(status, "head_too_large", "the path and headers are over 32 KiB")
 }
 
 /// A refusal without fields.

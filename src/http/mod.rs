@@ -6,6 +6,8 @@ pub mod client_ip;
 mod error;
 mod forward_auth;
 mod forwarded;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzed;
 pub mod health;
 mod https_only;
 pub mod listener;
@@ -37,6 +39,7 @@ use crate::http::oauth::feed::Waiters;
 use crate::http::oauth::metadata::Metadata;
 use crate::http::tls::Tls;
 use crate::mint::Mint;
+use crate::mint::failures::{Failures, TooManyFailures};
 use crate::service::Service;
 use crate::service::node::Node;
 
@@ -55,6 +58,17 @@ pub struct HttpConfig {
     pub tls: Option<Arc<Tls>>,
     /// Where requests are counted: listeners of one node share it.
     pub requests: Arc<Requests>,
+    /// How often an address may send credentials that are nobody's; counted at all its listeners.
+    pub failures: Arc<Failures>,
+}
+
+impl HttpConfig {
+    /// The same with so many credentials that are nobody's from an address, at once and then in a minute;
+    /// 0 is no bound.
+    #[must_use]
+    pub fn with_failures_per_minute(self, most: u32) -> Self {
+        Self { failures: Arc::new(Failures::per_minute(most)), ..self }
+    }
 }
 
 /// What the routes need.
@@ -71,6 +85,7 @@ pub struct App {
     waiters: Waiters,
     /// What is counted of requests.
     requests: Arc<Requests>,
+    failures: Arc<Failures>,
 }
 
 impl App {
@@ -80,8 +95,14 @@ impl App {
         self.trusted_proxies.caller_of(head)
     }
 
+    /// Counts a credential that was looked up and is nobody's. Whoever may not be told of one more is told
+    /// to wait instead: the right one beside it is not asked about here.
+    fn count_failure(&self, from: Option<IpAddr>) -> Result<(), TooManyFailures> {
+        self.failures.count(from, self.clock.now())
+    }
+
     fn of(node: &Node, config: HttpConfig) -> Arc<Self> {
-        let HttpConfig { limits, trusted_proxies, tls: _, requests } = config;
+        let HttpConfig { limits, trusted_proxies, failures, tls: _, requests } = config;
         let (service, mint) = (node.service.clone(), node.mint.clone());
         Arc::new(Self {
             metadata: Metadata::of(mint.issuer()),
@@ -92,6 +113,7 @@ impl App {
             body_deadline: limits.body,
             waiters: Waiters::of(limits),
             requests,
+            failures,
         })
     }
 
@@ -138,9 +160,10 @@ pub fn public_face(node: &Node, config: HttpConfig) -> Face {
         Some(_) => None,
         None => HttpsOnly::of(node.mint.issuer(), &config.trusted_proxies),
     };
+    let proxies = config.trusted_proxies.clone();
     let app = App::of(node, config);
     let counting = app.counting();
-    Face::plain(routes(app), limits).over(tls).under(https_only).counted(counting)
+    Face::plain(routes(app), limits).behind(proxies).over(tls).under(https_only).counted(counting)
 }
 
 fn health_routes() -> Router<Arc<App>> {
@@ -206,6 +229,13 @@ fn route_name(path: &str) -> &'static str {
     ROUTES.into_iter().find(|route| *route == path).unwrap_or(NO_ROUTE)
 }
 
+/// What a log line calls a method: any word can be one, and so can a secret.
+fn method_name(method: &Method) -> &'static str {
+    const METHODS: [&str; 9] =
+        ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE", "CONNECT"];
+    METHODS.into_iter().find(|known| *known == method.as_str()).unwrap_or("(other)")
+}
+
 /// Finishes an answer, whatever route gave it: the id of the request, what browsers must not do, the
 /// figures, and the log. A token that was issued leaves no line at the default level.
 fn finish(request: &mut RequestLine<'_>, mut response: Response<Body>) -> Response<Body> {
@@ -217,13 +247,13 @@ fn finish(request: &mut RequestLine<'_>, mut response: Response<Body>) -> Respon
         response.headers_mut().insert(X_REQUEST_ID, value);
     }
     response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    let (method, status_code) = (&request.method, status.as_u16());
+    let (method, status_code) = (request.method, status.as_u16());
     if status.is_server_error() {
-        tracing::warn!(id, %method, route, status = status_code, "refused for trouble of our own");
+        tracing::warn!(id, method, route, status = status_code, "refused for trouble of our own");
     } else if status.is_client_error() {
-        tracing::info!(id, %method, route, status = status_code, "refused");
+        tracing::info!(id, method, route, status = status_code, "refused");
     } else {
-        tracing::debug!(id, %method, route, status = status_code, "answered");
+        tracing::debug!(id, method, route, status = status_code, "answered");
     }
     response
 }
@@ -241,7 +271,7 @@ struct RequestLine<'c> {
     id: String,
     /// Whether it looks after its own time.
     is_patient: bool,
-    method: Method,
+    method: &'static str,
     route: &'static str,
     flight: Flight<'c>,
 }
@@ -257,7 +287,7 @@ impl<'c> RequestLine<'c> {
         let is_patient = is_management || request.uri().path() == "/oauth/revocations";
         let route = route_name(request.uri().path());
         let flight = Flight::begin(counting, route);
-        Self { id, is_patient, method: request.method().clone(), route, flight }
+        Self { id, is_patient, method: method_name(request.method()), route, flight }
     }
 }
 

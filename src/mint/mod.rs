@@ -6,6 +6,7 @@
 
 pub mod api_uses;
 mod entries;
+pub mod failures;
 mod feed;
 pub mod forward_auth;
 mod grant;

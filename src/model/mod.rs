@@ -31,6 +31,7 @@ pub mod rotation;
 pub mod scope_catalogue;
 pub mod secret;
 pub mod signing_key;
+pub mod source;
 pub mod space;
 pub mod time;
 pub mod token_id;

@@ -167,9 +167,9 @@ impl NewInstallation {
         master_key: &MasterKey,
         clock: &Clock,
     ) -> Result<Option<CreatedInstallation>> {
-        let pepper: [u8; 32] = random()?;
+        let pepper = zeroize::Zeroizing::new(random::<32>()?);
         let stored = StoredInstallation {
-            sealed_pepper: master_key.seal(Sealed::Pepper, &pepper)?,
+            sealed_pepper: master_key.seal(Sealed::Pepper, pepper.as_slice())?,
             installation: self.installation,
         };
         let now = clock.now();

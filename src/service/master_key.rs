@@ -84,7 +84,9 @@ impl MasterKey {
     /// Seals bytes: base64 of a random nonce, the cipher text and its tag.
     pub fn seal(&self, what: Sealed<'_>, bytes: &[u8]) -> Result<String> {
         let nonce: [u8; NONCE_LEN] = random()?;
-        let mut sealed = bytes.to_vec();
+        // with room for the tag: a vector that grows leaves what it held behind
+        let mut sealed = Vec::with_capacity(bytes.len() + AES_256_GCM.tag_len());
+        sealed.extend_from_slice(bytes);
         self.key
             .seal_in_place_append_tag(
                 Nonce::assume_unique_for_key(nonce),

@@ -121,7 +121,7 @@ impl Service {
         let stored = found.ok_or_else(|| not_set_up(database))?;
         let master_key = MasterKey::load(keys_dir)?;
         let pepper = master_key.open(Sealed::Pepper, &stored.sealed_pepper)?;
-        let pepper: [u8; 32] = pepper
+        let pepper: &[u8; 32] = pepper
             .as_slice()
             .try_into()
             .map_err(|_| Error::Broken("the stored pepper is not 32 bytes".to_owned()))?;
@@ -132,7 +132,7 @@ impl Service {
             clock,
             schedule: RotationSchedule::for_lifetime(stored.installation.token_lifetime.duration()),
             installation: stored.installation,
-            pepper: Pepper::new(&pepper),
+            pepper: Pepper::new(pepper),
             journal: None,
             follower: None,
             usage_writer: None,

@@ -132,6 +132,38 @@ fn the_readme_is_a_signpost_and_every_page_it_points_to_exists() {
     }
 }
 
+#[test]
+fn every_test_that_the_page_about_security_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = std::fs::read_to_string(root.join("docs/security.md")).unwrap();
+    let source: String = rust_files(&["tests/it", "src"].map(|folder| root.join(folder)))
+        .iter()
+        .map(|path| std::fs::read_to_string(path).unwrap())
+        .collect();
+    let named = page.split('*').filter(|word| word.contains('_') && is_name(word));
+    let (mut count, mut missing) = (0, Vec::new());
+    for name in named {
+        count += 1;
+        if !source.contains(&format!("fn {name}(")) {
+            missing.push(name);
+        }
+    }
+    assert!(count > 20, "the search finds no names any more");
+    assert!(missing.is_empty(), "docs/security.md names {missing:?}");
+}
+
+fn is_name(word: &str) -> bool {
+    word.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
+fn rust_files(folders: &[PathBuf]) -> Vec<PathBuf> {
+    let entries = folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap());
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let (folders, files): (Vec<_>, Vec<_>) = paths.partition(|path| path.is_dir());
+    let below = if folders.is_empty() { Vec::new() } else { rust_files(&folders) };
+    files.into_iter().chain(below).filter(|path| path.extension() == Some("rs".as_ref())).collect()
+}
+
 /// A page that is made out of the code: `TENMINT_WRITE_DOCS=1` renews it.
 pub fn check_generated_page(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);

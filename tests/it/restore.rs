@@ -97,7 +97,7 @@ on_both_engines! {
         let node = node_on(&server, &copy).await;
         assert_eq!(refused(&node, &server, &at_once), Some(Refused::Replaced));
         assert_eq!(refused(&node, &server, &in_grace), None, "its grace is not over");
-        server.clock.wind(Duration::from_secs(60));
+        server.clock.wind(Duration::from_mins(1));
         node.follower.catch_up().await.unwrap();
         assert_eq!(refused(&node, &server, &in_grace), Some(Refused::Replaced));
         node.stop().await;

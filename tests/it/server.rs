@@ -14,6 +14,7 @@ use tenmint::error::Error;
 use tenmint::http::client_ip::TrustedProxies;
 use tenmint::http::tls::Tls;
 use tenmint::http::{self, listener};
+use tenmint::mint::failures::Failures;
 use tenmint::mint::{Caller, ClientCredential, Mint, Presented};
 use tenmint::model::access::{Actor, Credential, Origin};
 use tenmint::model::api_key::{ApiKey, CreateApiKey, CreatedApiKey};
@@ -62,6 +63,7 @@ pub struct Setup {
     pub limits: listener::Limits,
     pub trusted_proxies: TrustedProxies,
     pub tls: Option<Arc<Tls>>,
+    pub failures: Arc<Failures>,
     /// Whether it looks for changes of others by itself.
     pub follows: bool,
     /// Whether its issuer is the address it listens on, for who looks for it there.
@@ -82,6 +84,7 @@ impl Setup {
             limits: listener::Limits::default(),
             trusted_proxies: TrustedProxies::default(),
             tls: None,
+            failures: Arc::default(),
             follows: false,
             is_reachable: false,
         }
@@ -223,6 +226,7 @@ impl Server {
             limits: setup.limits,
             trusted_proxies: setup.trusted_proxies,
             tls: setup.tls,
+            failures: setup.failures,
             ..http::HttpConfig::default()
         };
         let face = http::public_face(&node, config.clone());

@@ -88,6 +88,7 @@ struct File {
     database_url_file: Option<PathBuf>,
     listen: Option<String>,
     max_connections: Option<u32>,
+    failures_per_minute: Option<u32>,
     trusted_proxies: Option<Vec<String>>,
     forwarding_header: Option<String>,
     #[serde(default)]
@@ -183,6 +184,11 @@ impl Config {
             Some(proxies) => proxies,
             None => read_proxies(file.trusted_proxies, file.forwarding_header)?.unwrap_or_default(),
         };
+        let http = HttpConfig { limits, trusted_proxies, ..HttpConfig::default() };
+        let http = match file.failures_per_minute {
+            Some(most) => http.with_failures_per_minute(most),
+            None => http,
+        };
         let TlsTable { certificate, private_key } = file.tls;
         // a key belongs to its certificate, so these come from one layer too
         let tls = match read_tls(overrides.tls_certificate, overrides.tls_private_key)? {
@@ -198,7 +204,7 @@ impl Config {
                 .observe_listen
                 .or(file.observe.listen)
                 .filter(|address| !address.is_empty()),
-            http: HttpConfig { limits, trusted_proxies, ..HttpConfig::default() },
+            http,
             tls,
             node,
             file: path,

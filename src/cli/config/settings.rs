@@ -9,7 +9,7 @@ pub(super) struct Setting {
 }
 
 /// All settings; a test holds the fields of the file to this table.
-pub(super) const SETTINGS: [Setting; 18] = [
+pub(super) const SETTINGS: [Setting; 19] = [
     Setting {
         key: "data_dir",
         variable: "TENMINT_DATA_DIR",
@@ -84,7 +84,14 @@ pub(super) const SETTINGS: [Setting; 18] = [
         key: "max_connections",
         variable: "-",
         default: "25000, or what the limit of open files allows",
-        about: "connections at once; further ones wait",
+        about: "connections at once, of one address no more than half; further ones wait",
+    },
+    Setting {
+        key: "failures_per_minute",
+        variable: "-",
+        default: "60",
+        about: "API keys that nobody has, from one IPv4 address or IPv6 /64: so many at once and then in a \
+                minute are told so, others to wait; 0 is no bound; a right one is never held up",
     },
     Setting {
         key: "trusted_proxies",

@@ -11,10 +11,10 @@ use http::Response;
 use http::request::Parts;
 
 use crate::error::{Error, Result};
-use crate::http::actor::{actor_of, holder_of, origin_of};
+use crate::http::actor::{actor_of, holder_of, is_api_key_of_nobody, origin_of};
 use crate::http::api::operation::Plane;
 use crate::http::api::request::Query;
-use crate::http::error::Said;
+use crate::http::error::{self, Said};
 use crate::http::oauth::form::decode;
 use crate::http::{App, Route};
 use crate::model::access::{Actor, Holder, Origin};
@@ -67,7 +67,7 @@ async fn guarded(guard: &Guard, request: Request, next: Next) -> Response<Body> 
         Ok(actor) => actor,
         Err(cause) => {
             let known = guard.known(&head, &cause);
-            let response = cause.into_response();
+            let response = guard.refusal(&head, cause);
             let Some(refusee) = known else { return response };
             return guard.audited(&refusee, &names, response).await;
         }
@@ -102,6 +102,18 @@ impl Guard {
         // judged by what holds at the moment of the call, on whichever node it arrives
         self.app.service.follow().await?;
         actor_of(&self.app, head)
+    }
+
+    /// The answer to who is not known, or to the address from which too many came.
+    fn refusal(&self, head: &Parts, cause: Error) -> Response<Body> {
+        let app = &self.app;
+        if matches!(cause, Error::Unauthenticated(_))
+            && is_api_key_of_nobody(app, head)
+            && let Err(too_many) = app.count_failure(app.caller_of(head))
+        {
+            return error::too_many_failures(too_many);
+        }
+        cause.into_response()
     }
 
     /// Who would change something with a credential that is refused and known all the same.

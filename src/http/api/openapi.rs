@@ -138,7 +138,7 @@ fn responses(operation: &Operation, generator: &mut SchemaGenerator) -> Value {
         responses.insert("200".to_owned(), answer("What a dry run would do"));
     }
     let problem = json!({"$ref": "#/components/responses/Problem"});
-    let mut codes = vec!["400", "401", "403", "404", "503"];
+    let mut codes = vec!["400", "401", "403", "404", "429", "503"];
     if operation.action.is_some() {
         codes.extend(["408", "409", "413", "415"]);
     }

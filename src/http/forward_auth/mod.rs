@@ -7,6 +7,7 @@
 mod answer;
 mod asked;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -17,6 +18,7 @@ use axum::routing::{MethodRouter, any};
 use http::header::HeaderName;
 use http::request::Parts;
 use http::{HeaderMap, Request, Response};
+use tenmint_verifier::{InvalidToken, VerifyError};
 
 use crate::http::App;
 use crate::http::client_ip::Peer;
@@ -24,6 +26,7 @@ use crate::http::forward_auth::answer::{Denied, PASSED, Reason, passing};
 use crate::http::forward_auth::asked::{Asked, presented};
 use crate::http::oauth::introspect::may_introspect;
 use crate::http::oauth::token::caller_of;
+use crate::mint::failures::TooManyFailures;
 use crate::mint::forward_auth::{Gateway, Passed, Verdict};
 use crate::mint::{Caller, ClientCredential, Presented, Refused};
 use crate::model::access::Credential;
@@ -103,12 +106,28 @@ async fn decided(
     let ask = || app.mint.decide((&guarding, &needed), &presented, from, app.clock.now());
     match app.service.with_what_others_know(app.mint.quotas(), ask).await? {
         Verdict::Passes(passed) => Ok(passed),
+        Verdict::Stopped(VerifyError::InvalidToken(InvalidToken::UnknownApiKey)) => {
+            Err(unknown_api_key(app, &presented, told.address).into())
+        }
         Verdict::Stopped(wrong) => Err(wrong.into()),
     }
 }
 
+/// The refusal of an end caller's API key, or of the address from which too many came that are nobody's.
+fn unknown_api_key(app: &App, presented: &Presented, from: Option<IpAddr>) -> VerifyError {
+    let unknown = InvalidToken::UnknownApiKey.into();
+    if app.mint.holder_of(presented).is_some() {
+        return unknown;
+    }
+    app.count_failure(from).map_or_else(try_later, |()| unknown)
+}
+
+fn try_later(TooManyFailures { retry_after }: TooManyFailures) -> VerifyError {
+    VerifyError::TryLater { retry_after }
+}
+
 /// Who asks, held to what `POST /oauth/introspect` holds its callers to.
-fn gateway_of(app: &App, head: &Parts) -> Result<Credential, Reason> {
+fn gateway_of(app: &App, head: &Parts) -> Result<Credential, Denied> {
     let text = gateway_key(&head.headers).ok_or(Reason::UnknownGateway)?;
     let client = ClientCredential::bare(PlainSecret::new(text.to_owned()));
     let presented = Presented::of(client, true);
@@ -117,10 +136,14 @@ fn gateway_of(app: &App, head: &Parts) -> Result<Credential, Reason> {
     let from = Caller { address, user_agent: None };
     let credential = app.mint.identify_for_tokens(&presented, from, app.clock.now());
     let credential = credential.map_err(|refused| match refused {
-        Refused::Unavailable => Reason::Unavailable,
-        _ => Reason::UnknownGateway,
+        Refused::Unavailable => Reason::Unavailable.into(),
+        Refused::UnknownClient if matches!(presented, Presented::ApiKey(_)) => {
+            let counted = app.count_failure(address).map_err(try_later);
+            counted.map_or_else(Denied::There, |()| Reason::UnknownGateway.into())
+        }
+        _ => Denied::Here(Reason::UnknownGateway),
     })?;
-    if may_introspect(&credential) { Ok(credential) } else { Err(Reason::GatewayForbidden) }
+    if may_introspect(&credential) { Ok(credential) } else { Err(Reason::GatewayForbidden.into()) }
 }
 
 fn gateway_key(headers: &HeaderMap) -> Option<&str> {

@@ -6,6 +6,7 @@
 //! and between requests, while a head comes in, and while a request is served.
 
 mod deadline;
+mod sources;
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -30,12 +31,13 @@ use tokio_rustls::Accept;
 use tokio_rustls::server::TlsStream;
 use tower_service::Service;
 
-use crate::http::client_ip::Peer;
+use crate::http::client_ip::{Peer, TrustedProxies};
 use crate::http::https_only::HttpsOnly;
 use crate::http::listener::deadline::{Deadline, Watched};
+use crate::http::listener::sources::{SourcePlace, Sources};
 use crate::http::metrics::{Connected, Counting};
 use crate::http::tls::Tls;
-use crate::http::{RequestLine, finish};
+use crate::http::{RequestLine, error, finish};
 
 /// Bytes of a head at most; hyper itself stops at 100 headers.
 const MAX_HEAD_BYTES: usize = 32 * 1024;
@@ -102,12 +104,19 @@ pub struct Face {
     tls: Option<Arc<Tls>>,
     https_only: Option<Arc<HttpsOnly>>,
     counting: Option<Counting>,
+    proxies: TrustedProxies,
 }
 
 impl Face {
     /// These routes for everybody, without TLS.
     pub fn plain(router: Router, limits: Limits) -> Self {
-        Self { router, limits, tls: None, https_only: None, counting: None }
+        let proxies = TrustedProxies::default();
+        Self { router, limits, tls: None, https_only: None, counting: None, proxies }
+    }
+
+    /// The same with proxies that bring the connections of many.
+    pub(super) fn behind(self, proxies: TrustedProxies) -> Self {
+        Self { proxies, ..self }
     }
 
     /// The same over TLS, where there is any.
@@ -137,6 +146,7 @@ pub async fn serve(listener: TcpListener, mut face: Face, stop: impl Future<Outp
     }
     face.limits = limits;
     Connected::allow(face.counting.as_ref(), limits.max_connections);
+    let sources = Sources::of(limits.max_connections, face.proxies.clone());
     let face = Arc::new(face);
     let places = Arc::new(Semaphore::new(limits.max_connections as usize));
     let (stopping, stopped) = watch::channel(false);
@@ -147,10 +157,15 @@ pub async fn serve(listener: TcpListener, mut face: Face, stop: impl Future<Outp
             accepted = accept(&listener, &places) => accepted,
         };
         let Some((stream, peer, place)) = accepted else { continue };
+        let Some(of_source) = sources.admit(peer.0.ip()) else {
+            // closed unread: an answer would take the time that the others wait for
+            tracing::debug!(address = %peer.0.ip(), "a source has all the connections that it may");
+            continue;
+        };
         let deadline = Arc::new(Deadline::new(limits));
         let (connected, face) = (Connected::new(face.counting.as_ref()), face.clone());
         Connection { peer, face, deadline, stopped: stopped.clone(), _connected: connected }
-            .start(stream, place);
+            .start(stream, (place, of_source));
     }
     drop(listener);
     stopping.send_replace(true);
@@ -187,7 +202,7 @@ struct Connection {
 
 impl Connection {
     /// Begins it in a task, which holds its place. Without TLS that is a smaller one.
-    fn start(self, stream: TcpStream, place: OwnedSemaphorePermit) {
+    fn start(self, stream: TcpStream, place: (OwnedSemaphorePermit, SourcePlace)) {
         // an answer is one small packet, and must not wait for an acknowledgement
         let _ = stream.set_nodelay(true);
         let stream = Watched { stream, deadline: self.deadline.clone() };
@@ -272,12 +287,24 @@ fn sweep() -> Interval {
     sweep
 }
 
+/// What a head has beside its punctuation. hyper holds one to its bound only while it is not complete, so
+/// that what comes with the last read can go beyond.
+fn head_bytes<B>(request: &Request<B>) -> usize {
+    let path = request.uri().path_and_query().map_or(0, |target| target.as_str().len());
+    let headers = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
+    headers.fold(path, usize::saturating_add)
+}
+
 async fn answer(
     face: &Face,
     mut request: Request<Incoming>,
     (deadline, stopped): (Arc<Deadline>, &watch::Receiver<bool>),
 ) -> Result<Response<Body>, Infallible> {
     let mut line = RequestLine::of(&mut request, face.counting.as_ref());
+    if head_bytes(&request) > MAX_HEAD_BYTES {
+        deadline.idle();
+        return Ok(finish(&mut line, error::head_too_large()));
+    }
     if let Some(refusal) = face.https_only.as_ref().and_then(|rule| rule.refusal(&request)) {
         deadline.idle();
         return Ok(finish(&mut line, refusal));

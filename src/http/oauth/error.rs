@@ -6,23 +6,25 @@ use std::borrow::Cow;
 use axum::body::Body;
 use axum::response::IntoResponse;
 use http::header::{ALLOW, PRAGMA, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 use tenmint_verifier::{ScopeSet, ScopeView};
 
-use crate::http::json_answer;
 use crate::http::oauth::client_auth::Way;
 use crate::http::oauth::rate_limit;
+use crate::http::{App, json_answer};
 use crate::mint::Refused;
+use crate::mint::failures::TooManyFailures;
 use crate::mint::quotas::RateLimit;
 use crate::model::secret::masked;
 
 /// Seconds after which a client may try again when the trouble is ours.
-const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("2");
+const RETRY_AFTER_SECONDS: u64 = 2;
 
 /// The names of all reasons, for figures; `other` is any that has none. Those of the mint are called as
 /// the usage of a key calls them.
-pub(in crate::http) const REASONS: [&str; 24] = [
+pub(in crate::http) const REASONS: [&str; 25] = [
     "invalid_request",
     "method_not_allowed",
     "unsupported_media_type",
@@ -37,6 +39,7 @@ pub(in crate::http) const REASONS: [&str; 24] = [
     "suspended",
     "address_refused",
     "quota_spent",
+    "too_many_failures",
     "invalid_target",
     "management_in_grace",
     "targets_differ",
@@ -60,7 +63,9 @@ pub(super) struct OAuthError {
     /// The scheme of the challenge, where there is one.
     challenge: Option<&'static str>,
     /// Where the quota stands, if that is the trouble.
-    rate_limit: Option<RateLimit>,
+    rate_limit: Option<Box<RateLimit>>,
+    /// Seconds to wait before another try, where waiting helps.
+    retry_after: Option<u64>,
 }
 
 impl OAuthError {
@@ -69,8 +74,15 @@ impl OAuthError {
         code: &'static str,
         description: impl Into<Cow<'static, str>>,
     ) -> Self {
-        let description = description.into();
-        Self { status, code, reason: code, description, challenge: None, rate_limit: None }
+        Self {
+            status,
+            code,
+            reason: code,
+            description: description.into(),
+            challenge: None,
+            rate_limit: None,
+            retry_after: None,
+        }
     }
 
     fn because(self, reason: &'static str) -> Self {
@@ -137,11 +149,13 @@ impl OAuthError {
 
     /// The service cannot tell at the moment: never the client's fault.
     pub(super) fn unavailable() -> Self {
-        Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "temporarily_unavailable",
-            "tenmint cannot answer at the moment",
-        )
+        Self::unavailable_for("tenmint cannot answer at the moment")
+    }
+
+    fn unavailable_for(description: &'static str) -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let error = Self::new(status, "temporarily_unavailable", description);
+        Self { retry_after: Some(RETRY_AFTER_SECONDS), ..error }
     }
 
     /// A key that is unknown, malformed, or not of this id: all of that reads the same.
@@ -217,11 +231,9 @@ impl OAuthError {
             }
             Refused::Behind => Self::unavailable(),
             // a lease that did not come is no fault of the client
-            Refused::Unavailable | Refused::NeedsLease(_) => Self::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "temporarily_unavailable",
-                "tenmint cannot issue tokens at the moment",
-            ),
+            Refused::Unavailable | Refused::NeedsLease(_) => {
+                Self::unavailable_for("tenmint cannot issue tokens at the moment")
+            }
         }
     }
 
@@ -229,7 +241,40 @@ impl OAuthError {
         let description = "the quota of the API key is spent";
         let spent =
             Self::new(StatusCode::TOO_MANY_REQUESTS, "temporarily_unavailable", description);
-        Self { rate_limit: Some(rate_limit), ..spent }
+        Self {
+            retry_after: Some(rate_limit.resets_in),
+            rate_limit: Some(rate_limit.into()),
+            ..spent
+        }
+    }
+
+    /// The same for a token that is refused, which nobody guesses: it counts as no failure, or a client
+    /// whose token has expired could be told to wait instead of to fetch another.
+    pub(super) fn of_token(self) -> Self {
+        self.because("invalid_token")
+    }
+
+    /// The answer, or that of an address from which too many API keys came that are nobody's.
+    pub(super) fn answer_to(self, app: &App, head: &Parts) -> Response<Body> {
+        self.throttled(app, head).into_response()
+    }
+
+    /// The refusal, or that of an address from which too many API keys came that are nobody's.
+    pub(super) fn throttled(self, app: &App, head: &Parts) -> Self {
+        // an API key was looked up, and nobody has it
+        if self.reason != reason_of(Refused::UnknownClient) {
+            return self;
+        }
+        match app.count_failure(app.caller_of(head)) {
+            Ok(()) => self,
+            Err(TooManyFailures { retry_after }) => {
+                let description = "too many API keys that are not known came from this address";
+                let status = StatusCode::TOO_MANY_REQUESTS;
+                let error = Self::new(status, "temporarily_unavailable", description);
+                let error = error.because("too_many_failures");
+                Self { retry_after: Some(retry_after), ..error }
+            }
+        }
     }
 }
 
@@ -289,11 +334,10 @@ impl IntoResponse for OAuthError {
         if self.status == StatusCode::METHOD_NOT_ALLOWED {
             headers.insert(ALLOW, HeaderValue::from_static("POST"));
         }
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
+        if let Some(seconds) = self.retry_after {
+            headers.insert(RETRY_AFTER, seconds.into());
         }
         if let Some(rate_limit) = &self.rate_limit {
-            headers.insert(RETRY_AFTER, rate_limit.resets_in.into());
             rate_limit::add(headers, rate_limit);
         }
         response

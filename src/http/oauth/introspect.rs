@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::response::IntoResponse;
 use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use serde_json::json;
@@ -29,12 +28,13 @@ pub(in crate::http) async fn introspect(
     State(app): State<Arc<App>>,
     request: Request<Body>,
 ) -> Response<Body> {
-    match introspected(&app, request).await {
+    let (head, body) = request.into_parts();
+    match introspected(&app, &head, body).await {
         Ok(Introspected::Active(members)) => {
             json_answer(StatusCode::OK, json!(members).to_string())
         }
         Ok(Introspected::Inactive) => json_answer(StatusCode::OK, r#"{"active":false}"#),
-        Err(refused) => refused.into_response(),
+        Err(refused) => refused.answer_to(&app, &head),
     }
 }
 
@@ -44,14 +44,15 @@ pub(in crate::http) async fn revoke(
     State(app): State<Arc<App>>,
     request: Request<Body>,
 ) -> Response<Body> {
-    match revoked(&app, request).await {
+    let (head, body) = request.into_parts();
+    match revoked(&app, &head, body).await {
         Ok(()) => json_answer(StatusCode::OK, "{}"),
-        Err(refused) => refused.into_response(),
+        Err(refused) => refused.answer_to(&app, &head),
     }
 }
 
-async fn introspected(app: &App, request: Request<Body>) -> Result<Introspected, OAuthError> {
-    let Asked { mut form, actor, way } = Asked::read(app, request).await?;
+async fn introspected(app: &App, head: &Parts, body: Body) -> Result<Introspected, OAuthError> {
+    let Asked { mut form, actor, way } = Asked::read(app, head, body).await?;
     let text = token_of(&mut form)?;
     let client_ip = form.take("client_ip").map(|text| text.parse::<IpAddr>()).transpose();
     let client_ip =
@@ -64,8 +65,8 @@ async fn introspected(app: &App, request: Request<Body>) -> Result<Introspected,
     told.map_err(|refused| OAuthError::of(refused, way, None))
 }
 
-async fn revoked(app: &App, request: Request<Body>) -> Result<(), OAuthError> {
-    let Asked { mut form, actor, .. } = Asked::read(app, request).await?;
+async fn revoked(app: &App, head: &Parts, body: Body) -> Result<(), OAuthError> {
+    let Asked { mut form, actor, .. } = Asked::read(app, head, body).await?;
     let text = token_of(&mut form)?;
     let text = std::str::from_utf8(text.as_bytes()).unwrap_or_default();
     if !looks_like_a_token(text) {
@@ -91,15 +92,14 @@ struct Asked {
 }
 
 impl Asked {
-    async fn read(app: &App, request: Request<Body>) -> Result<Self, OAuthError> {
-        if request.method() != Method::POST {
+    async fn read(app: &App, head: &Parts, body: Body) -> Result<Self, OAuthError> {
+        if head.method != Method::POST {
             return Err(OAuthError::method_not_allowed());
         }
-        let (head, body) = request.into_parts();
         let mut form = read_form(app, &head.headers, body).await?;
         form.refuse_repeated().map_err(OAuthError::invalid_request)?;
-        let (credential, way) = asker(app, &head, &mut form)?;
-        Ok(Self { form, actor: Actor { credential, origin: origin_of(app, &head) }, way })
+        let (credential, way) = asker(app, head, &mut form)?;
+        Ok(Self { form, actor: Actor { credential, origin: origin_of(app, head) }, way })
     }
 }
 
@@ -113,7 +113,11 @@ pub(super) fn asker(
     let caller = caller_of(&head.headers, app.caller_of(head));
     let presented = Presented::of(client, way == Way::Bearer);
     let credential = app.mint.identify_for_tokens(&presented, caller, app.clock.now());
-    Ok((credential.map_err(|refused| OAuthError::of(refused, way, None))?, way))
+    let refusal = |refused| match &presented {
+        Presented::ApiKey(_) => OAuthError::of(refused, way, None),
+        Presented::Token(_) => OAuthError::of(refused, way, None).of_token(),
+    };
+    Ok((credential.map_err(refusal)?, way))
 }
 
 fn token_of(form: &mut Form) -> Result<PlainSecret, OAuthError> {

@@ -5,6 +5,8 @@ pub(super) mod client_auth;
 pub(super) mod error;
 pub(super) mod feed;
 pub(super) mod form;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzed;
 pub(super) mod introspect;
 pub(super) mod jwks;
 pub(super) mod metadata;

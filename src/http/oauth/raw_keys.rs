@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::response::IntoResponse;
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
 use tenmint_verifier::ToldRawKeyPolicy;
@@ -22,7 +21,7 @@ pub(in crate::http) async fn show(
     let (head, _) = request.into_parts();
     match policy(&app, &head) {
         Ok(text) => json_answer(StatusCode::OK, text),
-        Err(refused) => refused.into_response(),
+        Err(refused) => refused.answer_to(&app, &head),
     }
 }
 

@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, PRAGMA, USER_AGENT};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::time::timeout;
@@ -28,23 +29,24 @@ pub(in crate::http) async fn create(
     State(app): State<Arc<App>>,
     request: Request<Body>,
 ) -> Response<Body> {
-    match issue(&app, request).await {
+    let (head, body) = request.into_parts();
+    match issue(&app, &head, body).await {
         Ok(issued) => {
             app.requests.issued();
             shown(&issued)
         }
         Err(refused) => {
+            let refused = refused.throttled(&app, &head);
             app.requests.refused(refused.reason);
             refused.into_response()
         }
     }
 }
 
-async fn issue(app: &App, request: Request<Body>) -> Result<IssuedToken, OAuthError> {
-    if request.method() != Method::POST {
+async fn issue(app: &App, head: &Parts, body: Body) -> Result<IssuedToken, OAuthError> {
+    if head.method != Method::POST {
         return Err(OAuthError::method_not_allowed());
     }
-    let (head, body) = request.into_parts();
     let mut form = read_form(app, &head.headers, body).await?;
     form.refuse_repeated().map_err(OAuthError::invalid_request)?;
     let (client, way) = client_auth::take(&head.headers, &mut form)?;
@@ -55,7 +57,7 @@ async fn issue(app: &App, request: Request<Body>) -> Result<IssuedToken, OAuthEr
         resources: form.take_all("resource"),
         audience: form.take("audience"),
     };
-    let caller = caller_of(&head.headers, app.caller_of(&head));
+    let caller = caller_of(&head.headers, app.caller_of(head));
     let refusal = |refused| OAuthError::of(refused, way, request.scope.as_deref());
     let issue = || app.mint.issue(&request, caller, app.clock.now());
     let unrecorded = with_lease(app.mint.quotas(), issue).await.map_err(refusal)?;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::response::IntoResponse;
+use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use serde::Deserialize;
 
@@ -47,19 +47,19 @@ pub(in crate::http) async fn take(
     State(app): State<Arc<App>>,
     request: Request<Body>,
 ) -> Response<Body> {
-    match taken(&app, request).await {
+    let (head, body) = request.into_parts();
+    match taken(&app, &head, body).await {
         Ok(()) => json_answer(StatusCode::OK, "{}"),
-        Err(refused) => refused.into_response(),
+        Err(refused) => refused.answer_to(&app, &head),
     }
 }
 
-async fn taken(app: &App, request: Request<Body>) -> Result<(), OAuthError> {
-    if request.method() != Method::POST {
+async fn taken(app: &App, head: &Parts, body: Body) -> Result<(), OAuthError> {
+    if head.method != Method::POST {
         return Err(OAuthError::method_not_allowed());
     }
-    let (head, body) = request.into_parts();
     let mut no_form = Form::parse(b"").map_err(OAuthError::invalid_request)?;
-    let (credential, way) = asker(app, &head, &mut no_form)?;
+    let (credential, way) = asker(app, head, &mut no_form)?;
     require_to_introspect(&credential)?;
     let body = read_json(app, &head.headers, (body, MAX_BYTES)).await?;
     let Report { audience, uses } = serde_json::from_slice(&body).map_err(|_| {

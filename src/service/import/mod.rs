@@ -5,6 +5,8 @@
 //! who sees the rows, and has a file of its own. A face gives the bytes and passes the report on.
 
 mod batch;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzed;
 mod judge;
 mod known;
 mod line;

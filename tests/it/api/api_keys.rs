@@ -26,7 +26,7 @@ fn holds_secret(haystack: &str, texts: &[String]) -> bool {
 }
 
 /// All that the database keeps: the bytes of each file, and on PostgreSQL each row.
-async fn everything_stored(server: &Server) -> String {
+pub(crate) async fn everything_stored(server: &Server) -> String {
     let mut all = files_below(server.directory.path());
     if server.database.to_string().starts_with("postgres") {
         let store = Store::open(&server.database).await.unwrap();

@@ -2,7 +2,7 @@
 
 mod access;
 mod addresses;
-mod api_keys;
+pub(crate) mod api_keys;
 mod audiences;
 mod audit;
 mod audit_refusals;

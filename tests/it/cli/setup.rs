@@ -298,6 +298,16 @@ fn a_node_says_whom_it_trusts_and_does_not_start_on_half_of_it() {
 }
 
 #[test]
+fn a_node_leaves_no_core_file() {
+    let home = Home::new();
+    home.init("https://auth.example.com");
+    let serving = Serving::start(&home, &["--listen", "127.0.0.1:0"]);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", serving.child.id())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(line.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"], "{line}");
+}
+
+#[test]
 fn no_secret_is_in_the_log_or_in_the_database() {
     for home in Home::on_each_engine() {
         let address = free_address();

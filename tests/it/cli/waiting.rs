@@ -21,9 +21,9 @@ fn asked(address: &str, method: &str, path: &str) -> Answer {
 }
 
 /// Hands on every connection to a database that is elsewhere.
-fn forward(from: TcpListener, to: String) {
+fn forward(from: &TcpListener, to: &str) {
     for near in from.incoming().flatten() {
-        let Ok(far) = TcpStream::connect(&to) else { continue };
+        let Ok(far) = TcpStream::connect(to) else { continue };
         for (mut from, mut to) in [
             (near.try_clone().unwrap(), far.try_clone().unwrap()),
             (far.try_clone().unwrap(), near.try_clone().unwrap()),
@@ -60,7 +60,7 @@ fn a_node_that_is_started_without_its_database_waits_and_says_so() {
     assert_eq!((call.status, &call.json()["code"]), (503, &"unavailable".into()));
     let listener = TcpListener::bind(&away).unwrap();
     let database = database.to_owned();
-    thread::spawn(move || forward(listener, database));
+    thread::spawn(move || forward(&listener, &database));
     serving.read_until("tenmint listens on");
     assert_eq!(asked(&address, "GET", "/readyz").body, r#"{"status":"ready"}"#);
     let log = serving.stop();

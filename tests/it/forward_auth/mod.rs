@@ -2,6 +2,7 @@
 //! is 200, 401 or 403, with its reason, and shows no credential.
 
 mod credentials;
+mod failures;
 mod gateways;
 pub mod nginx;
 mod policies;

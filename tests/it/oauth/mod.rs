@@ -3,6 +3,7 @@
 mod bad_input;
 pub(crate) mod behind;
 mod discovery;
+pub(crate) mod failures;
 mod feed;
 mod introspection;
 mod sockets;
