@@ -22,6 +22,7 @@ mod init;
 mod installation;
 mod keyring;
 mod ledger;
+mod master_key;
 mod migration;
 mod orgs;
 mod output;
@@ -116,6 +117,8 @@ enum Command {
     Backup(OnNode<backup::BackupArgs>),
     /// Search, verify and export the record of every token
     Ledger(OnNodeWith<ledger::LedgerCommand>),
+    /// Put another master key in the place of the one there is
+    MasterKey(OnNodeWith<master_key::MasterKeyCommand>),
     /// List, rotate, withdraw and import the signing keys
     SigningKeys(OnNodeWith<signing_keys::SigningKeysCommand>),
 }
@@ -257,6 +260,9 @@ async fn dispatch(command: Command, output: &Output) -> Result<ExitCode> {
         }
         Command::Backup(on) => Ok(backup::run(&on.node.service().await?, &on.args, output).await?),
         Command::Ledger(on) => ledger::run(&on.node.service().await?, on.command, output).await,
+        Command::MasterKey(on) => {
+            Ok(master_key::run(&on.node.service().await?, on.command, output).await?)
+        }
         Command::SigningKeys(on) => {
             signing_keys::run(&on.node.service().await?, on.command, output).await
         }
@@ -272,6 +278,7 @@ impl Command {
             Self::Serve(_)
             | Self::Doctor(_)
             | Self::Backup(_)
+            | Self::MasterKey(_)
             | Self::Login(_)
             | Self::Logout(_)
             | Self::Context(_)

@@ -6,6 +6,7 @@ use crate::clock::{Clock, system_time};
 use crate::error::Result;
 use crate::model::rotation::signing_key_of;
 use crate::service::Service;
+use crate::service::master_key::Sealed;
 use crate::service::refresh::NOTABLE_CLOCK_OFFSET_MS;
 use crate::service::signing_keys::signer_of;
 use crate::store::{DatabaseUrl, orgs, signing_keys};
@@ -74,6 +75,9 @@ impl Service {
     async fn examine_signing_keys(&self) -> Result<Finding> {
         let all = signing_keys::list(&mut *self.store.read().await?).await?;
         signer_of(&all, &self.master_key)?;
+        for key in all.iter().filter(|key| !key.sealed_private.is_empty()) {
+            self.master_key.open(Sealed::SigningKey(&key.kid), &key.sealed_private)?;
+        }
         Ok(match signing_key_of(&all) {
             Some(key) => {
                 Finding::good("signing keys", format!("{} signs with {}", key.kid, key.algorithm))

@@ -1,15 +1,18 @@
 //! The master key: a file that wraps what is secret in the database.
 //!
 //! Whoever holds the database alone can sign nothing and look up nothing. Whoever holds both can
-//! do all: keep their backups apart.
+//! do all: keep their backups apart. While one key follows another, both are in the key directory, and the
+//! one that seals is the one that sealed the pepper.
 
 use std::fmt;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use parking_lot::RwLock;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use zeroize::Zeroizing;
 
@@ -20,6 +23,10 @@ use crate::store::{create_private_directory, private_file};
 
 /// The name of the file in the key directory.
 const FILE_NAME: &str = "master.key";
+/// The name of the key that follows.
+const NEXT_NAME: &str = "master.key.next";
+/// The name of the key that was before, for backups of that time.
+const OLD_NAME: &str = "master.key.old";
 /// More than any master key, so that a wrong file is not read whole.
 const MAX_FILE_BYTES: u64 = 1024;
 
@@ -41,10 +48,17 @@ impl fmt::Display for Sealed<'_> {
     }
 }
 
-/// The key of a key directory, ready to seal and to open.
+/// The keys of a key directory, ready to seal and to open.
 pub struct MasterKey {
-    key: LessSafeKey,
-    path: PathBuf,
+    keys_dir: PathBuf,
+    held: RwLock<Held>,
+}
+
+struct Held {
+    /// All that open.
+    keys: Vec<Arc<LessSafeKey>>,
+    /// The one that seals.
+    sealing: Arc<LessSafeKey>,
 }
 
 impl MasterKey {
@@ -56,29 +70,51 @@ impl MasterKey {
     /// Reads the key of a directory, or makes one where there is none.
     pub fn load_or_create(keys_dir: &Path) -> Result<Self> {
         create_private_directory(keys_dir)?;
-        let path = Self::path_in(keys_dir);
-        if !path.exists() {
-            create_file(keys_dir, &path).map_err(|cause| unusable(&path, cause))?;
-        }
+        create_where_missing(keys_dir, &Self::path_in(keys_dir))?;
         Self::load(keys_dir)
     }
 
-    /// Reads the key of a directory.
+    /// Reads the keys of a directory. The one that is named so must be there; of those that follow it and
+    /// were before it, what is there.
     ///
     /// # Errors
-    /// [`Error::Setup`] where it is missing, readable by others, or no key.
+    /// [`Error::Setup`] where one is missing, readable by others, or no key.
     pub fn load(keys_dir: &Path) -> Result<Self> {
-        let path = Self::path_in(keys_dir);
-        let file = File::open(&path).map_err(|cause| unusable(&path, cause))?;
-        refuse_open_to_others(&file, &path)?;
-        let mut text = Zeroizing::new(String::new());
-        file.take(MAX_FILE_BYTES)
-            .read_to_string(&mut text)
-            .map_err(|cause| unusable(&path, cause))?;
-        let bytes = Zeroizing::new(STANDARD.decode(text.trim()).unwrap_or_default());
-        let key = UnboundKey::new(&AES_256_GCM, &bytes)
-            .map_err(|_| unusable(&path, "it is not 32 bytes in base64"))?;
-        Ok(Self { key: LessSafeKey::new(key), path })
+        let keys = read_keys(keys_dir)?;
+        let sealing = keys.first().cloned().ok_or_else(|| Error::Broken("no key".to_owned()))?;
+        Ok(Self { keys_dir: keys_dir.to_owned(), held: RwLock::new(Held { keys, sealing }) })
+    }
+
+    /// The key that follows, alone; it is made where there is none yet.
+    pub(crate) fn next(&self) -> Result<Self> {
+        let path = self.next_path();
+        create_where_missing(&self.keys_dir, &path)?;
+        let key = Arc::new(read_key(&path)?);
+        let held = Held { keys: vec![key.clone()], sealing: key };
+        Ok(Self { keys_dir: self.keys_dir.clone(), held: RwLock::new(held) })
+    }
+
+    /// Where the key that follows is.
+    pub(crate) fn next_path(&self) -> PathBuf {
+        self.keys_dir.join(NEXT_NAME)
+    }
+
+    /// Calls the key that follows the master key, and the one of before the old one.
+    pub(crate) fn settle(&self) -> Result<()> {
+        let path = Self::path_in(&self.keys_dir);
+        std::fs::rename(&path, self.keys_dir.join(OLD_NAME))
+            .and_then(|()| std::fs::rename(self.next_path(), &path))
+            .map_err(|cause| unusable(&path, cause))
+    }
+
+    /// Opens the pepper, and seals from now on with the key that sealed it.
+    ///
+    /// # Errors
+    /// Like [`MasterKey::open`].
+    pub fn adopt(&self, sealed_pepper: &str) -> Result<Zeroizing<Vec<u8>>> {
+        let (pepper, key) = self.open_by_any(Sealed::Pepper, sealed_pepper)?;
+        self.held.write().sealing = key;
+        Ok(pepper)
     }
 
     /// Seals bytes: base64 of a random nonce, the cipher text and its tag.
@@ -87,48 +123,90 @@ impl MasterKey {
         // with room for the tag: a vector that grows leaves what it held behind
         let mut sealed = Vec::with_capacity(bytes.len() + AES_256_GCM.tag_len());
         sealed.extend_from_slice(bytes);
-        self.key
-            .seal_in_place_append_tag(
-                Nonce::assume_unique_for_key(nonce),
-                Aad::from(what.to_string()),
-                &mut sealed,
-            )
-            .map_err(|_| Error::Broken("a secret cannot be sealed".to_owned()))?;
+        let key = self.held.read().sealing.clone();
+        key.seal_in_place_append_tag(
+            Nonce::assume_unique_for_key(nonce),
+            Aad::from(what.to_string()),
+            &mut sealed,
+        )
+        .map_err(|_| Error::Broken("a secret cannot be sealed".to_owned()))?;
         Ok(STANDARD.encode([nonce.as_slice(), &sealed].concat()))
     }
 
-    /// Opens what was sealed.
+    /// Opens what was sealed. Where no key does, the directory is read again: another may have come.
     ///
     /// # Errors
     /// [`Error::Setup`] where it was sealed by another key, as something else, or was changed.
     pub fn open(&self, what: Sealed<'_>, sealed: &str) -> Result<Zeroizing<Vec<u8>>> {
-        let other_key = || {
+        self.open_by_any(what, sealed).map(|(bytes, _)| bytes)
+    }
+
+    fn open_by_any(&self, what: Sealed<'_>, sealed: &str) -> Result<Opened> {
+        let open = |keys: &[Arc<LessSafeKey>]| {
+            let opened = keys.iter().map(|key| Some((open_by(key, what, sealed)?, key.clone())));
+            opened.flatten().next()
+        };
+        let held = self.held.read().keys.clone();
+        if let Some(opened) = open(&held) {
+            return Ok(opened);
+        }
+        let read = read_keys(&self.keys_dir)?;
+        let opened = open(&read).ok_or_else(|| {
             Error::Setup(format!(
                 "the master key `{}` is not the one of this database\n\
                  hint: point --keys-dir to the key directory that `tenmint init` wrote",
-                self.path.display()
+                Self::path_in(&self.keys_dir).display()
             ))
-        };
-        let sealed = STANDARD.decode(sealed).map_err(|_| other_key())?;
-        let (nonce, cipher_text) = sealed.split_first_chunk::<NONCE_LEN>().ok_or_else(other_key)?;
-        let mut bytes = Zeroizing::new(cipher_text.to_vec());
-        let length = self
-            .key
-            .open_in_place(
-                Nonce::assume_unique_for_key(*nonce),
-                Aad::from(what.to_string()),
-                &mut bytes,
-            )
-            .map_err(|_| other_key())?
-            .len();
-        bytes.truncate(length);
-        Ok(bytes)
+        })?;
+        self.held.write().keys = read;
+        Ok(opened)
     }
+}
+
+/// What was sealed, and the key that opened it.
+type Opened = (Zeroizing<Vec<u8>>, Arc<LessSafeKey>);
+
+fn open_by(key: &LessSafeKey, what: Sealed<'_>, sealed: &str) -> Option<Zeroizing<Vec<u8>>> {
+    let sealed = STANDARD.decode(sealed).ok()?;
+    let (nonce, cipher_text) = sealed.split_first_chunk::<NONCE_LEN>()?;
+    let mut bytes = Zeroizing::new(cipher_text.to_vec());
+    let nonce = Nonce::assume_unique_for_key(*nonce);
+    let length = key.open_in_place(nonce, Aad::from(what.to_string()), &mut bytes).ok()?.len();
+    bytes.truncate(length);
+    Some(bytes)
+}
+
+fn read_keys(keys_dir: &Path) -> Result<Vec<Arc<LessSafeKey>>> {
+    let mut keys = vec![Arc::new(read_key(&MasterKey::path_in(keys_dir))?)];
+    for path in [NEXT_NAME, OLD_NAME].map(|name| keys_dir.join(name)) {
+        if path.exists() {
+            keys.push(Arc::new(read_key(&path)?));
+        }
+    }
+    Ok(keys)
+}
+
+fn read_key(path: &Path) -> Result<LessSafeKey> {
+    let file = File::open(path).map_err(|cause| unusable(path, cause))?;
+    refuse_open_to_others(&file, path)?;
+    let mut text = Zeroizing::new(String::new());
+    file.take(MAX_FILE_BYTES).read_to_string(&mut text).map_err(|cause| unusable(path, cause))?;
+    let bytes = Zeroizing::new(STANDARD.decode(text.trim()).unwrap_or_default());
+    let key = UnboundKey::new(&AES_256_GCM, &bytes)
+        .map_err(|_| unusable(path, "it is not 32 bytes in base64"))?;
+    Ok(LessSafeKey::new(key))
+}
+
+fn create_where_missing(keys_dir: &Path, path: &Path) -> Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    create_file(keys_dir, path).map_err(|cause| unusable(path, cause))
 }
 
 impl fmt::Debug for MasterKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "MasterKey({})", self.path.display())
+        write!(f, "MasterKey({})", Self::path_in(&self.keys_dir).display())
     }
 }
 

@@ -19,6 +19,7 @@ pub mod init;
 mod journal;
 pub mod ledger;
 pub mod master_key;
+mod master_key_rotation;
 pub mod migration;
 pub(crate) mod new_api_key;
 pub mod node;
@@ -52,7 +53,7 @@ use crate::model::installation::Installation;
 use crate::model::rotation::RotationSchedule;
 use crate::model::secret::Pepper;
 use crate::service::journal::Journal;
-use crate::service::master_key::{MasterKey, Sealed};
+use crate::service::master_key::MasterKey;
 use crate::service::refresh::{Follower, clock_offset};
 use crate::service::usage_writer::UsageWriter;
 use crate::store::{Store, installation};
@@ -120,7 +121,7 @@ impl Service {
         let found = installation::find(&mut *store.read().await?).await?;
         let stored = found.ok_or_else(|| not_set_up(database))?;
         let master_key = MasterKey::load(keys_dir)?;
-        let pepper = master_key.open(Sealed::Pepper, &stored.sealed_pepper)?;
+        let pepper = master_key.adopt(&stored.sealed_pepper)?;
         let pepper: &[u8; 32] = pepper
             .as_slice()
             .try_into()

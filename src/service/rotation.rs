@@ -210,7 +210,7 @@ impl Service {
         let now = self.clock.now();
         let (action, kid) = match (step, fresh) {
             (RotationStep::Publish(_), Some(fresh)) => {
-                signing_keys::insert(&mut write, &fresh).await?;
+                self.insert_signing_key(&mut write, &fresh).await?;
                 ("signing_key.publish", fresh.kid)
             }
             (RotationStep::Publish(_), None) => return Ok(()),
@@ -263,7 +263,7 @@ impl Service {
             }
             also.push(self.side_change("signing_key.retire", &old, all));
         }
-        signing_keys::insert(write, fresh).await?;
+        self.insert_signing_key(write, fresh).await?;
         also.push(self.side_change("signing_key.publish", fresh, all));
         Ok(also)
     }
@@ -278,7 +278,7 @@ impl Service {
         let all = signing_keys::list(write).await?;
         let next = standby_of(&all).unwrap_or(spare).clone();
         if next.kid == spare.kid {
-            signing_keys::insert(write, spare).await?;
+            self.insert_signing_key(write, spare).await?;
         }
         signing_keys::promote(write, &next.kid, now).await?;
         let young = next.published_at + self.schedule.publish_for > now;

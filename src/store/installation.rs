@@ -40,6 +40,15 @@ pub async fn insert(
     Ok(done.rows_affected() == 1)
 }
 
+/// Stores the pepper as another master key has wrapped it.
+pub async fn update_sealed_pepper(connection: &mut Connection, sealed: &str) -> Result<()> {
+    sqlx::query("UPDATE installation SET sealed_pepper = $1 WHERE id = 1")
+        .bind(sealed)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 /// The installation, if `init` has run.
 pub async fn find(connection: &mut Connection) -> Result<Option<StoredInstallation>> {
     let row = sqlx::query(

@@ -89,6 +89,16 @@ pub async fn withdraw(write: &mut Write<'_>, kid: &Kid, now: Timestamp) -> Resul
     Ok(())
 }
 
+/// Stores a private half as another master key has wrapped it.
+pub async fn update_sealed(connection: &mut Connection, kid: &Kid, sealed: &str) -> Result<()> {
+    sqlx::query("UPDATE signing_keys SET sealed_private = $2 WHERE kid = $1")
+        .bind(kid.as_str())
+        .bind(sealed)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 /// Takes a step at a moment. Says whether it was there to be taken.
 async fn step(
     connection: &mut Connection,

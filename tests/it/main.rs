@@ -38,6 +38,7 @@ mod kill;
 mod leaks;
 mod ledger;
 mod listener;
+mod master_key;
 mod metrics;
 mod nodes;
 mod oauth;
