@@ -24,7 +24,7 @@ const RETRY_AFTER_SECONDS: u64 = 2;
 
 /// The names of all reasons, for figures; `other` is any that has none. Those of the mint are called as
 /// the usage of a key calls them.
-pub(in crate::http) const REASONS: [&str; 25] = [
+pub(in crate::http) const REASONS: [&str; 26] = [
     "invalid_request",
     "method_not_allowed",
     "unsupported_media_type",
@@ -32,6 +32,7 @@ pub(in crate::http) const REASONS: [&str; 25] = [
     "too_slow",
     "unsupported_grant_type",
     "no_credential",
+    "malformed_credential",
     "unknown_client",
     "revoked",
     "expired",
@@ -160,7 +161,7 @@ impl OAuthError {
 
     /// A key that is unknown, malformed, or not of this id: all of that reads the same.
     pub(super) fn invalid_client(way: Way) -> Self {
-        Self::client_refused(way, "the API key is not known").because("unknown_client")
+        Self::client_refused(way, "the API key is not known").because("malformed_credential")
     }
 
     pub(super) fn no_credential() -> Self {
