@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::error::Result;
-use crate::model::ledger::{Batch, Chain, LedgerKey, Pruning};
+use crate::model::ledger::{Batch, Chain, Head, LedgerKey, Pruning};
 use crate::model::time::Timestamp;
 use crate::service::Service;
 use crate::service::ledger::recorder::Seen;
@@ -31,6 +32,8 @@ pub struct Keeper {
     store: Arc<LedgerStore>,
     spool: Option<Arc<Spool>>,
     seen: Seen,
+    /// Where the chain ended when that was told last.
+    told: Mutex<Option<Head>>,
     keep: Option<Duration>,
 }
 
@@ -41,7 +44,8 @@ impl Keeper {
         keep: Option<Duration>,
     ) -> Self {
         let key = service.ledger_key();
-        Self { service: service.clone(), key, store, spool, seen: Seen::default(), keep }
+        let (seen, told) = (Seen::default(), Mutex::default());
+        Self { service: service.clone(), key, store, spool, seen, told, keep }
     }
 
     /// Where the recorder says how far it came.
@@ -93,13 +97,18 @@ impl Keeper {
         Ok(bytes)
     }
 
-    /// Says where the chain ends: in the database of the installation, and in the log, which whoever
-    /// holds the database cannot change.
+    /// Says where the chain ends, where it has moved: in the database of the installation, and in the log,
+    /// which whoever holds the database cannot change.
     pub async fn checkpoint(&self) -> Result<()> {
         let Some(head) = *self.seen.lock() else { return Ok(()) };
+        if *self.told.lock() == Some(head) {
+            return Ok(());
+        }
         tracing::info!(%head, "the ledger ends here");
         let put = self.service.store.put_ledger_checkpoint(&head, self.service.clock.now());
-        within(PATIENCE, put).await
+        within(PATIENCE, put).await?;
+        *self.told.lock() = Some(head);
+        Ok(())
     }
 
     /// Drops all batches that are older than they are kept.
