@@ -24,6 +24,7 @@
     reason = "a test says what it saw, and reads like the sentence it is"
 )]
 
+mod answer;
 mod api;
 mod cli;
 mod deploy;
