@@ -54,6 +54,9 @@ pub(super) struct ServeArgs {
     /// Its private key, in PEM
     #[arg(long, env = "TENMINT_TLS_PRIVATE_KEY", value_name = "FILE")]
     tls_private_key: Option<PathBuf>,
+    /// Where it appends what ends for ever, apart from the database
+    #[arg(long, env = "TENMINT_REVOCATION_JOURNAL", value_name = "FILE")]
+    revocation_journal: Option<PathBuf>,
     /// Set up what is missing and print a key to try, for a first look
     #[arg(long)]
     dev: bool,
@@ -69,6 +72,7 @@ impl ServeArgs {
             forwarding_header: self.forwarding_header.clone(),
             tls_certificate: self.tls_certificate.clone(),
             tls_private_key: self.tls_private_key.clone(),
+            revocation_journal: self.revocation_journal.clone(),
             ..Overrides::default()
         }
     }

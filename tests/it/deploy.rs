@@ -249,9 +249,12 @@ fn the_image_runs_as_nobody_and_comes_from_no_named_registry() {
 #[test]
 fn systemd_finds_nothing_wrong_with_the_unit() {
     let unit = file("systemd/tenmint.service");
-    for line in
-        ["ProtectSystem=strict", "NoNewPrivileges=yes", "StateDirectory=tenmint", "UMask=0077"]
-    {
+    for line in [
+        "ProtectSystem=strict",
+        "NoNewPrivileges=yes",
+        "StateDirectory=tenmint tenmint-journal",
+        "UMask=0077",
+    ] {
         assert!(unit.lines().any(|told| told == line), "{line}");
     }
     let home = tempfile::tempdir().unwrap();

@@ -11,7 +11,7 @@ use tenmint::mint::{Caller, ClientCredential, HeardFeed, Refused, TokenRequest};
 use tenmint::model::secret::PlainSecret;
 use tenmint::service::Service;
 use tenmint::service::node::{Node, NodeConfig};
-use tenmint::store::DatabaseUrl;
+use tenmint::store::{DatabaseUrl, Store};
 
 use crate::api::good;
 use crate::server::{Key, Server, fresh_postgres, on_both_engines};
@@ -81,6 +81,29 @@ on_both_engines! {
         let node = Node::start(service, NodeConfig::in_directory(elsewhere.path())).await.unwrap();
         assert_eq!(refused(&node, &server, &ended[0]), Some(Refused::Revoked));
         node.stop().await;
+    }
+
+    async fn a_node_that_goes_on_while_its_database_is_restored_brings_nothing_back(server: Server) {
+        let key = server.api_key("chat").await;
+        server.revoke(&key.id).await;
+        // what a restore under a running node comes to
+        let store = Store::open(&server.database).await.unwrap();
+        let mut append = store.append().await.unwrap();
+        for statement in [
+            "UPDATE api_keys SET revoked_at = NULL",
+            "DELETE FROM revocations",
+            "UPDATE installation SET revision = revision - 1",
+        ] {
+            sqlx::query(statement).execute(&mut *append).await.unwrap();
+        }
+        append.commit().await.unwrap();
+        server.follower.catch_up().await.unwrap();
+        assert_eq!(server.token(&key, "").await.description(), "the API key was revoked");
+        assert!(server.shown(&key.id).await.revoked_at.is_some(), "and in the database too");
+        let path = format!("/v1/audit?object={}", key.id);
+        let audit = good(&server, "GET", &path, Value::Null).await;
+        assert_eq!(audit["items"][0]["action"], "api_key.revoke_again");
+        assert_eq!(server.token(&server.administrator, "").await.status, 200);
     }
 
     async fn no_replaced_secret_comes_back_with_an_older_backup(server: Server) {

@@ -48,6 +48,8 @@ pub(super) struct Overrides {
     pub(super) tls_certificate: Option<PathBuf>,
     /// Its private key.
     pub(super) tls_private_key: Option<PathBuf>,
+    /// The journal of revocations.
+    pub(super) revocation_journal: Option<PathBuf>,
 }
 
 /// The configuration of a node.
@@ -169,7 +171,8 @@ impl Config {
             None => DatabaseUrl::in_directory(&data_dir),
         };
         let keys_dir = overrides.keys_dir.or(file.keys_dir).unwrap_or_else(|| "keys".into());
-        let journal = file.revocation_journal.unwrap_or_else(|| keys_dir.join(JOURNAL_FILE));
+        let journal = overrides.revocation_journal.or(file.revocation_journal);
+        let journal = journal.unwrap_or_else(|| keys_dir.join(JOURNAL_FILE));
         let node = NodeConfig {
             signing_keys: read_signing_keys(&file.signing_keys)?,
             journal,

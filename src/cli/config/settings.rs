@@ -108,7 +108,7 @@ pub(super) const SETTINGS: [Setting; 19] = [
     },
     Setting {
         key: "revocation_journal",
-        variable: "-",
+        variable: "TENMINT_REVOCATION_JOURNAL",
         default: "`revocations.journal` in `keys_dir`",
         about: "the file to which a node appends what ends for ever, so that a restored database brings \
                 nothing back; apart from the database, one for each node",
