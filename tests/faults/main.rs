@@ -14,6 +14,8 @@
 
 mod clients;
 mod cluster;
+mod cut_off;
+mod network;
 mod rotation;
 #[path = "../it/server.rs"]
 #[allow(
