@@ -1,0 +1,29 @@
+//! What happens when something breaks under load: signing keys take turns every few seconds, a node
+//! is cut off, PostgreSQL is gone or frozen, clocks are apart. Here real time passes, and each test
+//! ends with the counts of what it saw.
+
+#![allow(unreachable_pub, reason = "a test binary has no other reader than its modules")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test that fails says where, and one that passes what it saw"
+)]
+
+mod clients;
+mod cluster;
+mod cut_off;
+mod network;
+mod rotation;
+#[path = "../it/server.rs"]
+#[allow(
+    dead_code,
+    unused_imports,
+    unused_macros,
+    clippy::unused_self,
+    clippy::format_push_string,
+    reason = "the tests that wind their clocks use the rest of it"
+)]
+mod server;
