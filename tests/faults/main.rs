@@ -15,7 +15,9 @@
 mod clients;
 mod cluster;
 mod cut_off;
+mod database;
 mod network;
+mod postgres;
 mod rotation;
 #[path = "../it/server.rs"]
 #[allow(
