@@ -13,6 +13,7 @@
 )]
 
 mod clients;
+mod clocks;
 mod cluster;
 mod cut_off;
 mod database;
