@@ -13,9 +13,12 @@
 )]
 
 mod clients;
+mod clocks;
 mod cluster;
 mod cut_off;
+mod database;
 mod network;
+mod postgres;
 mod rotation;
 #[path = "../it/server.rs"]
 #[allow(

@@ -13,7 +13,7 @@ use tenmint::model::token_id::TokenId;
 use tenmint::service::ledger::search::Search;
 
 use crate::cli::{Home, Serving, free_address};
-use crate::kill::{rounds, some_time};
+use crate::kill::{engine, rounds, some_time};
 use crate::server::{basic, token_request};
 
 /// Clients that ask at once.
@@ -26,7 +26,8 @@ async fn every_token_that_a_client_received_is_on_record_once_after_kills() {
         let field = |name: &str| init["api_key"][name].as_str().unwrap().to_owned();
         let authorization = basic(&field("id"), &field("api_key"));
         let mut received = Vec::new();
-        for _ in 0..rounds() {
+        let rounds = rounds(&home);
+        for _ in 0..rounds {
             received.extend(fetch_until_killed(&home, &authorization));
         }
         // a node that starts takes in what the last one left behind
@@ -42,12 +43,12 @@ async fn every_token_that_a_client_received_is_on_record_once_after_kills() {
         let lost = received.iter().filter(|id| !recorded.contains_key(id)).count();
         let twice = recorded.values().filter(|count| **count > 1).count();
         assert_eq!((lost, twice), (0, 0), "of {}", received.len());
-        assert!(received.len() > rounds() * CLIENTS / 2, "{} tokens", received.len());
+        assert!(received.len() > rounds * CLIENTS / 2, "{} tokens", received.len());
         let reports = service.verify_ledger(&ledger, &[]).await.unwrap();
         assert!(reports.iter().all(|report| report.fault.is_none()), "{reports:?}");
         println!(
-            "{} rounds, {} tokens received, {} on record, {} chains",
-            rounds(),
+            "{}: {rounds} rounds, {} tokens received, {} on record, {} chains",
+            engine(&home),
             received.len(),
             recorded.len(),
             reports.len(),
