@@ -56,7 +56,8 @@ async fn nodes_whose_clocks_are_a_minute_apart_rotate_revoke_and_issue_by_the_da
     until("enough rotations", Duration::from_secs(20), rotated).await;
     clients.stop();
     working.join_all().await;
-    let (tokens, refusals) = (clients.seen.tokens.lock().clone(), clients.seen.refusals.lock());
+    let (tokens, refusals) =
+        (clients.seen.tokens.lock().clone(), clients.seen.refusals.lock().clone());
     let off: Vec<_> = tokens.iter().filter(|token| is_off(token, jumped_at)).collect();
     println!(
         "{} rotations, {revoked} revocations heard, {} tokens, {} refusals, {} of another time",

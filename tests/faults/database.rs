@@ -112,7 +112,7 @@ async fn writes_are_there(cluster: &Cluster, writes: &Writes) {
     for (list, status) in [(&writes.created, "active"), (&writes.revoked, "revoked")] {
         for key in list {
             let stored = service.get_api_key(&actor, cluster.org, &key.id).await.unwrap();
-            let is_asked = status == "active" && writes.asked.iter().any(|id| *id == key.id);
+            let is_asked = status == "active" && writes.asked.contains(&key.id);
             let shown = stored.status(Timestamp::from_millis(i64::MAX / 2)).as_str();
             assert!(is_asked || shown == status, "{} is {shown}", key.id);
         }

@@ -3,6 +3,13 @@
 //! ends with the counts of what it saw.
 
 #![allow(unreachable_pub, reason = "a test binary has no other reader than its modules")]
+#![allow(
+    clippy::await_holding_lock,
+    clippy::needless_for_each,
+    clippy::unchecked_time_subtraction,
+    clippy::unused_self,
+    reason = "a test reads like the sentence it is, and what it counted nobody else takes any more"
+)]
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,6 +19,9 @@
     reason = "a test that fails says where, and one that passes what it saw"
 )]
 
+#[path = "../it/answer.rs"]
+#[allow(dead_code, reason = "the tests that wind their clocks use the rest of it")]
+mod answer;
 mod clients;
 mod clocks;
 mod cluster;
