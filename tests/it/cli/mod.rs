@@ -23,6 +23,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -100,7 +102,8 @@ pub fn stdout(output: &Output) -> String {
 /// `tenmint serve`, stopped at the end.
 pub struct Serving {
     pub child: Child,
-    log: BufReader<std::process::ChildStderr>,
+    /// What it writes, line by line. Somebody always reads: a server whose pipe is full waits for ever.
+    lines: Receiver<String>,
     seen: String,
 }
 
@@ -121,7 +124,12 @@ impl Serving {
     fn until(mut command: Command, text: &str) -> Self {
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let log = BufReader::new(child.stderr.take().unwrap());
-        let mut serving = Self { child, log, seen: String::new() };
+        let (give, lines) = channel();
+        thread::spawn(move || {
+            let lines = log.lines().map_while(Result::ok);
+            lines.map(|line| give.send(line + "\n")).take_while(Result::is_ok).for_each(drop);
+        });
+        let mut serving = Self { child, lines, seen: String::new() };
         serving.read_until(text);
         serving
     }
@@ -129,10 +137,9 @@ impl Serving {
     /// Reads what it writes up to a line with this text.
     pub fn read_until(&mut self, text: &str) {
         loop {
-            let mut line = String::new();
-            let read = self.log.read_line(&mut line).unwrap();
+            let line = self.lines.recv();
+            let line = line.unwrap_or_else(|_| panic!("the server stopped: {}", self.seen));
             self.seen += &line;
-            assert!(read > 0, "the server stopped: {}", self.seen);
             if line.contains(text) {
                 return;
             }
@@ -164,8 +171,7 @@ impl Serving {
     /// Asks it to stop, and gives all that it wrote.
     pub fn stop(mut self) -> String {
         signal(&self.child, "TERM");
-        let mut rest = String::new();
-        self.log.read_to_string(&mut rest).unwrap();
+        let rest: String = self.lines.iter().collect();
         assert!(self.child.wait().unwrap().success(), "{rest}");
         std::mem::take(&mut self.seen) + &rest
     }
