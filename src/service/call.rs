@@ -120,10 +120,7 @@ pub(crate) struct Done<T> {
 impl<T> Done<T> {
     #[expect(clippy::needless_pass_by_value, reason = "an id is passed as it is")]
     pub(crate) fn new(action: &'static str, org: OrgId, object: impl ToString, after: T) -> Self {
-        let (object, org) = (object.to_string(), Some(org));
-        let (touched, warnings, also) = (Vec::new(), Vec::new(), Vec::new());
-        let (before, is_gone) = (None, false);
-        Self { action, org, object, before, after, touched, warnings, also, is_gone }
+        Self { org: Some(org), ..Self::on_installation(action, object.to_string(), after) }
     }
 
     /// Of the installation, and of no organization.
@@ -175,22 +172,44 @@ impl Service {
     /// dry run goes back instead.
     pub(crate) async fn finish<T: Serialize>(
         &self,
-        mut write: Write<'_>,
+        write: Write<'_>,
         call: &Call,
         done: Done<T>,
     ) -> Result<Changed<T>> {
         // whichever use case did not look: what was not understood is not done
         call.wrong().finish(Some(()))?;
+        self.finish_for(write, Some(call), done).await
+    }
+
+    /// The same for a change that no caller asked for: an operator on the machine of a node did, or it
+    /// was due.
+    pub(crate) async fn finish_unasked<T: Serialize>(
+        &self,
+        write: Write<'_>,
+        done: Done<T>,
+    ) -> Result<Changed<T>> {
+        self.finish_for(write, None, done).await
+    }
+
+    async fn finish_for<T: Serialize>(
+        &self,
+        mut write: Write<'_>,
+        call: Option<&Call>,
+        done: Done<T>,
+    ) -> Result<Changed<T>> {
         let now = self.clock.now();
         write.touched_all(&done.touched, now).await?;
-        let entries = entries(Some(&call.actor), &done, (now, write.revision()))?;
+        let entries = entries(call.map(|call| &call.actor), &done, (now, write.revision()))?;
         audit::insert_all(&mut write, &entries).await?;
-        if let Some(idempotency) = &call.idempotency {
+        if let Some(call) = call
+            && let Some(idempotency) = &call.idempotency
+        {
             let stored =
                 StoredRequest { hash: idempotency.hash.clone(), object: done.object.clone() };
             idempotency::insert(&mut write, request_key(call, idempotency), &stored, now).await?;
         }
-        if call.dry_run {
+        let dry_run = call.is_some_and(|call| call.dry_run);
+        if dry_run {
             drop(write);
         } else {
             if let Err(cause) = write.commit().await {
@@ -199,25 +218,7 @@ impl Service {
             self.catch_up().await;
         }
         let Done { before, after, warnings, also, is_gone, .. } = done;
-        Ok(Changed { before, after, warnings, also, is_gone, dry_run: call.dry_run })
-    }
-
-    /// Ends a change that no caller asked for: an operator on the machine of a node did, or it was due.
-    pub(crate) async fn finish_unasked<T: Serialize>(
-        &self,
-        mut write: Write<'_>,
-        done: Done<T>,
-    ) -> Result<Changed<T>> {
-        let now = self.clock.now();
-        write.touched_all(&done.touched, now).await?;
-        let entries = entries(None, &done, (now, write.revision()))?;
-        audit::insert_all(&mut write, &entries).await?;
-        if let Err(cause) = write.commit().await {
-            self.settle(cause, entries.first()).await?;
-        }
-        self.catch_up().await;
-        let Done { before, after, warnings, also, is_gone, .. } = done;
-        Ok(Changed { before, after, warnings, also, is_gone, dry_run: false })
+        Ok(Changed { before, after, warnings, also, is_gone, dry_run })
     }
 
     /// Finds out what became of a commit whose answer did not come. The next change waits for the end of

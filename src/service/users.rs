@@ -172,9 +172,9 @@ impl Service {
             self.revoke_tokens(&mut write, tokens_of(*id), None).await?;
         }
         let action = if suspend { "person.suspend" } else { "person.resume" };
-        let mut done =
-            Done::new(action, call.org, id, after).was(before).touches([Subject::User(*id)]);
-        done.org = None;
+        let done = Done::on_installation(action, id.to_string(), after)
+            .was(before)
+            .touches([Subject::User(*id)]);
         self.finish(write, call, done).await
     }
 
