@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use crate::mint::signer::CurrentKey;
 use crate::model::installation::Issuer;
 use crate::model::revocation::Revocation;
-use crate::model::signing_key::SigningKey;
+use crate::model::signing_key::Kid;
 use crate::model::time::Timestamp;
 
 /// How long an entry outlives the tokens that it voids, for clocks that are apart.
@@ -123,29 +123,18 @@ impl Feed {
         self.take(&mut state, recorded);
     }
 
-    /// Takes in which signing keys were withdrawn. One that is held is kept, as a restore of a database
-    /// must not bring it back.
-    pub fn withdraw(&self, signing_keys: &[SigningKey]) {
-        let withdrawn = signing_keys.iter().filter(|key| key.withdrawn_at.is_some());
-        self.withdraw_kids(withdrawn.clone().map(|key| key.kid.as_str()));
+    /// Takes in which signing keys were withdrawn, each with the revision of that. One that is held is kept,
+    /// as a restore of a database must not bring it back.
+    pub fn withdraw<'k>(&self, withdrawn: impl Iterator<Item = (&'k Kid, i64)>) {
         let mut state = self.state.lock();
-        for key in withdrawn {
-            let revision = key.withdrawn_revision.and_then(|revision| u64::try_from(revision).ok());
-            state.revision = state.revision.max(revision.unwrap_or(0));
+        for (kid, revision) in withdrawn {
+            if !state.withdrawn.iter().any(|known| known == kid.as_str()) {
+                state.withdrawn.push(kid.to_string());
+            }
+            state.revision = state.revision.max(u64::try_from(revision).unwrap_or(0));
         }
         state.signed.clear();
         self.moved.send_replace(state.revision);
-    }
-
-    /// The same of keys of which no more is known.
-    pub fn withdraw_kids<'k>(&self, kids: impl Iterator<Item = &'k str>) {
-        let mut state = self.state.lock();
-        for kid in kids {
-            if !state.withdrawn.iter().any(|known| known == kid) {
-                state.withdrawn.push(kid.to_owned());
-                state.signed.clear();
-            }
-        }
     }
 
     fn take(&self, state: &mut State, recorded: &[Revocation]) {

@@ -18,7 +18,6 @@ mod lease_queue;
 pub mod ledger;
 mod permits;
 pub mod quotas;
-mod restored;
 mod rsa;
 mod served;
 mod signer;
@@ -34,9 +33,8 @@ use parking_lot::RwLock;
 use tenmint_verifier::{BuildError, JwkSet, Verifier};
 
 pub use feed::{Feed, HeardFeed, SignedFeed};
-pub use index::{Change, FilledIndex, Index};
+pub use index::{Change, FilledIndex, Index, Restored};
 pub use key_pair::{GeneratedKeyPair, KeyPair, KeyPairError};
-pub use restored::Restored;
 pub use signer::{PublicKeys, Signer, etag_of};
 pub use usage::{Caller, UsageCounters, Used};
 

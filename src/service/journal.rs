@@ -4,7 +4,7 @@
 //! Lines are only ever added. Ids and keyed digests stand in it, and no secret.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -86,10 +86,7 @@ impl Journal {
                 path.display()
             ))
         };
-        if !path.exists() {
-            drop(private_file().open(path).map_err(unusable)?);
-        }
-        let mut file = OpenOptions::new().read(true).append(true).open(path).map_err(unusable)?;
+        let mut file = private_file().read(true).append(true).open(path).map_err(unusable)?;
         let mut text = String::new();
         file.read_to_string(&mut text).map_err(unusable)?;
         let (mut known, mut bad) = (Known::default(), 0);

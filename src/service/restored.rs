@@ -49,6 +49,9 @@ pub(crate) async fn end_restored(
 }
 
 async fn withdraw_again(store: &Store, withdrawn: &[Kid], now: Timestamp) -> Result<()> {
+    if withdrawn.is_empty() {
+        return Ok(());
+    }
     let mut write = store.begin().await?;
     for key in signing_keys::list(&mut write).await? {
         if key.state() == SigningKeyState::Withdrawn || !withdrawn.contains(&key.kid) {

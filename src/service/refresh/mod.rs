@@ -7,7 +7,6 @@ mod reading;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use base64::Engine;
@@ -64,8 +63,8 @@ pub struct Follower {
     signing_keys: parking_lot::Mutex<Vec<SigningKey>>,
     presence: Presence,
     journal: Option<Arc<Journal>>,
-    /// Whether the database brought something back that has not been ended again yet.
-    is_restored: AtomicBool,
+    /// What a restore has brought back, and was not ended again yet.
+    restored: parking_lot::Mutex<Option<(Restored, Vec<Kid>)>>,
     /// What was imported and is not in the index yet, the oldest first.
     imported: parking_lot::Mutex<VecDeque<Imported>>,
     /// One look at a time, so that revisions are applied in their order.
@@ -100,7 +99,7 @@ impl Service {
             mint: mint.clone(),
             signing_keys: parking_lot::Mutex::default(),
             journal: self.journal.clone(),
-            is_restored: AtomicBool::new(false),
+            restored: parking_lot::Mutex::default(),
             presence: Presence::new(self.store.clone(), self.schedule.gone_after)?,
             imported: parking_lot::Mutex::default(),
             turn: Mutex::new(()),
@@ -210,15 +209,18 @@ impl Follower {
         let now = self.clock.now();
         let mut read = self.store.read().await?;
         let progress = changes::progress(&mut read).await?;
-        match self.mint.index().revision() {
+        let applied = self.mint.index().revision();
+        // a node that starts has seen as much as its journal has
+        let seen = applied.or_else(|| Some(self.journal.as_ref()?.revision())).unwrap_or(0);
+        if seen > progress.revision {
+            drop(read);
+            self.recover(seen, progress).await?;
+            return Ok(Look::ReadAnew);
+        }
+        match applied {
             Some(applied) if applied == progress.revision && self.imported.lock().is_empty() => {
                 self.mint.index().confirm(now);
                 Ok(Look::Followed)
-            }
-            Some(applied) if applied > progress.revision => {
-                drop(read);
-                self.recover(applied, progress).await?;
-                Ok(Look::ReadAnew)
             }
             Some(applied) if applied >= progress.pruned => {
                 let touched = changes::list_after(&mut read, applied).await?;
@@ -229,17 +231,6 @@ impl Follower {
                 self.follow_revocations(&mut read, applied).await?;
                 self.apply(&mut read, &touched, progress.revision, now).await?;
                 Ok(Look::Followed)
-            }
-            // the first look of this node, at a database that is older than what it saw end before
-            None if self
-                .journal
-                .as_ref()
-                .is_some_and(|journal| journal.revision() > progress.revision) =>
-            {
-                let seen = self.journal.as_ref().map_or(0, |journal| journal.revision());
-                drop(read);
-                self.recover(seen, progress).await?;
-                Ok(Look::ReadAnew)
             }
             _ => {
                 self.reload(&mut read, progress.revision, now).await?;
@@ -344,9 +335,9 @@ impl Follower {
     async fn reload_signing_keys(&self, read: &mut Read) -> Result<()> {
         let stored = signing_keys::list(read).await?;
         self.mint.replace_signer(signer_of(&stored, &self.master_key)?);
-        self.mint.feed().withdraw(&stored);
-        let withdrawn = stored.iter().filter(|key| key.withdrawn_at.is_some());
-        let ended = withdrawn.map(|key| Ended::SigningKey(key.kid.clone())).collect();
+        let withdrawn = stored.iter().filter_map(|key| Some((&key.kid, key.withdrawn_revision?)));
+        self.mint.feed().withdraw(withdrawn.clone());
+        let ended = withdrawn.map(|(kid, _)| Ended::SigningKey(kid.clone())).collect();
         *self.signing_keys.lock() = stored;
         self.note_ended(self.mint.index().revision().unwrap_or(0), ended).await;
         self.presence.has_news();
@@ -365,28 +356,25 @@ impl Follower {
         self.note_ended(revision, ended).await;
         let Some(journal) = &self.journal else { return };
         let known = journal.known();
-        self.mint.feed().withdraw_kids(known.signing_keys.iter().map(Kid::as_str));
-        let Restored { api_keys, secrets } =
-            self.mint.index().restored(&known.api_keys, &known.secrets);
+        // what the database knows of them has a revision, and was taken in before
+        self.mint.feed().withdraw(known.signing_keys.iter().map(|kid| (kid, 0)));
+        let keys = self.mint.index().restored(&known.api_keys, &known.secrets);
         let signs_again = known.signing_keys.iter().any(|kid| self.mint.serves(kid));
-        if api_keys.is_empty() && secrets.is_empty() && !signs_again {
+        if keys.is_empty() && !signs_again {
             return;
         }
         self.mint.index().doubt();
-        self.is_restored.store(true, Ordering::Relaxed);
+        *self.restored.lock() = Some((keys, known.signing_keys));
     }
 
     /// Ends again what a restore has brought back.
     async fn end_again(&self) -> Result<()> {
-        if !self.is_restored.load(Ordering::Relaxed) {
-            return Ok(());
+        // kept until it is done: a look that takes too long is dropped
+        let restored = self.restored.lock().clone();
+        if let Some((keys, signing_keys)) = restored {
+            end_restored(&self.store, &keys, &signing_keys, self.clock.now()).await?;
+            *self.restored.lock() = None;
         }
-        if let Some(journal) = &self.journal {
-            let known = journal.known();
-            let restored = self.mint.index().restored(&known.api_keys, &known.secrets);
-            end_restored(&self.store, &restored, &known.signing_keys, self.clock.now()).await?;
-        }
-        self.is_restored.store(false, Ordering::Relaxed);
         Ok(())
     }
 

@@ -9,12 +9,19 @@ use crate::model::secret::SecretDigest;
 use crate::model::time::Timestamp;
 
 /// What a database brings back that has ended.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone)]
 pub struct Restored {
     /// Keys that were revoked, and their organizations.
     pub api_keys: Vec<(ApiKeyId, OrgId)>,
     /// Secrets that were replaced, their last moments, and their keys.
     pub secrets: Vec<(SecretDigest, Timestamp, ApiKeyId)>,
+}
+
+impl Restored {
+    /// Whether it brings nothing back.
+    pub fn is_empty(&self) -> bool {
+        self.api_keys.is_empty() && self.secrets.is_empty()
+    }
 }
 
 impl Index {
@@ -37,14 +44,14 @@ impl Index {
 
 impl State {
     fn unrevoked(&self, id: &ApiKeyId) -> Option<(ApiKeyId, OrgId)> {
-        let entry = self.api_key(self.api_key_by_id(id)?)?;
+        let entry = self.api_key(self.api_keys.find(id)?)?;
         (!entry.revoked.is_set()).then_some((*id, self.org(entry.org)?.id))
     }
 
     /// The key of a secret, if that lives for longer.
     fn outlives(&self, digest: &SecretDigest, end: Timestamp) -> Option<ApiKeyId> {
-        let (api_key, ends) = self.secret(digest)?;
-        let entry = self.api_key(api_key)?;
-        (ends > Ending::of(Some(end))).then_some(entry.id)
+        let secret = *self.secrets.get(digest)?;
+        let entry = self.api_key(secret.api_key)?;
+        (self.end_of(digest, secret) > Ending::of(Some(end))).then_some(entry.id)
     }
 }

@@ -4,12 +4,17 @@
 //! applies changes in the order of their revisions, all of one look at the database under one
 //! lock; a token carries the revision under which its key was read.
 
+mod freshness;
+mod restored;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{RwLock, RwLockReadGuard};
 use tenmint_verifier::ScopeSet;
+
+pub use restored::Restored;
 
 use crate::mint::entries::{
     ApiKeyEntry, ApiKeyExtras, AudienceEntry, Ending, OrgEntry, OwnerEntry, RoleTexts, RolesPlace,
@@ -29,8 +34,6 @@ use crate::model::secret::{Pepper, SecretDigest};
 use crate::model::space::Space;
 use crate::model::time::Timestamp;
 
-/// A poll that came just now may be this old: within this time no outage is seen at all.
-const POLL_BOUND: Duration = Duration::from_secs(1);
 /// How long a dead key is told apart from one that never was.
 const REMEMBERED: Duration = Duration::from_hours(30 * 24);
 
@@ -196,39 +199,6 @@ impl Index {
         self.len() == 0
     }
 
-    /// Whether the index was filled, and compared with the database within `serve_for`.
-    pub fn is_fresh(&self, now: Timestamp, serve_for: Duration) -> bool {
-        let compared_at = self.state.read().compared_at;
-        let bound = serve_for.max(POLL_BOUND);
-        compared_at.is_some_and(|compared_at| now.since(compared_at) <= bound)
-    }
-
-    /// How long ago the index was last compared with the database.
-    pub fn age(&self, now: Timestamp) -> Option<Duration> {
-        self.state.read().compared_at.map(|compared_at| now.since(compared_at))
-    }
-
-    /// Notes that the database was seen to be at the revision of the index.
-    pub fn confirm(&self, now: Timestamp) {
-        let mut state = self.state.write();
-        if state.revision.is_some() {
-            state.compared_at = Some(now);
-        }
-    }
-
-    /// Moves the mark of the last comparison with a clock that is corrected.
-    pub fn shift(&self, millis: i64) {
-        let mut state = self.state.write();
-        state.compared_at = state
-            .compared_at
-            .map(|moment| Timestamp::from_millis(moment.as_millis().saturating_add(millis)));
-    }
-
-    /// Makes the index count as not compared, so that nothing is issued until it was.
-    pub fn doubt(&self) {
-        self.state.write().compared_at = None;
-    }
-
     /// Applies what changed up to a revision, at once. What is pointed to comes first.
     pub fn apply(&self, changes: Vec<Change>, revision: i64, now: Timestamp) {
         let mut state = self.state.write();
@@ -300,16 +270,6 @@ impl State {
 
     pub(super) fn api_key(&self, place: Place) -> Option<&ApiKeyEntry> {
         self.api_keys.at(place)
-    }
-
-    pub(super) fn api_key_by_id(&self, id: &ApiKeyId) -> Option<Place> {
-        self.api_keys.find(id)
-    }
-
-    /// The key of a secret, and when the secret ends.
-    pub(super) fn secret(&self, digest: &SecretDigest) -> Option<(Place, Ending)> {
-        let secret = *self.secrets.get(digest)?;
-        Some((secret.api_key, self.end_of(digest, secret)))
     }
 
     pub(super) fn owner(&self, place: Place) -> Option<&OwnerEntry> {
