@@ -53,13 +53,6 @@ pub struct LeaseBatch {
     pub asks: Vec<(ApiKeyId, LeaseAsk)>,
 }
 
-impl LeaseBatch {
-    /// The first batch, of these asks.
-    pub fn of(asks: Vec<(ApiKeyId, LeaseAsk)>) -> Self {
-        Self { number: 0, asks }
-    }
-}
-
 /// Where a quota stands, as far as this node knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RateLimit {

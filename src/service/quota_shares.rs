@@ -6,9 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::mint::quotas::LeaseBatch;
 use crate::model::id::ApiKeyId;
-use crate::model::quota_counter::{Lease, QuotaCounter};
+use crate::model::quota_counter::{Lease, LeaseAsk, QuotaCounter};
 use crate::model::time::Timestamp;
 
 /// The counters of this node alone.
@@ -16,12 +15,17 @@ use crate::model::time::Timestamp;
 pub(crate) struct QuotaShares(BTreeMap<ApiKeyId, QuotaCounter>);
 
 impl QuotaShares {
-    /// Grants what a batch asks, of a share for each of so many nodes: one lease an ask.
-    pub(crate) fn grant(&mut self, batch: &LeaseBatch, nodes: u32, now: Timestamp) -> Vec<Lease> {
+    /// Grants what is asked, of a share for each of so many nodes: one lease an ask.
+    pub(crate) fn grant(
+        &mut self,
+        asks: &[(ApiKeyId, LeaseAsk)],
+        nodes: u32,
+        now: Timestamp,
+    ) -> Vec<Lease> {
         self.0.retain(|_, counter| counter.idle_at() > now);
-        let asks = batch.asks.iter();
-        let leases =
-            asks.map(|(id, ask)| self.0.entry(*id).or_default().grant_share(ask, nodes, now));
+        let leases = asks
+            .iter()
+            .map(|(id, ask)| self.0.entry(*id).or_default().grant_share(ask, nodes, now));
         leases.collect()
     }
 }
@@ -29,7 +33,6 @@ impl QuotaShares {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::quota_counter::LeaseAsk;
 
     /// How many requests of so many get a permit.
     fn granted(
@@ -41,9 +44,8 @@ mod tests {
     ) -> u32 {
         let quota = limit.parse().unwrap();
         let ask = LeaseAsk { quota, waiting, ahead: 0, unused: Vec::new() };
-        let batch = LeaseBatch::of(vec![(ApiKeyId::from_random([1; 16]), ask)]);
         let now = Timestamp::from_millis(1_800_000_000_000 + second * 1_000);
-        shares.grant(&batch, nodes, now)[0].permits
+        shares.grant(&[(ApiKeyId::from_random([1; 16]), ask)], nodes, now)[0].permits
     }
 
     #[test]

@@ -169,7 +169,7 @@ impl LeaseFetcher {
         let nodes = self.follower.as_ref().map_or(1, |follower| follower.nodes());
         // in this order, as in `grant`
         let granted_at = self.clock.steady();
-        let leases = self.alone.lock().shares.grant(batch, nodes, self.clock.now());
+        let leases = self.alone.lock().shares.grant(&batch.asks, nodes, self.clock.now());
         self.mint.quotas().done(batch, Some((leases, granted_at)));
     }
 
