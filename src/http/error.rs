@@ -79,13 +79,14 @@ pub(super) fn https_required(detail: &str) -> Response<Body> {
     problem(StatusCode::FORBIDDEN, "https_required", detail)
 }
 
+/// What an address is told from which too many came.
+pub(super) const TOO_MANY_FAILURES: &str =
+    "too many API keys that are not known came from this address";
+
 /// The refusal of one more API key that is nobody's.
 pub(super) fn too_many_failures(too_many: TooManyFailures) -> Response<Body> {
-    let mut response = problem(
-        StatusCode::TOO_MANY_REQUESTS,
-        "too_many_failures",
-        "too many API keys that are not known came from this address",
-    );
+    let status = StatusCode::TOO_MANY_REQUESTS;
+    let mut response = problem(status, "too_many_failures", TOO_MANY_FAILURES);
     response.headers_mut().insert(RETRY_AFTER, too_many.retry_after.into());
     response
 }

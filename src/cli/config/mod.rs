@@ -178,20 +178,13 @@ impl Config {
             journal,
             ..read_node(&data_dir, &file.ledger, &file.store_outage)?
         };
-        let defaults = Limits::default();
-        let max_connections = file.max_connections.unwrap_or(defaults.max_connections).max(1);
-        let limits = Limits { max_connections, ..defaults };
         let proxies = overrides.trusted_proxies.map(|list| words(&list));
         // the two only make sense together, so they come from one layer
         let trusted_proxies = match read_proxies(proxies, overrides.forwarding_header)? {
             Some(proxies) => proxies,
             None => read_proxies(file.trusted_proxies, file.forwarding_header)?.unwrap_or_default(),
         };
-        let http = HttpConfig { limits, trusted_proxies, ..HttpConfig::default() };
-        let http = match file.failures_per_minute {
-            Some(most) => http.with_failures_per_minute(most),
-            None => http,
-        };
+        let http = bounded(trusted_proxies, file.max_connections, file.failures_per_minute);
         let TlsTable { certificate, private_key } = file.tls;
         // a key belongs to its certificate, so these come from one layer too
         let tls = match read_tls(overrides.tls_certificate, overrides.tls_private_key)? {
@@ -212,6 +205,22 @@ impl Config {
             node,
             file: path,
         })
+    }
+}
+
+/// How the face for machines is set up, with these bounds where they are said.
+fn bounded(
+    trusted_proxies: TrustedProxies,
+    max_connections: Option<u32>,
+    failures_per_minute: Option<u32>,
+) -> HttpConfig {
+    let defaults = Limits::default();
+    let max_connections = max_connections.unwrap_or(defaults.max_connections).max(1);
+    let limits = Limits { max_connections, ..defaults };
+    let http = HttpConfig { limits, trusted_proxies, ..HttpConfig::default() };
+    match failures_per_minute {
+        Some(most) => http.with_failures_per_minute(most),
+        None => http,
     }
 }
 

@@ -11,6 +11,7 @@ use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 use tenmint_verifier::{ScopeSet, ScopeView};
 
+use crate::http::error::TOO_MANY_FAILURES;
 use crate::http::oauth::client_auth::Way;
 use crate::http::oauth::rate_limit;
 use crate::http::{App, json_answer};
@@ -269,9 +270,8 @@ impl OAuthError {
         match app.count_failure(app.caller_of(head)) {
             Ok(()) => self,
             Err(TooManyFailures { retry_after }) => {
-                let description = "too many API keys that are not known came from this address";
                 let status = StatusCode::TOO_MANY_REQUESTS;
-                let error = Self::new(status, "temporarily_unavailable", description);
+                let error = Self::new(status, "temporarily_unavailable", TOO_MANY_FAILURES);
                 let error = error.because("too_many_failures");
                 Self { retry_after: Some(retry_after), ..error }
             }
