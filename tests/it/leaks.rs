@@ -1,8 +1,7 @@
 //! What each thing that may leak alone is worth. `docs/security.md` tells it, and names these tests.
 
-use std::io::Write;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
@@ -12,11 +11,13 @@ use tenmint::mint::failures::Failures;
 use tenmint::service::Service;
 use tenmint::service::master_key::{MasterKey, Sealed};
 use tenmint::store::Store;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::api::api_keys::everything_stored;
 use crate::api::key;
 use crate::oauth::post_form;
 use crate::server::{Engine, Key, Server, Setup, basic, on_both_engines};
+use crate::traced::{Lines, passes_alone};
 
 /// Characters of a secret, or of a spelling of it, that must be found nowhere.
 const WINDOW: usize = 12;
@@ -152,21 +153,6 @@ fn a_piece_of_a_secret_is_found_in_every_spelling() {
     }
 }
 
-/// What a log writes to.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
 /// Sends an API key everywhere where somebody could put one by mistake.
 async fn misplace(server: &Server, text: &str) {
     misplace_in_a_form(server, text).await;
@@ -227,25 +213,16 @@ async fn misplace_in_a_head(server: &Server, text: &str) {
     }
 }
 
-/// Tests that run at once share what is traced, so this one has a process of its own.
 #[test]
 fn no_spelling_of_a_secret_is_in_a_log_of_any_level_or_in_what_is_kept() {
-    let alone = ["--exact", "leaks::no_secret_is_logged_or_kept", "--ignored"];
-    let output = std::process::Command::new(std::env::current_exe().unwrap()).args(alone).output();
-    let output = output.unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    passes_alone("leaks::no_secret_is_logged_or_kept");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs a process of its own: `no_spelling_of_a_secret_is_in_a_log_of_any_level_or_in_what_is_kept` runs it"]
 async fn no_secret_is_logged_or_kept() {
     let lines = Lines::default();
-    let sink = lines.clone();
-    tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(move || sink.clone())
-        .init();
+    lines.subscriber().init();
     for engine in [Engine::Sqlite, Engine::Postgres] {
         let mut setup = Setup::on(engine);
         setup.failures = Arc::new(Failures::per_minute(0));
@@ -263,7 +240,7 @@ async fn no_secret_is_logged_or_kept() {
         writer.write_all().await.unwrap();
         server.stop().await;
         let kept = everything_stored(&server).await;
-        let log = String::from_utf8(std::mem::take(&mut *lines.0.lock().unwrap())).unwrap();
+        let log = lines.take();
         // what is said of requests that were refused, and at a lower level of those that were not
         assert!(log.contains("refused") && log.contains("answered"), "the log was seen: {log}");
         assert!(kept.contains(living.id.to_string().as_str()), "what is kept was seen");

@@ -53,4 +53,5 @@ mod server;
 mod signing_keys;
 mod store;
 mod tls;
+mod traced;
 mod usage;

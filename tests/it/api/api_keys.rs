@@ -1,8 +1,6 @@
 //! Making and showing API keys: the text is seen once.
 
-use std::io::Write;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -11,6 +9,7 @@ use tenmint::store::Store;
 
 use crate::api::{at, call, fields, good, key, key_of, text, told};
 use crate::server::{Engine, Key, Server, Setup, basic, on_both_engines};
+use crate::traced::{Lines, passes_alone};
 
 /// Characters of a secret that must be found nowhere, not even so few.
 const WINDOW: usize = 12;
@@ -75,29 +74,9 @@ async fn crawl(server: &Server, ids: &[(&str, String)]) -> Vec<String> {
     pages
 }
 
-/// What a log writes to.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Tests that run at once share what is traced, so this one has a process of its own.
 #[test]
 fn no_log_line_of_any_level_holds_a_secret() {
-    let alone = ["--exact", "api::api_keys::a_log_of_every_level_holds_no_secret", "--ignored"];
-    let output = std::process::Command::new(std::env::current_exe().unwrap()).args(alone).output();
-    let output = output.unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    passes_alone("api::api_keys::a_log_of_every_level_holds_no_secret");
 }
 
 // one thread, so that its subscriber sees all that the server says
@@ -105,12 +84,7 @@ fn no_log_line_of_any_level_holds_a_secret() {
 #[ignore = "needs a process of its own: `no_log_line_of_any_level_holds_a_secret` runs it"]
 async fn a_log_of_every_level_holds_no_secret() {
     let lines = Lines::default();
-    let sink = lines.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::TRACE)
-        .with_writer(move || sink.clone())
-        .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    let _guard = tracing::subscriber::set_default(lines.subscriber());
     let server = Setup::on(Engine::Sqlite).start().await.unwrap();
     let first = key(&server, json!({"scopes": ["chat"]})).await;
     let rotate = format!("{}/rotate", at(&first));
@@ -124,7 +98,7 @@ async fn a_log_of_every_level_holds_no_secret() {
         server.api_with(presented, "POST", &path, json!({"name": first.text}), &[]).await;
         server.api_with(presented, "GET", &path, Value::Null, &[("User-Agent", &first.text)]).await;
     }
-    let log = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+    let log = lines.take();
     assert!(log.contains("refused"), "the log was seen: {log}");
     assert!(!holds_secret(&log, &[first.text, second.text]), "{log}");
     assert!(!log.contains(&token) && !log.contains("eyJ"), "{log}");
