@@ -102,8 +102,10 @@ impl Mint {
         };
         // an API key that was imported may look like a token
         let client = ClientCredential::bare(PlainSecret::new(text.clone()));
-        if self.index.authenticate(&client, &self.pepper).is_err() {
-            return Ok(Verdict::Stopped(wrong));
+        match self.index.authenticate(&client, &self.pepper).map(drop) {
+            Err(Refused::Unavailable) => return Err(Refused::Unavailable),
+            Err(_) => return Ok(Verdict::Stopped(wrong)),
+            Ok(()) => {}
         }
         self.decide_on_raw_key(asked, &client, from, now)
     }

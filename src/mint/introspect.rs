@@ -140,6 +140,7 @@ impl Mint {
             Ok(()) => Ok(Ok(token)),
             // a key that has ended is remembered for longer than its tokens live
             Err(Refused::UnknownClient) => Err(Refused::Behind),
+            Err(Refused::Unavailable) => Err(Refused::Unavailable),
             Err(Refused::Suspended) if is_ahead => Err(Refused::Behind),
             Err(Refused::Expired) => Ok(Err(InvalidToken::Expired.into())),
             Err(_) => Ok(Err(InvalidToken::Revoked.into())),

@@ -33,7 +33,7 @@ use parking_lot::RwLock;
 use tenmint_verifier::{BuildError, JwkSet, Verifier};
 
 pub use feed::{Feed, HeardFeed, SignedFeed};
-pub use index::{Change, FilledIndex, Index, Restored};
+pub use index::{Change, Doubted, FilledIndex, Index, Restored};
 pub use key_pair::{GeneratedKeyPair, KeyPair, KeyPairError};
 pub use signer::{PublicKeys, Signer, etag_of};
 pub use usage::{Caller, UsageCounters, Used};

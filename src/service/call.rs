@@ -15,7 +15,7 @@ use crate::model::revocation::{RevokedSubject, RevokedTokens};
 use crate::model::secret::PlainSecret;
 use crate::model::time::Timestamp;
 use crate::service::asks::Wrong;
-use crate::service::refresh::within;
+use crate::service::refresh::{Stored, within};
 use crate::service::{Service, random};
 use crate::store::changes::Subject;
 use crate::store::idempotency::{RequestKey, StoredRequest};
@@ -208,6 +208,7 @@ impl Service {
                 StoredRequest { hash: idempotency.hash.clone(), object: done.object.clone() };
             idempotency::insert(&mut write, request_key(call, idempotency), &stored, now).await?;
         }
+        let stored = Stored { revision: write.revision(), touched: &done.touched, org: done.org };
         let dry_run = call.is_some_and(|call| call.dry_run);
         if dry_run {
             drop(write);
@@ -215,7 +216,7 @@ impl Service {
             if let Err(cause) = write.commit().await {
                 self.settle(cause, entries.first()).await?;
             }
-            self.catch_up().await;
+            self.catch_up_with(&stored).await;
         }
         let Done { before, after, warnings, also, is_gone, .. } = done;
         Ok(Changed { before, after, warnings, also, is_gone, dry_run })

@@ -10,6 +10,7 @@ use crate::model::signing_key::SigningKey;
 use crate::service::Service;
 use crate::service::call::unasked_entry;
 use crate::service::master_key::Sealed;
+use crate::service::refresh::Stored;
 use crate::store::changes::Subject;
 use crate::store::{Connection, Write, audit, installation, signing_keys};
 
@@ -41,10 +42,11 @@ impl Service {
         }
         let what = ("master_key.rotate", "installation");
         audit::insert(&mut write, &unasked_entry(now, what, None, (None, None))?).await?;
-        write.touched(Subject::SigningKeys, now).await?;
+        let (touched, revision) = ([Subject::SigningKeys], write.revision());
+        write.touched_all(&touched, now).await?;
         write.commit().await?;
         self.master_key.settle()?;
-        self.catch_up().await;
+        self.catch_up_with(&Stored { revision, touched: &touched, org: None }).await;
         Ok(())
     }
 

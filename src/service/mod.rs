@@ -54,7 +54,7 @@ use crate::model::rotation::RotationSchedule;
 use crate::model::secret::Pepper;
 use crate::service::journal::Journal;
 use crate::service::master_key::MasterKey;
-use crate::service::refresh::{Follower, clock_offset};
+use crate::service::refresh::{Follower, Stored, clock_offset};
 use crate::service::usage_writer::UsageWriter;
 use crate::store::{Store, installation};
 
@@ -183,9 +183,9 @@ impl Service {
     }
 
     /// Brings this node's index up to a write that was just stored, before the write is answered.
-    async fn catch_up(&self) {
+    async fn catch_up_with(&self, stored: &Stored<'_>) {
         if let Some(follower) = &self.follower {
-            follower.catch_up_or_doubt().await;
+            follower.catch_up_or_doubt(stored).await;
         }
     }
 }

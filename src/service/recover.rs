@@ -9,6 +9,8 @@ use crate::model::org::Org;
 use crate::service::Service;
 use crate::service::call::unasked_entry;
 use crate::service::init::NewAdministrator;
+use crate::service::refresh::Stored;
+use crate::store::changes::Subject;
 use crate::store::{audit, orgs};
 
 impl Service {
@@ -34,8 +36,9 @@ impl Service {
         let what = ("administrator.recover", object.as_str());
         let entry = unasked_entry(now, what, Some(org.id), (None, after))?;
         audit::insert(&mut write, &entry).await?;
-        write.commit().await?;
-        self.catch_up().await;
+        let revision = write.commit().await?;
+        let touched = [Subject::ApiKey(created.api_key.id)];
+        self.catch_up_with(&Stored { revision, touched: &touched, org: Some(org.id) }).await;
         Ok(created)
     }
 }

@@ -126,6 +126,28 @@ on_both_engines! {
         assert_eq!(server.token(&key, "").await.outcome(), "200", "recovered without a restart");
     }
 
+    async fn only_what_a_change_touched_is_refused_where_it_cannot_be_read_back(server: Server) {
+        let (touched, other) = (server.api_key("chat").await, server.api_key("chat").await);
+        let (service, call) = (&server.service, server.call());
+        let bot = server.shown(&touched.id).await.owner.to_string();
+        service.suspend_bot(&call, &bot, true).await.unwrap();
+        server.rename_table("revocations", "hidden").await;
+        service.suspend_bot(&call, &bot, false).await.unwrap();
+        let new = server.api_key("chat").await;
+        let unknown = Key { id: other.id, text: "unknown".to_owned() };
+        assert_eq!(server.token(&other, "").await.outcome(), "200");
+        for key in [&touched, &new, &unknown] {
+            let answer = server.token(key, "").await;
+            assert_eq!(answer.outcome(), "503 temporarily_unavailable");
+        }
+        server.rename_table("hidden", "revocations").await;
+        server.follower.catch_up().await.unwrap();
+        for key in [&touched, &other, &new] {
+            assert_eq!(server.token(key, "").await.outcome(), "200");
+        }
+        assert_eq!(server.token(&unknown, "").await.outcome(), "401 invalid_client");
+    }
+
     async fn a_clock_that_goes_back_undoes_no_revocation_and_stops_no_signing(server: Server) {
         let (revoked, alive) = (server.api_key("chat").await, server.api_key("chat").await);
         server.revoke(&revoked.id).await;

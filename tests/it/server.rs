@@ -31,7 +31,7 @@ use tenmint::service::init::{CreateInstallation, CreatedInstallation, create_ins
 use tenmint::service::ledger::LedgerConfig;
 use tenmint::service::node::{Node, NodeConfig};
 use tenmint::service::refresh::Follower;
-use tenmint::store::DatabaseUrl;
+use tenmint::store::{DatabaseUrl, Store};
 use tenmint_verifier::{JwkSet, Token, Verifier, VerifyError};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -258,6 +258,16 @@ impl Server {
     pub async fn wind(&self, by: Duration) {
         self.clock.wind(by);
         self.follower.catch_up().await.unwrap();
+    }
+
+    /// Makes reading and writing what is in a table fail, or lets it go on.
+    pub async fn rename_table(&self, from: &str, to: &str) {
+        let store = Store::open(&self.database).await.unwrap();
+        let mut append = store.append().await.unwrap();
+        let rename: &'static str = String::leak(format!("ALTER TABLE {from} RENAME TO {to}"));
+        sqlx::query(rename).execute(&mut *append).await.unwrap();
+        append.commit().await.unwrap();
+        store.close().await;
     }
 
     /// A call of the administrator.

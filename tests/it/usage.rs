@@ -69,16 +69,6 @@ fn issue(mint: &Mint, key: &Key, now: Timestamp) {
     drop(mint.issue(&request, Caller::default(), now).unwrap());
 }
 
-/// Makes writing usage fail, or lets it go on.
-async fn rename_table(server: &Server, from: &str, to: &str) {
-    let store = Store::open(&server.database).await.unwrap();
-    let mut append = store.append().await.unwrap();
-    let rename: &'static str = String::leak(format!("ALTER TABLE {from} RENAME TO {to}"));
-    sqlx::query(rename).execute(&mut *append).await.unwrap();
-    append.commit().await.unwrap();
-    store.close().await;
-}
-
 fn subject(number: u16) -> UsageSubject {
     let mut random = [0; 16];
     random[14..].copy_from_slice(&number.to_be_bytes());
@@ -198,12 +188,12 @@ on_both_engines! {
         for table in ["usage_hours", "last_uses", "usage_writers"] {
             let before = issued(&server, &server.service, &key).await;
             server.token(&key, "").await;
-            rename_table(&server, table, "gone").await;
+            server.rename_table(table, "gone").await;
             for _ in 0..2 {
                 writer.write_all().await.unwrap_err();
                 server.token(&key, "").await;
             }
-            rename_table(&server, "gone", table).await;
+            server.rename_table("gone", table).await;
             for _ in 0..2 {
                 assert_eq!(issued(&server, &server.service, &key).await, before + 3, "{table}");
                 writer.write_all().await.unwrap();

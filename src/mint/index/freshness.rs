@@ -1,9 +1,41 @@
 //! How long ago the index was compared with the database: what it says holds no longer than that.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::mint::index::Index;
+use crate::mint::Refused;
+use crate::mint::entries::ApiKeyEntry;
+use crate::mint::index::{Index, State};
+use crate::model::id::{ApiKeyId, OrgId, SpaceId};
+use crate::model::owner::OwnerId;
 use crate::model::time::Timestamp;
+
+/// What a stored change touched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Doubted {
+    /// What bears on all keys.
+    Everything,
+    /// Keys that are new, and nothing that was there.
+    NewApiKeys,
+    /// An organization, and all keys in it.
+    Org(OrgId),
+    /// A space, and the keys in it.
+    Space(SpaceId),
+    /// An owner, and its keys.
+    Owner(OwnerId),
+    /// An API key.
+    ApiKey(ApiKeyId),
+}
+
+/// What was touched by stored changes that are still to be applied, and their revisions.
+#[derive(Debug, Default)]
+pub(super) struct Doubts(HashMap<Doubted, i64>);
+
+impl Doubts {
+    fn of_everything(&self) -> bool {
+        !self.0.is_empty() && self.0.contains_key(&Doubted::Everything)
+    }
+}
 
 /// A poll that came just now may be this old: within this time no outage is seen at all.
 const POLL_BOUND: Duration = Duration::from_secs(1);
@@ -11,7 +43,8 @@ const POLL_BOUND: Duration = Duration::from_secs(1);
 impl Index {
     /// Whether the index was filled, and compared with the database within `serve_for`.
     pub fn is_fresh(&self, now: Timestamp, serve_for: Duration) -> bool {
-        let compared_at = self.state.read().compared_at;
+        let state = self.state.read();
+        let compared_at = state.compared_at.filter(|_| !state.doubts.of_everything());
         let bound = serve_for.max(POLL_BOUND);
         compared_at.is_some_and(|compared_at| now.since(compared_at) <= bound)
     }
@@ -24,8 +57,8 @@ impl Index {
     /// Notes that the database was seen to be at the revision of the index.
     pub fn confirm(&self, now: Timestamp) {
         let mut state = self.state.write();
-        if state.revision.is_some() {
-            state.compared_at = Some(now);
+        if let Some(revision) = state.revision {
+            state.compared_with(revision, now);
         }
     }
 
@@ -40,5 +73,47 @@ impl Index {
     /// Makes the index count as not compared, so that nothing is issued until it was.
     pub fn doubt(&self) {
         self.state.write().compared_at = None;
+    }
+
+    /// Notes what a stored change touched that the index cannot be told of: nothing is said of it until
+    /// the index is at the revision of the change.
+    pub fn doubt_touched(&self, touched: impl IntoIterator<Item = Doubted>, revision: i64) {
+        let mut state = self.state.write();
+        // another look may have been past the change already
+        if state.revision() < revision {
+            state.doubts.0.extend(touched.into_iter().map(|doubted| (doubted, revision)));
+        }
+    }
+}
+
+impl State {
+    /// Notes a look at the database, which was at this revision.
+    pub(super) fn compared_with(&mut self, revision: i64, now: Timestamp) {
+        self.revision = Some(revision);
+        self.compared_at = Some(now);
+        self.doubts.0.retain(|_, stored_at| *stored_at > revision);
+    }
+
+    /// Whether what is known of a key is known to be true.
+    ///
+    /// # Errors
+    /// [`Refused::Unavailable`] where a change of it, or of what it belongs to, was not applied yet.
+    pub(super) fn check_doubts(&self, api_key: &ApiKeyEntry) -> Result<(), Refused> {
+        if self.doubts.0.is_empty() {
+            return Ok(());
+        }
+        let owner = self.owner(api_key.owner).map(|owner| Doubted::Owner(owner.id));
+        let org = self.org(api_key.org).map(|org| Doubted::Org(org.id));
+        let space = api_key.space.and_then(|place| self.space(place));
+        let space = space.map(|space| Doubted::Space(space.id));
+        let mut parts =
+            [Some(Doubted::ApiKey(api_key.id)), owner, org, space].into_iter().flatten();
+        let is_doubted = parts.any(|part| self.doubts.0.contains_key(&part));
+        if is_doubted { Err(Refused::Unavailable) } else { Ok(()) }
+    }
+
+    /// What is said of a key that is not known: while a change is still to come, it may have made it.
+    pub(super) fn unknown_client(&self) -> Refused {
+        if self.doubts.0.is_empty() { Refused::UnknownClient } else { Refused::Unavailable }
     }
 }

@@ -14,7 +14,10 @@ use std::time::Duration;
 use parking_lot::{RwLock, RwLockReadGuard};
 use tenmint_verifier::ScopeSet;
 
+pub use freshness::Doubted;
 pub use restored::Restored;
+
+use freshness::Doubts;
 
 use crate::mint::entries::{
     ApiKeyEntry, ApiKeyExtras, AudienceEntry, Ending, OrgEntry, OwnerEntry, RoleTexts, RolesPlace,
@@ -83,6 +86,7 @@ pub(super) struct State {
     revision: Option<i64>,
     /// When it was last compared with the database.
     compared_at: Option<Timestamp>,
+    doubts: Doubts,
     secrets: HashMap<SecretDigest, SecretEntry>,
     /// When those end that do.
     secret_ends: HashMap<SecretDigest, Ending>,
@@ -147,7 +151,9 @@ impl Index {
     pub(super) fn find_client(&self, client_id: &str) -> Result<AuthenticatedKey<'_>, Refused> {
         let id: ApiKeyId = client_id.parse().map_err(|_| Refused::UnknownClient)?;
         let state = self.state.read();
-        let api_key = state.api_keys.find(&id).ok_or(Refused::UnknownClient)?;
+        let unknown = || state.unknown_client();
+        let api_key = state.api_keys.find(&id).ok_or_else(unknown)?;
+        state.check_doubts(state.api_key(api_key).ok_or_else(unknown)?)?;
         Ok(AuthenticatedKey { api_key, secret_ends: Ending::NEVER, state })
     }
 
@@ -163,11 +169,12 @@ impl Index {
         let (digest, secret) = digests
             .iter()
             .find_map(|digest| Some((digest, *state.secrets.get(digest)?)))
-            .ok_or(Refused::UnknownClient)?;
-        let entry = state.api_keys.at(secret.api_key).ok_or(Refused::UnknownClient)?;
+            .ok_or_else(|| state.unknown_client())?;
+        let entry = state.api_key(secret.api_key).ok_or(Refused::UnknownClient)?;
         if client.client_id.as_ref().is_some_and(|id| id.parse() != Ok(entry.id)) {
             return Err(Refused::UnknownClient);
         }
+        state.check_doubts(entry)?;
         let secret_ends = state.end_of(digest, secret);
         Ok(AuthenticatedKey { api_key: secret.api_key, secret_ends, state })
     }
@@ -205,16 +212,16 @@ impl Index {
         for change in changes {
             state.put(change);
         }
-        state.revision = Some(revision);
-        state.compared_at = Some(now);
+        state.compared_with(revision, now);
     }
 
     /// Takes a whole new content: at the start, or when the changes between were lost.
     pub fn replace(&self, filled: FilledIndex, revision: i64, now: Timestamp) {
-        let mut state = filled.state;
-        state.revision = Some(revision);
-        state.compared_at = Some(now);
-        *self.state.write() = state;
+        let mut filled = filled.state;
+        let mut state = self.state.write();
+        filled.doubts = std::mem::take(&mut state.doubts);
+        filled.compared_with(revision, now);
+        *state = filled;
     }
 
     /// Forgets keys that have been dead for longer than their death is told.

@@ -15,7 +15,7 @@ use crate::service::import::line::Parsed;
 use crate::service::import::staging::lost;
 use crate::service::import::{Import, Mode};
 use crate::service::random;
-use crate::store::changes::{Imported, Subject};
+use crate::service::refresh::Stored;
 use crate::store::{Connection, Write, api_keys, audit, bots, changes, imports, roles};
 
 /// Rows that a transaction stores at most: it holds up every other change for some 50 ms.
@@ -102,7 +102,8 @@ impl Import<'_> {
         write.commit().await?;
         self.known.wrote(revision);
         if self.mode == Mode::Store {
-            self.follow().await;
+            let touched = [self.imported(revision..=revision)];
+            self.follow(&Stored { revision, touched: &touched, org: Some(self.call.org) }).await;
         }
         Ok(judged)
     }
@@ -150,9 +151,7 @@ impl Import<'_> {
         api_keys::insert_secrets(write, &rows.secrets, now).await?;
         audit::insert_all(write, &self.entries(&rows.api_keys, now)?).await?;
         if staged.is_none() {
-            let org = self.call.org;
-            let imported = Imported { org, from: revision, to: revision };
-            write.touched(Subject::Imported(imported), now).await?;
+            write.touched(self.imported(revision..=revision), now).await?;
         }
         Ok(())
     }

@@ -15,6 +15,7 @@ mod records;
 mod source;
 mod staging;
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,6 +33,7 @@ use crate::service::import::judge::Seen;
 use crate::service::import::known::Known;
 use crate::service::import::source::Source;
 use crate::service::import::staging::{check_none_runs, give_up, lost};
+use crate::service::refresh::Stored;
 use crate::service::{Service, random};
 use crate::store::changes::{Imported, Subject};
 use crate::store::idempotency::StoredRequest;
@@ -244,8 +246,9 @@ impl<'s> Import<'s> {
         if !imports::delete(&mut write, &staged.id).await? {
             return Err(lost());
         }
-        let (org, from, to) = (staged.org, staged.first_revision, write.revision());
-        write.touched(Subject::Imported(Imported { org, from, to }), now).await?;
+        let revision = write.revision();
+        let touched = [self.imported(staged.first_revision..=revision)];
+        write.touched_all(&touched, now).await?;
         self.summary.created = std::mem::take(&mut self.summary.accepted);
         self.record(&mut write, now).await?;
         if let Err(cause) = write.commit().await {
@@ -253,13 +256,19 @@ impl<'s> Import<'s> {
             return Err(cause);
         }
         self.staged = None;
-        self.follow().await;
+        self.follow(&Stored { revision, touched: &touched, org: Some(self.call.org) }).await;
         Ok(())
     }
 
-    /// Brings this node up to what was stored. Only rights were added, so where that fails the node
-    /// goes on, and knows the keys a moment later.
-    async fn follow(&self) {
+    /// What was made in these revisions.
+    fn imported(&self, revisions: RangeInclusive<i64>) -> Subject {
+        let (from, to) = revisions.into_inner();
+        Subject::Imported(Imported { org: self.call.org, from, to })
+    }
+
+    /// Brings this node up to what was stored. Where that fails the node goes on, and knows the keys a
+    /// moment later.
+    async fn follow(&self, stored: &Stored<'_>) {
         let Some(follower) = &self.service.follower else { return };
         let caught_up = match follower.catch_up().await {
             Ok(()) => follower.catch_up_with_imports().await,
@@ -267,6 +276,7 @@ impl<'s> Import<'s> {
         };
         if let Err(cause) = caught_up {
             tracing::warn!(%cause, "imported keys are not known to this node yet");
+            follower.doubt(stored);
         }
     }
 

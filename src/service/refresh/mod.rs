@@ -4,6 +4,9 @@
 //! touched, all in one look at the database, so that what is applied belongs together.
 
 mod reading;
+mod stored;
+
+pub(crate) use stored::Stored;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -239,13 +242,19 @@ impl Follower {
         }
     }
 
-    /// For a write that was stored: where the index cannot follow, nothing is issued until it can,
-    /// rather than under rules that no longer hold.
-    pub(crate) async fn catch_up_or_doubt(&self) {
+    /// For a write that was stored: where the index cannot follow, what it touched is refused until it
+    /// can, rather than served under rules that no longer hold.
+    pub(crate) async fn catch_up_or_doubt(&self, stored: &Stored<'_>) {
         if let Err(cause) = within(WRITE_TIMEOUT, self.catch_up()).await {
-            tracing::error!(%cause, "a stored change cannot be read back: refusing until it can");
-            self.mint.index().doubt();
+            let revision = stored.revision;
+            tracing::error!(%cause, revision, "a stored change cannot be read back: refusing what it touched");
+            self.doubt(stored);
         }
+    }
+
+    /// Has what a stored change touched refused until the index has followed it.
+    pub(crate) fn doubt(&self, stored: &Stored<'_>) {
+        self.mint.index().doubt_touched(stored.doubted(), stored.revision);
     }
 
     /// The database is behind what was seen: it was restored, or a replica took over. Its revision
