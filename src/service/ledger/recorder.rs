@@ -11,6 +11,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::yield_now;
 use tokio::time::{sleep, timeout};
 
 use crate::error::{Error, Result};
@@ -30,6 +31,8 @@ const FAILED_AFTER: Duration = Duration::from_secs(10);
 const RETRY_EVERY: Duration = Duration::from_millis(250);
 /// How long facts are waited for while many come, so that one commit serves them all.
 const GATHER: Duration = Duration::from_millis(1);
+/// How often all others have their turn and bring nothing, until nobody is waited for any longer.
+const QUIET_TURNS: u32 = 8;
 /// Facts of a batch from which many come.
 const BUSY: u64 = 4;
 /// How often a node that stops tries to record the rest.
@@ -71,7 +74,7 @@ impl Recorder {
                 () = mint.ledger().some() => {}
             }
             if self.last >= BUSY {
-                let _ = timeout(GATHER, mint.ledger().many()).await;
+                self.gather().await;
             }
             if let Some(mut failed) = self.record().await {
                 tokio::select! {
@@ -84,6 +87,22 @@ impl Recorder {
             self.try_last(failed).await;
         }
         self.store.close().await;
+    }
+
+    /// Waits for more while many come: a commit costs as much as a signature or two, and the more it
+    /// serves the less it costs each.
+    async fn gather(&self) {
+        let ledger = self.mint.ledger();
+        if timeout(GATHER, ledger.many()).await.is_err() {
+            return;
+        }
+        let until = self.service.clock.steady() + GATHER;
+        let (mut waiting, mut quiet_turns) = (ledger.waiting(), 0);
+        while quiet_turns < QUIET_TURNS && self.service.clock.steady() < until {
+            yield_now().await;
+            let before = std::mem::replace(&mut waiting, ledger.waiting());
+            quiet_turns = if waiting > before { 0 } else { quiet_turns + 1 };
+        }
     }
 
     /// Records all that waits. A batch that cannot be is given back, and its tokens are refused.
