@@ -13,6 +13,7 @@ mod https_only;
 pub mod listener;
 pub mod metrics;
 pub mod oauth;
+mod panics;
 pub mod tls;
 mod waiting;
 
@@ -27,7 +28,6 @@ use axum::routing::{any, get};
 use http::header::{HeaderName, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
-use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{Any, CorsLayer};
 
 use crate::clock::Clock;
@@ -128,10 +128,7 @@ pub fn private_face(node: &Node, config: HttpConfig) -> Face {
     let limits = config.limits;
     let app = App::of(node, config);
     let counting = app.counting();
-    let router = forward_auth::private_routes()
-        .fallback(not_found)
-        .layer(CatchPanicLayer::custom(|_| panicked()))
-        .with_state(app);
+    let router = forward_auth::private_routes().fallback(not_found).with_state(app);
     Face::plain(router, limits).counted(counting)
 }
 
@@ -148,8 +145,7 @@ pub fn observed_face(node: &Node, config: HttpConfig) -> Face {
         .with_state(Observed::of(node, app.clone()))
         .merge(health_routes().with_state(app))
         .method_not_allowed_fallback(method_not_allowed)
-        .fallback(not_found)
-        .layer(CatchPanicLayer::custom(|_| panicked()));
+        .fallback(not_found);
     Face::plain(router, limits)
 }
 
@@ -163,14 +159,19 @@ pub fn public_face(node: &Node, config: HttpConfig) -> Face {
     let proxies = config.trusted_proxies.clone();
     let app = App::of(node, config);
     let counting = app.counting();
-    Face::plain(routes(app), limits).behind(proxies).over(tls).under(https_only).counted(counting)
+    Face::plain(routes(app.clone()), limits)
+        .with_tokens(app)
+        .behind(proxies)
+        .over(tls)
+        .under(https_only)
+        .counted(counting)
 }
 
 fn health_routes() -> Router<Arc<App>> {
     Router::new().route("/healthz", get(health::alive)).route("/readyz", get(health::ready))
 }
 
-/// All routes of a node.
+/// All routes of a node but the one to tokens, which the face finds by itself.
 fn routes(app: Arc<App>) -> Router {
     let discovery = Router::new()
         .route("/.well-known/oauth-authorization-server", get(oauth::metadata::show))
@@ -187,7 +188,6 @@ fn routes(app: Arc<App>) -> Router {
                 .expose_headers([header::ETAG, header::AGE]),
         );
     Router::new()
-        .route("/oauth/token", any(oauth::token::create))
         .route("/oauth/introspect", any(oauth::introspect::introspect))
         .route("/oauth/revoke", any(oauth::introspect::revoke))
         .route("/oauth/raw-keys", get(oauth::raw_keys::show))
@@ -199,13 +199,12 @@ fn routes(app: Arc<App>) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .merge(discovery)
         .fallback(not_found)
-        .layer(CatchPanicLayer::custom(|_| panicked()))
         .with_state(app)
 }
 
 /// The paths that name nothing, the most asked for first.
 const ROUTES: [&str; 12] = [
-    "/oauth/token",
+    oauth::token::PATH,
     "/oauth/raw-keys",
     "/oauth/uses",
     "/oauth/introspect",
@@ -243,10 +242,6 @@ fn finish(request: &mut RequestLine<'_>, mut response: Response<Body>) -> Respon
     let route = response.extensions().get::<Route>().map_or(request.route, |route| route.0);
     request.flight.answered(route, status);
     let id = &request.id;
-    if let Ok(value) = HeaderValue::from_str(id) {
-        response.headers_mut().insert(X_REQUEST_ID, value);
-    }
-    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     let (method, status_code) = (request.method, status.as_u16());
     if status.is_server_error() {
         tracing::warn!(id, method, route, status = status_code, "refused for trouble of our own");
@@ -255,6 +250,11 @@ fn finish(request: &mut RequestLine<'_>, mut response: Response<Body>) -> Respon
     } else {
         tracing::debug!(id, method, route, status = status_code, "answered");
     }
+    let headers = response.headers_mut();
+    if let Ok(id) = HeaderValue::try_from(std::mem::take(&mut request.id)) {
+        headers.insert(X_REQUEST_ID, id);
+    }
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }
 
@@ -317,14 +317,6 @@ async fn method_not_allowed() -> Response<Body> {
     )
 }
 
-fn panicked() -> Response<Body> {
-    error::problem(
-        StatusCode::INTERNAL_SERVER_ERROR,
-        "internal",
-        "tenmint has a bug; the log says where",
-    )
-}
-
 /// An answer that nobody may store.
 fn json_answer(status: StatusCode, body: impl Into<Body>) -> Response<Body> {
     let mut response = Response::new(body.into());
@@ -333,29 +325,4 @@ fn json_answer(status: StatusCode, body: impl Into<Body>) -> Response<Body> {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use http_body_util::BodyExt;
-    use tower_service::Service;
-
-    use super::*;
-
-    async fn a_bug() -> Response<Body> {
-        panic!("a secret of the caller")
-    }
-
-    #[tokio::test]
-    async fn a_panic_is_a_500_in_json_that_says_nothing_of_its_cause() {
-        let mut router = Router::<()>::new()
-            .route("/", get(a_bug))
-            .layer(CatchPanicLayer::custom(|_| panicked()));
-        let response = router.call(Request::new(Body::empty())).await.unwrap();
-        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
-        let body = response.into_body().collect().await.unwrap().to_bytes();
-        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
-        assert_eq!(body["code"], "internal");
-        assert!(!body.to_string().contains("secret"));
-    }
 }

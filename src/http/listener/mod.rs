@@ -36,8 +36,10 @@ use crate::http::https_only::HttpsOnly;
 use crate::http::listener::deadline::{Deadline, Watched};
 use crate::http::listener::sources::{SourcePlace, Sources};
 use crate::http::metrics::{Connected, Counting};
+use crate::http::oauth::token;
+use crate::http::panics::caught;
 use crate::http::tls::Tls;
-use crate::http::{RequestLine, error, finish};
+use crate::http::{App, RequestLine, error, finish};
 
 /// Bytes of a head at most; hyper itself stops at 100 headers.
 const MAX_HEAD_BYTES: usize = 32 * 1024;
@@ -100,6 +102,8 @@ fn soft_descriptor_limit() -> Option<u32> {
 #[derive(Debug, Clone)]
 pub struct Face {
     router: Router,
+    /// What issues tokens, where that is done.
+    tokens: Option<Arc<App>>,
     limits: Limits,
     tls: Option<Arc<Tls>>,
     https_only: Option<Arc<HttpsOnly>>,
@@ -111,7 +115,7 @@ impl Face {
     /// These routes for everybody, without TLS.
     pub fn plain(router: Router, limits: Limits) -> Self {
         let proxies = TrustedProxies::default();
-        Self { router, limits, tls: None, https_only: None, counting: None, proxies }
+        Self { router, tokens: None, limits, tls: None, https_only: None, counting: None, proxies }
     }
 
     /// The same with proxies that bring the connections of many.
@@ -127,6 +131,23 @@ impl Face {
     /// The same under this rule about plain HTTP, where there is one.
     pub(super) fn under(self, https_only: Option<HttpsOnly>) -> Self {
         Self { https_only: https_only.map(Arc::new), ..self }
+    }
+
+    /// The same, where tokens are issued too.
+    pub(super) fn with_tokens(self, app: Arc<App>) -> Self {
+        Self { tokens: Some(app), ..self }
+    }
+
+    /// The answer of a route. Tokens are what nearly all ask for: the way through the router would cost
+    /// more than finding the key does.
+    async fn answer(&self, route: &str, request: Request<Incoming>) -> Response<Body> {
+        match &self.tokens {
+            Some(app) if route == token::PATH => token::create(app, request.map(Body::new)).await,
+            _ => {
+                let Ok(response) = self.router.clone().call(request).await;
+                response
+            }
+        }
     }
 
     /// The same, with what is asked there counted.
@@ -313,8 +334,8 @@ async fn answer(
         let patience = Patience { deadline: deadline.clone(), stopped: stopped.clone() };
         request.extensions_mut().insert(patience);
     }
-    let mut router = face.router.clone();
-    let response = router.call(request).await.map(|response| finish(&mut line, response))?;
+    let response = caught(face.answer(line.route, request)).await;
+    let response = finish(&mut line, response);
     if response.body().size_hint().exact().is_some() {
         deadline.idle();
         return Ok(response);

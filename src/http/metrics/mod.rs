@@ -15,8 +15,9 @@ use axum::extract::State;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response};
 
+use crate::http::App;
 use crate::http::metrics::text::{MEDIA_TYPE, Page};
-use crate::http::{App, panicked};
+use crate::http::panics::panicked;
 use crate::service::ledger::keeper::Keeper;
 use crate::service::node::Node;
 use crate::service::refresh::Follower;

@@ -1,11 +1,9 @@
 //! `POST /oauth/token`: an API key in, a token out (RFC 6749, section 4.4).
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::State;
 use axum::response::IntoResponse;
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, PRAGMA, USER_AGENT};
@@ -22,21 +20,20 @@ use crate::http::{App, json_answer};
 use crate::mint::{Caller, IssuedToken, TokenRequest};
 use crate::service::quotas::with_lease;
 
+/// Where.
+pub(in crate::http) const PATH: &str = "/oauth/token";
 /// Bytes of a body at most.
 const MAX_BODY_BYTES: usize = 8 * 1024;
 
-pub(in crate::http) async fn create(
-    State(app): State<Arc<App>>,
-    request: Request<Body>,
-) -> Response<Body> {
+pub(in crate::http) async fn create(app: &App, request: Request<Body>) -> Response<Body> {
     let (head, body) = request.into_parts();
-    match issue(&app, &head, body).await {
+    match issue(app, &head, body).await {
         Ok(issued) => {
             app.requests.issued();
             shown(&issued)
         }
         Err(refused) => {
-            let refused = refused.throttled(&app, &head);
+            let refused = refused.throttled(app, &head);
             app.requests.refused(refused.reason);
             refused.into_response()
         }
