@@ -13,11 +13,12 @@ use crate::mint::targets::Targets;
 use crate::mint::{Caller, Refused, TokenRequest};
 use crate::model::access::{Credential, first_on_installation, without_installation};
 use crate::model::audience::TokenType;
-use crate::model::id::{ApiKeyId, AudienceId, OrgId};
+use crate::model::id::{ApiKeyId, AudienceId, OrgId, SpaceId};
 use crate::model::installation::{Issuer, TokenLifetime};
 use crate::model::ip_range::IpRange;
 use crate::model::ip_rules::IpRules;
 use crate::model::ledger::Fact;
+use crate::model::owner::OwnerId;
 use crate::model::quota::Quota;
 use crate::model::time::Timestamp;
 use crate::model::token_id::TokenId;
@@ -31,15 +32,15 @@ pub(super) struct AdmittedKey<'i> {
 /// All that a token will say.
 #[derive(Debug)]
 pub(super) struct Grant {
-    subject: String,
-    org: String,
+    subject: OwnerId,
+    org: OrgId,
     api_key: ApiKeyId,
     audience_ids: Vec<AudienceId>,
     /// Their URIs, in the same order.
     audiences: Vec<Arc<str>>,
     pub(super) token_type: TokenType,
     pub(super) scope: ScopeSet,
-    space: Option<String>,
+    space: Option<SpaceId>,
     ip_rules: Option<Arc<IpRules>>,
     quota: Option<Quota>,
     revision: u64,
@@ -145,14 +146,14 @@ impl AdmittedKey<'_> {
         }
         let space = api_key.space.and_then(|place| state.space(place));
         Ok(Grant {
-            subject: owner.id.to_string(),
-            org: org.id.to_string(),
+            subject: owner.id,
+            org: org.id,
             api_key: api_key.id,
             audience_ids: targets.audience_ids,
             audiences: targets.audiences,
             token_type: targets.token_type,
             scope,
-            space: space.map(|space| space.id.to_string()),
+            space: space.map(|space| space.id),
             ip_rules: api_key.ip_rules().cloned(),
             quota: api_key.quota().map(|(quota, _)| quota),
             revision: u64::try_from(state.revision()).unwrap_or(0),
@@ -228,18 +229,19 @@ impl Grant {
     ) -> T {
         let audiences: Vec<&str> = self.audiences.iter().map(|uri| &**uri).collect();
         let net = self.ip_rules.as_deref().and_then(net_of);
+        let space = self.space.map(|space| space.to_string());
         sign(&NewClaims {
             iss: issuer.as_str(),
-            sub: &self.subject,
+            sub: &self.subject.to_string(),
             aud: &audiences,
             client_id: &self.api_key.to_string(),
             scope: &self.scope,
-            org: &self.org,
+            org: &self.org.to_string(),
             iat: self.issued_at,
             exp: self.expires_at,
             jti: token_id,
             rev: self.revision,
-            space: self.space.as_deref(),
+            space: space.as_deref(),
             net: net.as_ref(),
             quota: self.quota.and_then(quota_claim),
         })

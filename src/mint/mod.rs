@@ -30,7 +30,7 @@ mod user_agent;
 use std::time::Duration;
 
 use parking_lot::RwLock;
-use tenmint_verifier::{BuildError, JwkSet, Verifier};
+use tenmint_verifier::{BuildError, JwkSet, ScopeSet, Verifier};
 
 pub use feed::{Feed, HeardFeed, SignedFeed};
 pub use index::{Change, Doubted, FilledIndex, Index, Restored};
@@ -131,7 +131,7 @@ pub struct IssuedToken {
     /// The seconds it lives.
     pub expires_in: u64,
     /// Its scopes, in the client's own spelling if it asked for some.
-    pub scope: String,
+    pub scope: ScopeSet,
     /// Where the quota of the key stands, if it has one.
     pub rate_limit: Option<RateLimit>,
 }
@@ -409,11 +409,16 @@ impl Mint {
         let permit = admitted.permit(&self.quotas)?;
         let holder = admitted.whose();
         let grant = admitted.grant(request, self.installation.token_lifetime, now)?;
-        let (token_id, token) = self.sign(&grant, now)?;
+        let (token_id, access_token) = self.sign(&grant, now)?;
         let receipt = self.ledger.append(&grant.fact(token_id, from.address))?;
         let new = NewUses::seen(from, &request.client.texts, now);
         self.count_uses(holder, &grant, (Form::Token, &new));
-        let token = IssuedToken { rate_limit: permit.map(Permit::used), ..token };
+        let token = IssuedToken {
+            access_token,
+            expires_in: grant.lifetime(),
+            scope: grant.scope,
+            rate_limit: permit.map(Permit::used),
+        };
         Ok(UnrecordedToken { token, receipt })
     }
 
@@ -431,7 +436,7 @@ impl Mint {
         }
     }
 
-    fn sign(&self, grant: &Grant, now: Timestamp) -> Result<(TokenId, IssuedToken), Refused> {
+    fn sign(&self, grant: &Grant, now: Timestamp) -> Result<(TokenId, String), Refused> {
         let token_id = token_id::next(now, self.ledger.chain()).ok_or(Refused::Unavailable)?;
         // the lock is let go before the signature, which takes far longer than all the rest
         let signing_key = self.signer.read().current().ok_or(Refused::Unavailable)?;
@@ -443,12 +448,6 @@ impl Mint {
         if access_token.len() > MAX_TOKEN_BYTES {
             return Err(Refused::TooMuchScope);
         }
-        let token = IssuedToken {
-            access_token,
-            expires_in: grant.lifetime(),
-            scope: grant.scope.to_string(),
-            rate_limit: None,
-        };
-        Ok((token_id, token))
+        Ok((token_id, access_token))
     }
 }

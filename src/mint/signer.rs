@@ -14,6 +14,9 @@ use crate::mint::key_pair::KeyPair;
 use crate::model::audience::TokenType;
 use crate::model::signing_key::{Kid, SigningKey};
 
+/// Bytes of claims that most tokens have at most; others grow.
+const USUAL_PAYLOAD: usize = 768;
+
 /// The signing keys of this moment.
 #[derive(Debug, Clone, Default)]
 pub struct Signer {
@@ -113,10 +116,11 @@ impl CurrentKey {
     }
 
     fn signed(&self, header: &str, claims: &impl Serialize) -> Option<String> {
-        let claims = serde_json::to_vec(claims).ok()?;
-        let mut token = String::with_capacity(header.len() + claims.len() * 4 / 3 + 350);
+        let mut payload = Vec::with_capacity(USUAL_PAYLOAD);
+        serde_json::to_writer(&mut payload, claims).ok()?;
+        let mut token = String::with_capacity(header.len() + payload.len() * 4 / 3 + 350);
         token.push_str(header);
-        URL_SAFE_NO_PAD.encode_string(claims, &mut token);
+        URL_SAFE_NO_PAD.encode_string(payload, &mut token);
         let signature = self.key_pair.sign(token.as_bytes())?;
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(signature, &mut token);

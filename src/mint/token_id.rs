@@ -27,8 +27,9 @@ fn draw() -> Option<[u8; TokenId::RANDOM]> {
                 drawn.clear();
             }
         }
-        let rest = drawn.len().checked_sub(TokenId::RANDOM)?;
-        drawn.split_off(rest).try_into().ok()
+        let random = *drawn.last_chunk()?;
+        drawn.truncate(drawn.len() - TokenId::RANDOM);
+        Some(random)
     })
 }
 

@@ -17,9 +17,12 @@ pub(crate) const BASE62: &[u8; 62] =
 /// Characters of an id behind its prefix.
 const ID_LENGTH: usize = 16;
 
+/// Characters of a prefix.
+const PREFIX_LENGTH: usize = 4;
+
 /// What an id is an id of.
 pub trait Noun {
-    /// The text before the characters of the id, underscore included.
+    /// The text before the characters of the id: four, underscore included.
     const PREFIX: &'static str;
     /// What the noun is called in a schema.
     const NAME: &'static str;
@@ -157,8 +160,12 @@ impl<N> Hash for Id<N> {
 
 impl<N: Noun> fmt::Display for Id<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(N::PREFIX)?;
-        f.write_str(self.characters())
+        // in one piece, so that a text of it is made in one allocation
+        let mut text = [0; PREFIX_LENGTH + ID_LENGTH];
+        let (prefix, characters) = text.split_at_mut(PREFIX_LENGTH);
+        prefix.copy_from_slice(N::PREFIX.as_bytes());
+        characters.copy_from_slice(&self.characters);
+        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
     }
 }
 

@@ -101,7 +101,8 @@ fn issue(mint: &Mint, scope: Option<&str>) -> Result<String, Refused> {
         scope: scope.map(str::to_owned),
         ..TokenRequest::default()
     };
-    mint.issue(&request, Caller::default(), NOW).map(|unrecorded| token_of(unrecorded).scope)
+    mint.issue(&request, Caller::default(), NOW)
+        .map(|unrecorded| token_of(unrecorded).scope.to_string())
 }
 
 /// The token of a mint that records nothing: nobody waits.

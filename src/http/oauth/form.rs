@@ -57,6 +57,9 @@ impl Form {
 
     /// Takes all parameters of a name out, in their order.
     pub(super) fn take_all(&mut self, name: &str) -> Vec<String> {
+        if !self.parameters.iter().any(|(known, _)| known == name) {
+            return Vec::new();
+        }
         let all = std::mem::take(&mut self.parameters);
         let (taken, left): (Vec<_>, Vec<_>) = all.into_iter().partition(|(known, _)| known == name);
         self.parameters = left;

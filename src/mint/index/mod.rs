@@ -33,7 +33,7 @@ use crate::model::id::{ApiKeyId, AudienceId, GatewayPolicyId, OrgId, SpaceId, Us
 use crate::model::ip_rules::IpRules;
 use crate::model::org::Org;
 use crate::model::owner::{IndexedOwner, OwnerId};
-use crate::model::secret::{Pepper, SecretDigest};
+use crate::model::secret::{Pepper, PlainSecret, SecretDigest};
 use crate::model::space::Space;
 use crate::model::time::Timestamp;
 
@@ -163,19 +163,21 @@ impl Index {
         client: &ClientCredential,
         pepper: &Pepper,
     ) -> Result<AuthenticatedKey<'_>, Refused> {
-        let digests: Vec<SecretDigest> =
-            client.texts.iter().map(|text| pepper.digest(text.as_bytes())).collect();
-        let state = self.state.read();
-        let (digest, secret) = digests
-            .iter()
-            .find_map(|digest| Some((digest, *state.secrets.get(digest)?)))
-            .ok_or_else(|| state.unknown_client())?;
+        let find = |text: &PlainSecret| {
+            // made before the lock is taken
+            let digest = pepper.digest(text.as_bytes());
+            let state = self.state.read();
+            let secret = *state.secrets.get(&digest)?;
+            Some((state, digest, secret))
+        };
+        let found = client.texts.iter().find_map(find);
+        let (state, digest, secret) = found.ok_or_else(|| self.state.read().unknown_client())?;
         let entry = state.api_key(secret.api_key).ok_or(Refused::UnknownClient)?;
         if client.client_id.as_ref().is_some_and(|id| id.parse() != Ok(entry.id)) {
             return Err(Refused::UnknownClient);
         }
         state.check_doubts(entry)?;
-        let secret_ends = state.end_of(digest, secret);
+        let secret_ends = state.end_of(&digest, secret);
         Ok(AuthenticatedKey { api_key: secret.api_key, secret_ends, state })
     }
 
