@@ -30,6 +30,8 @@ use tenmint::model::time::Timestamp;
 use tenmint::store::{DatabaseUrl, Store, api_keys, bots, orgs, roles};
 
 const RUNS: usize = 5;
+/// What one write may hold.
+const KEYS_A_WRITE: u32 = 100;
 
 fn main() {
     let number = std::env::args().find_map(|argument| argument.parse().ok());
@@ -86,6 +88,10 @@ async fn fill(directory: &Path, keys: u32) {
     let now = Timestamp::from_millis(1_800_000_000_000);
     let mut write = store.begin().await.unwrap();
     for number in 1..=keys {
+        if number % KEYS_A_WRITE == 0 {
+            write.commit().await.unwrap();
+            write = store.begin().await.unwrap();
+        }
         let scopes = format!(
             "read:projects/p{number}/* write:projects/p{number}/* admin:projects/p{number}/members"
         );

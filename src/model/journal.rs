@@ -8,7 +8,7 @@ use std::str::FromStr;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::model::api_key::IndexedApiKey;
+use crate::model::api_key::{ApiKeySecret, IndexedApiKey};
 use crate::model::id::ApiKeyId;
 use crate::model::secret::SecretDigest;
 use crate::model::signing_key::Kid;
@@ -29,10 +29,12 @@ impl Ended {
     /// What has ended of an API key.
     pub fn of(api_key: &IndexedApiKey) -> impl Iterator<Item = Self> {
         let revoked = api_key.revoked_at.map(|_| Self::ApiKey(api_key.id));
-        let secrets = api_key.secrets.iter();
-        let replaced =
-            secrets.filter_map(|secret| Some(Self::Secret(secret.digest, secret.expires_at?)));
-        revoked.into_iter().chain(replaced)
+        revoked.into_iter().chain(Self::of_secrets(&api_key.secrets))
+    }
+
+    /// Which of these secrets have an end.
+    pub fn of_secrets(secrets: &[ApiKeySecret]) -> impl Iterator<Item = Self> {
+        secrets.iter().filter_map(|secret| Some(Self::Secret(secret.digest, secret.expires_at?)))
     }
 }
 

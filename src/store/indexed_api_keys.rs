@@ -8,8 +8,8 @@ use crate::model::id::{ApiKeyId, ApiKeyNoun, OrgId};
 use crate::model::ip_rules::IpRules;
 use crate::model::time::Timestamp;
 use crate::store::api_keys::{ip_rules_of, list_secrets, parse_digest, quota_of};
-use crate::store::row::{FIELD, LINE, Packed, Row};
-use crate::store::{Connection, Half};
+use crate::store::row::{FIELD, LINE, Packed, Row, made_of};
+use crate::store::{Connection, Half, Made};
 
 /// Rows that are read at once when all are read.
 const PAGE: i64 = 250;
@@ -31,29 +31,52 @@ pub async fn find(connection: &mut Connection, id: &ApiKeyId) -> Result<Option<I
     Ok(Some(api_key))
 }
 
-/// What the index needs of a page of a half of all API keys behind an id; an empty page ends the
-/// list.
+/// What the index needs of a page of the API keys of an organization, without their secrets, and where
+/// it ended; nothing ends the list.
 pub async fn list_after(
+    connection: &mut Connection,
+    org: &OrgId,
+    after: &Made,
+) -> Result<(Vec<IndexedApiKey>, Option<Made>)> {
+    let page: Option<String> = sqlx::query_scalar(
+        "SELECT string_agg(line, $6) FROM (
+             SELECT id || $5 || organization_id || $5 || owner_id || $5 || COALESCE(space_id, '')
+             || $5 || COALESCE(scopes, '') || $5 || audiences || $5 || allowed || $5 || blocked
+             || $5 || COALESCE(CAST(quota_limit AS TEXT), '')
+             || $5 || COALESCE(CAST(quota_window AS TEXT), '')
+             || $5 || COALESCE(quota_counter, '')
+             || $5 || COALESCE(CAST(expires_at AS TEXT), '')
+             || $5 || COALESCE(CAST(revoked_at AS TEXT), '') || $5 || $5 || CAST(created_revision AS TEXT) AS line
+             FROM api_keys WHERE organization_id = $1 AND (created_revision, id) > ($2, $3)
+             AND (import_id IS NULL OR import_id NOT IN (SELECT id FROM staged_imports))
+             ORDER BY created_revision, id LIMIT $4
+         ) AS page",
+    )
+    .bind(org.to_string())
+    .bind(after.revision)
+    .bind(after.id.clone())
+    .bind(PAGE)
+    .bind(FIELD)
+    .bind(LINE)
+    .fetch_one(connection)
+    .await?;
+    made_of("api_keys", page.as_deref(), unpacked)
+}
+
+/// The secrets of a page of a half of all API keys behind an id, staged ones among them; an empty page
+/// ends the list.
+pub async fn list_secrets_after(
     connection: &mut Connection,
     half: Half,
     after: Option<&ApiKeyId>,
-) -> Result<Vec<IndexedApiKey>> {
+) -> Result<Vec<(ApiKeyId, Vec<ApiKeySecret>)>> {
     let (from, below) = half.bounds::<ApiKeyNoun>();
     let page: Option<String> = sqlx::query_scalar(
         "SELECT string_agg(line, $5) FROM (
-             SELECT id || $4 || organization_id || $4 || owner_id || $4 || COALESCE(space_id, '')
-             || $4 || COALESCE(scopes, '') || $4 || audiences || $4 || allowed || $4 || blocked
-             || $4 || COALESCE(CAST(quota_limit AS TEXT), '')
-             || $4 || COALESCE(CAST(quota_window AS TEXT), '')
-             || $4 || COALESCE(quota_counter, '')
-             || $4 || COALESCE(CAST(expires_at AS TEXT), '')
-             || $4 || COALESCE(CAST(revoked_at AS TEXT), '') || $4 || COALESCE((
-                 SELECT string_agg(digest || ':' || COALESCE(CAST(expires_at AS TEXT), ''), ' ')
-                 FROM api_key_secrets WHERE api_key_id = api_keys.id
-             ), '') AS line
-             FROM api_keys WHERE id > $1 AND id < $2
-             AND (import_id IS NULL OR import_id NOT IN (SELECT id FROM staged_imports))
-             ORDER BY id LIMIT $3
+             SELECT api_key_id || $4
+             || string_agg(digest || ':' || COALESCE(CAST(expires_at AS TEXT), ''), ' ') AS line
+             FROM api_key_secrets WHERE api_key_id > $1 AND api_key_id < $2
+             GROUP BY api_key_id ORDER BY api_key_id LIMIT $3
          ) AS page",
     )
     .bind(after.map_or(from, ToString::to_string))
@@ -63,11 +86,13 @@ pub async fn list_after(
     .bind(LINE)
     .fetch_one(connection)
     .await?;
-    let mut api_keys =
-        Packed::lines("api_keys", page.as_deref()).map(unpacked).collect::<Result<Vec<_>>>()?;
+    let unpacked = |mut line: Packed<'_>| Ok((line.parsed()?, unpacked_secrets(&mut line)?));
+    let mut secrets = Packed::lines("api_key_secrets", page.as_deref())
+        .map(unpacked)
+        .collect::<Result<Vec<(ApiKeyId, _)>>>()?;
     // the order of an aggregate is nobody's promise
-    api_keys.sort_unstable_by_key(|api_key| api_key.id);
-    Ok(api_keys)
+    secrets.sort_unstable_by_key(|(api_key, _)| *api_key);
+    Ok(secrets)
 }
 
 /// What the index needs of the API keys that were made for an organization in one revision.
@@ -97,10 +122,10 @@ pub async fn list_of(
     .bind(LINE)
     .fetch_one(connection)
     .await?;
-    Packed::lines("api_keys", page.as_deref()).map(unpacked).collect()
+    Packed::lines("api_keys", page.as_deref()).map(|mut line| unpacked(&mut line)).collect()
 }
 
-fn unpacked(mut line: Packed<'_>) -> Result<IndexedApiKey> {
+fn unpacked(line: &mut Packed<'_>) -> Result<IndexedApiKey> {
     let id = line.parsed()?;
     Ok(IndexedApiKey {
         id,
@@ -115,7 +140,7 @@ fn unpacked(mut line: Packed<'_>) -> Result<IndexedApiKey> {
         quota_counter: line.parsed_or_none()?.unwrap_or(id),
         expires_at: line.moment_or_none()?,
         revoked_at: line.moment_or_none()?,
-        secrets: unpacked_secrets(&mut line)?,
+        secrets: unpacked_secrets(line)?,
     })
 }
 

@@ -55,7 +55,7 @@ const SCHEMA_VERSION: &str = "SELECT MAX(version) FROM _sqlx_migrations";
 /// A connection of either engine.
 pub type Connection = AnyConnection;
 
-/// A half of all ids: two readers fill an index in half the time of one.
+/// A half of all ids: two readers take half the time of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Half {
     /// Ids that start with `0` to `U`.
@@ -74,6 +74,19 @@ impl Half {
         };
         (format!("{}{from}", N::PREFIX), format!("{}{below}", N::PREFIX))
     }
+}
+
+/// Where a page ended of rows that are read in the order in which they were made, which is the one in
+/// which they lie: rows that are read in the order of their ids cost a page of the file each.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Made {
+    revision: i64,
+    id: String,
+}
+
+impl Made {
+    /// Before every row.
+    pub const START: Self = Self { revision: i64::MIN, id: String::new() };
 }
 
 /// The database of an installation.

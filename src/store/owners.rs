@@ -5,8 +5,8 @@ use sqlx::any::AnyRow;
 use crate::error::Result;
 use crate::model::id::{BotId, BotNoun, OrgId, UserId};
 use crate::model::owner::{BoundRole, OwnerId, StoredOwner};
-use crate::store::row::{FIELD, LINE, Packed, Row};
-use crate::store::{Connection, Half};
+use crate::store::row::{FIELD, LINE, Packed, Row, made_of};
+use crate::store::{Connection, Half, Made};
 
 /// Rows that are read at once when all are read.
 const PAGE: i64 = 250;
@@ -65,24 +65,46 @@ pub async fn list_users(connection: &mut Connection) -> Result<Vec<StoredOwner>>
     rows.iter().map(stored_of).collect()
 }
 
-/// A page of a half of all bots behind an id; an empty page ends the list.
+/// A page of the bots of an organization, without their roles, and where it ended; nothing ends the
+/// list.
 pub async fn list_bots_after(
+    connection: &mut Connection,
+    org: &OrgId,
+    after: &Made,
+) -> Result<(Vec<StoredOwner>, Option<Made>)> {
+    let page: Option<String> = sqlx::query_scalar(
+        "SELECT string_agg(line, $6) FROM (
+             SELECT id || $5 || organization_id || $5 || grants
+             || $5 || COALESCE(CAST(COALESCE(deleted_at, suspended_at) AS TEXT), '')
+             || $5 || $5 || CAST(created_revision AS TEXT) AS line
+             FROM bots WHERE organization_id = $1 AND (created_revision, id) > ($2, $3)
+             AND (import_id IS NULL OR import_id NOT IN (SELECT id FROM staged_imports))
+             ORDER BY created_revision, id LIMIT $4
+         ) AS page",
+    )
+    .bind(org.to_string())
+    .bind(after.revision)
+    .bind(after.id.clone())
+    .bind(PAGE)
+    .bind(FIELD)
+    .bind(LINE)
+    .fetch_one(connection)
+    .await?;
+    made_of("bots", page.as_deref(), unpacked)
+}
+
+/// The roles of a page of a half of all bots behind an id; an empty page ends the list.
+pub async fn list_roles_of_bots_after(
     connection: &mut Connection,
     half: Half,
     after: Option<&BotId>,
-) -> Result<Vec<StoredOwner>> {
+) -> Result<Vec<(BotId, Vec<BoundRole>)>> {
     let (from, below) = half.bounds::<BotNoun>();
     let page: Option<String> = sqlx::query_scalar(
         "SELECT string_agg(line, $5) FROM (
-             SELECT id || $4 || organization_id || $4 || grants
-             || $4 || COALESCE(CAST(COALESCE(deleted_at, suspended_at) AS TEXT), '')
-             || $4 || COALESCE((
-                 SELECT string_agg(bound.level || ':' || bound.role || ':' || bound.place_id, ' ')
-                 FROM role_bindings AS bound WHERE bound.owner_id = bots.id
-             ), '') AS line
-             FROM bots WHERE id > $1 AND id < $2
-             AND (import_id IS NULL OR import_id NOT IN (SELECT id FROM staged_imports))
-             ORDER BY id LIMIT $3
+             SELECT owner_id || $4 || string_agg(level || ':' || role || ':' || place_id, ' ')
+             AS line FROM role_bindings WHERE owner_id > $1 AND owner_id < $2
+             GROUP BY owner_id ORDER BY owner_id LIMIT $3
          ) AS page",
     )
     .bind(after.map_or(from, ToString::to_string))
@@ -92,11 +114,13 @@ pub async fn list_bots_after(
     .bind(LINE)
     .fetch_one(connection)
     .await?;
-    let mut bots =
-        Packed::lines("bots", page.as_deref()).map(unpacked).collect::<Result<Vec<_>>>()?;
+    let unpacked = |mut line: Packed<'_>| Ok((line.parsed()?, line.parsed_list()?));
+    let mut roles = Packed::lines("role_bindings", page.as_deref())
+        .map(unpacked)
+        .collect::<Result<Vec<(BotId, _)>>>()?;
     // the order of an aggregate is nobody's promise
-    bots.sort_unstable_by_key(|bot| bot.owner);
-    Ok(bots)
+    roles.sort_unstable_by_key(|(bot, _)| *bot);
+    Ok(roles)
 }
 
 /// The bots that were made for an organization in one revision.
@@ -121,10 +145,10 @@ pub async fn list_bots_of(
     .bind(LINE)
     .fetch_one(connection)
     .await?;
-    Packed::lines("bots", page.as_deref()).map(unpacked).collect()
+    Packed::lines("bots", page.as_deref()).map(|mut line| unpacked(&mut line)).collect()
 }
 
-fn unpacked(mut line: Packed<'_>) -> Result<StoredOwner> {
+fn unpacked(line: &mut Packed<'_>) -> Result<StoredOwner> {
     Ok(StoredOwner {
         owner: OwnerId::Bot(line.parsed()?),
         org: line.parsed()?,

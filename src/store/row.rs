@@ -11,6 +11,7 @@ use sqlx::any::AnyRow;
 
 use crate::error::{Error, Result};
 use crate::model::time::Timestamp;
+use crate::store::Made;
 use crate::store::page::Cursor;
 
 /// A row of one table, read by column names.
@@ -175,7 +176,30 @@ impl<'l> Packed<'l> {
         Ok(self.parsed_or_none::<i64>()?.map(Timestamp::from_millis))
     }
 
-    pub(crate) fn bad(&self, cause: impl Display) -> Error {
-        Error::bad_row(self.table, self.line.split(FIELD_CHAR).next().unwrap_or_default(), cause)
+    /// The first field.
+    fn id(&self) -> &'l str {
+        self.line.split(FIELD_CHAR).next().unwrap_or_default()
     }
+
+    pub(crate) fn bad(&self, cause: impl Display) -> Error {
+        Error::bad_row(self.table, self.id(), cause)
+    }
+}
+
+/// The rows of a page whose lines begin with an id and end with a revision, and the last of these;
+/// nothing where there is no row.
+pub(crate) fn made_of<T>(
+    table: &'static str,
+    page: Option<&str>,
+    unpacked: impl Fn(&mut Packed<'_>) -> Result<T>,
+) -> Result<(Vec<T>, Option<Made>)> {
+    let mut last = None;
+    let mut rows = Vec::new();
+    for mut line in Packed::lines(table, page) {
+        let id = line.id();
+        rows.push(unpacked(&mut line)?);
+        // the order of an aggregate is nobody's promise
+        last = last.max(Some((line.parsed()?, id)));
+    }
+    Ok((rows, last.map(|(revision, id)| Made { revision, id: id.to_owned() })))
 }

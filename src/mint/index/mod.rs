@@ -26,7 +26,7 @@ use crate::mint::entries::{
 use crate::mint::served::GatewayPolicies;
 use crate::mint::slab::{Place, Slab};
 use crate::mint::{ClientCredential, Refused};
-use crate::model::api_key::IndexedApiKey;
+use crate::model::api_key::{ApiKeySecret, IndexedApiKey};
 use crate::model::audience::{Audience, AudienceUri};
 use crate::model::gateway_policy::GatewayPolicy;
 use crate::model::id::{ApiKeyId, AudienceId, GatewayPolicyId, OrgId, SpaceId, UserId};
@@ -260,6 +260,13 @@ impl FilledIndex {
     pub fn put(&mut self, change: Change) {
         self.state.put(change);
     }
+
+    /// Puts secrets of an API key that is there already; of another, none.
+    pub fn put_secrets(&mut self, api_key: &ApiKeyId, secrets: &[ApiKeySecret]) {
+        if let Some(place) = self.state.api_keys.find(api_key) {
+            self.state.put_secrets(place, secrets);
+        }
+    }
 }
 
 impl State {
@@ -434,15 +441,19 @@ impl State {
                 .map(Box::new),
         };
         let place = self.api_keys.put(&api_key.id, entry)?;
-        // a replaced secret stays in the database with its end, so none has to be taken out here
-        for secret in &api_key.secrets {
+        self.put_secrets(place, &api_key.secrets);
+        Some(())
+    }
+
+    /// A replaced secret stays in the database with its end, so none has to be taken out here.
+    fn put_secrets(&mut self, api_key: Place, secrets: &[ApiKeySecret]) {
+        for secret in secrets {
             let has_end = secret.expires_at.is_some();
-            self.secrets.insert(secret.digest, SecretEntry { api_key: place, has_end });
+            self.secrets.insert(secret.digest, SecretEntry { api_key, has_end });
             if has_end {
                 self.secret_ends.insert(secret.digest, Ending::of(secret.expires_at));
             }
         }
-        Some(())
     }
 
     /// What few keys have, aside from the entry, so that the others pay nothing for it. None where

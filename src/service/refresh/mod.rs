@@ -3,6 +3,7 @@
 //! A poll looks at one row. Only when the revision has moved does it read what the changes
 //! touched, all in one look at the database, so that what is applied belongs together.
 
+mod filling;
 mod reading;
 mod stored;
 
@@ -27,16 +28,14 @@ use crate::model::time::Timestamp;
 use crate::service::import::clean_up_imports;
 use crate::service::journal::Journal;
 use crate::service::master_key::MasterKey;
-use crate::service::owners::RoleBook;
 use crate::service::presence::Presence;
-use crate::service::refresh::reading::{
-    fill_api_keys, fill_bots, fill_the_few, read_imported, read_subject,
-};
+use crate::service::refresh::filling::fill;
+use crate::service::refresh::reading::{read_imported, read_subject};
 use crate::service::restored::end_restored;
 use crate::service::signing_keys::signer_of;
 use crate::service::{Service, random};
 use crate::store::changes::{Imported, Progress, Subject};
-use crate::store::{Half, Read, Store, api_keys, changes, owners, revocations, signing_keys};
+use crate::store::{Read, Store, api_keys, changes, owners, revocations, signing_keys};
 
 /// How often a node looks for changes. A change holds everywhere within a second.
 const POLL_EVERY: Duration = Duration::from_millis(250);
@@ -313,25 +312,8 @@ impl Follower {
         let size = |count: i64| usize::try_from(count).unwrap_or(0);
         let (api_key_count, bot_count) =
             (api_keys::count(read).await?, owners::count_bots(read).await?);
-        let mut filled = self.mint.index().begin_to_fill(size(api_key_count), size(bot_count));
-        fill_the_few(read, &mut filled).await?;
-        let book = RoleBook::read_all(read).await?;
-        for person in owners::list_users(read).await? {
-            filled.put(Change::Owner(book.resolve(person)));
-        }
-        // the second reader looks a moment later: what it sees too early is applied again, in its
-        // turn, by the look that follows
-        let mut other = self.store.read().await?;
-        let filling = parking_lot::Mutex::new((filled, Vec::new()));
-        tokio::try_join!(
-            fill_bots(read, Half::Lower, &book, &filling),
-            fill_bots(&mut other, Half::Upper, &book, &filling),
-        )?;
-        tokio::try_join!(
-            fill_api_keys(read, Half::Lower, &filling),
-            fill_api_keys(&mut other, Half::Upper, &filling),
-        )?;
-        let (filled, ended) = filling.into_inner();
+        let empty = self.mint.index().begin_to_fill(size(api_key_count), size(bot_count));
+        let (filled, ended) = fill(read, self.store.read().await?, empty).await?;
         self.mint.index().replace(filled, revision, now);
         self.hold_to_journal(revision, ended).await;
         self.imported.lock().clear();

@@ -1,26 +1,22 @@
-//! Reading what the index holds: what a change touched, a part of an import, or all of it.
+//! Reading anew what a change touched, or a part of an import.
 
 use std::collections::VecDeque;
 
 use crate::error::Result;
-use crate::mint::{Change, FilledIndex};
-use crate::model::journal::Ended;
+use crate::mint::Change;
 use crate::model::owner::OwnerId;
 use crate::model::role::RolePlace;
 use crate::model::space::Space;
 use crate::service::owners::{RoleBook, read_owner};
 use crate::store::changes::{Imported, Subject};
 use crate::store::{
-    Half, Read, audiences, gateway_policies, indexed_api_keys, orgs, owners, roles, spaces,
+    Read, audiences, gateway_policies, indexed_api_keys, orgs, owners, roles, spaces,
 };
 
 /// Imported keys and bots that one look takes, or a few more where they share a revision.
 const IMPORTED_AT_ONCE: usize = 1_000;
 /// Revisions that such a look reads; most of an import's are full, but others wrote between.
 const REVISIONS_AT_ONCE: usize = 100;
-
-/// An index that is being filled, and what was found in it that has ended.
-pub(super) type Filling = parking_lot::Mutex<(FilledIndex, Vec<Ended>)>;
 
 /// What a change touched, as it is now. What is not there any more changes nothing, unless it says so:
 /// it is marked as ended before it goes, or nothing points to it.
@@ -108,53 +104,4 @@ async fn read_owner_changes(read: &mut Read, owner: OwnerId) -> Result<Vec<Chang
         OwnerId::Bot(_) => owners.into_iter().map(Change::Owner).collect(),
         OwnerId::User(id) => vec![Change::User(id, owners)],
     })
-}
-
-/// What there are few of, and what all else points to.
-pub(super) async fn fill_the_few(read: &mut Read, filled: &mut FilledIndex) -> Result<()> {
-    for org in orgs::list(read).await? {
-        filled.put(Change::Org(org));
-    }
-    for space in spaces::list_all(read).await? {
-        filled.put(Change::Space(space));
-    }
-    for audience in audiences::list_all(read).await? {
-        filled.put(Change::Audience(audience));
-    }
-    for policy in gateway_policies::list_all(read).await? {
-        filled.put(Change::GatewayPolicy(policy));
-    }
-    Ok(())
-}
-
-pub(super) async fn fill_bots(
-    read: &mut Read,
-    half: Half,
-    book: &RoleBook,
-    filling: &Filling,
-) -> Result<()> {
-    let mut after = None;
-    loop {
-        let page = owners::list_bots_after(read, half, after.as_ref()).await?;
-        let Some(OwnerId::Bot(last)) = page.last().map(|last| last.owner) else { return Ok(()) };
-        after = Some(last);
-        let (filled, _) = &mut *filling.lock();
-        for bot in page {
-            filled.put(Change::Owner(book.resolve(bot)));
-        }
-    }
-}
-
-pub(super) async fn fill_api_keys(read: &mut Read, half: Half, filling: &Filling) -> Result<()> {
-    let mut after = None;
-    loop {
-        let page = indexed_api_keys::list_after(read, half, after.as_ref()).await?;
-        let Some(last) = page.last() else { return Ok(()) };
-        after = Some(last.id);
-        let (filled, ended) = &mut *filling.lock();
-        for api_key in page {
-            ended.extend(Ended::of(&api_key));
-            filled.put(Change::ApiKey(api_key));
-        }
-    }
 }

@@ -1,0 +1,176 @@
+//! Reading all that the index holds, by two readers at once.
+//!
+//! Each table is read by itself and in the order in which it lies, and what belongs together is brought
+//! together in memory: a database would look it up a row at a time, all over its file.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::task::JoinSet;
+
+use crate::error::{Error, Result};
+use crate::mint::{Change, FilledIndex};
+use crate::model::id::{BotId, OrgId};
+use crate::model::journal::Ended;
+use crate::model::owner::{BoundRole, OwnerId};
+use crate::service::owners::RoleBook;
+use crate::store::{
+    Half, Made, Read, audiences, gateway_policies, indexed_api_keys, orgs, owners, spaces,
+};
+
+/// An index that is being filled, and what was found in it that has ended.
+#[derive(Clone)]
+pub(super) struct Filling(Arc<Mutex<(FilledIndex, Vec<Ended>)>>);
+
+/// Fills an index that is empty. The second reader looks a moment later: what it sees too early is
+/// applied again, in its turn, by the look that follows.
+pub(super) async fn fill(
+    read: &mut Read,
+    mut other: Read,
+    mut filled: FilledIndex,
+) -> Result<(FilledIndex, Vec<Ended>)> {
+    let orgs = fill_the_few(read, &mut filled).await?;
+    let book = RoleBook::read_all(read).await?;
+    for person in owners::list_users(read).await? {
+        filled.put(Change::Owner(book.resolve(person)));
+    }
+    let filling = Filling(Arc::new(Mutex::new((filled, Vec::new()))));
+    let mut beside = JoinSet::new();
+    beside.spawn({
+        let (orgs, filling) = (orgs.clone(), filling.clone());
+        async move { fill_api_keys(&mut other, &orgs, &filling).await.map(|()| other) }
+    });
+    fill_bots(read, &orgs, (&book, &filling)).await?;
+    let mut other = joined(&mut beside).await?;
+    beside.spawn({
+        let filling = filling.clone();
+        async move { fill_secrets(&mut other, Half::Upper, &filling).await.map(|()| other) }
+    });
+    fill_secrets(read, Half::Lower, &filling).await?;
+    joined(&mut beside).await?;
+    let filled = Arc::into_inner(filling.0).map(Mutex::into_inner);
+    filled.ok_or_else(|| Error::Broken("somebody fills the index still".to_owned()))
+}
+
+/// What the one who reads beside us has done.
+async fn joined(beside: &mut JoinSet<Result<Read>>) -> Result<Read> {
+    match beside.join_next().await {
+        Some(Ok(done)) => done,
+        _ => Err(Error::Broken("a reader of the index panicked".to_owned())),
+    }
+}
+
+/// What there are few of, and what all else points to. Says which organizations there are.
+async fn fill_the_few(read: &mut Read, filled: &mut FilledIndex) -> Result<Arc<[OrgId]>> {
+    let orgs = orgs::list(read).await?;
+    let ids = orgs.iter().map(|org| org.id).collect();
+    for org in orgs {
+        filled.put(Change::Org(org));
+    }
+    for space in spaces::list_all(read).await? {
+        filled.put(Change::Space(space));
+    }
+    for audience in audiences::list_all(read).await? {
+        filled.put(Change::Audience(audience));
+    }
+    for policy in gateway_policies::list_all(read).await? {
+        filled.put(Change::GatewayPolicy(policy));
+    }
+    Ok(ids)
+}
+
+async fn fill_bots(
+    read: &mut Read,
+    orgs: &[OrgId],
+    (book, filling): (&RoleBook, &Filling),
+) -> Result<()> {
+    let roles = RolesOfBots::read_all(read).await?;
+    for org in orgs {
+        let mut after = Made::START;
+        loop {
+            let (page, last) = owners::list_bots_after(read, org, &after).await?;
+            let Some(last) = last else { break };
+            after = last;
+            let (filled, _) = &mut *filling.0.lock();
+            for mut bot in page {
+                if let OwnerId::Bot(id) = bot.owner {
+                    bot.roles = roles.of(&id);
+                }
+                filled.put(Change::Owner(book.resolve(bot)));
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn fill_api_keys(read: &mut Read, orgs: &[OrgId], filling: &Filling) -> Result<()> {
+    for org in orgs {
+        let mut after = Made::START;
+        loop {
+            let (page, last) = indexed_api_keys::list_after(read, org, &after).await?;
+            let Some(last) = last else { break };
+            after = last;
+            let (filled, ended) = &mut *filling.0.lock();
+            for api_key in page {
+                ended.extend(Ended::of(&api_key));
+                filled.put(Change::ApiKey(api_key));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Those of keys that are staged belong to nothing yet.
+async fn fill_secrets(read: &mut Read, half: Half, filling: &Filling) -> Result<()> {
+    let mut after = None;
+    loop {
+        let page = indexed_api_keys::list_secrets_after(read, half, after.as_ref()).await?;
+        let Some((last, _)) = page.last() else { return Ok(()) };
+        after = Some(*last);
+        let (filled, ended) = &mut *filling.0.lock();
+        for (api_key, secrets) in page {
+            ended.extend(Ended::of_secrets(&secrets));
+            filled.put_secrets(&api_key, &secrets);
+        }
+    }
+}
+
+/// Which roles each bot has. Most have the same few, which are kept once.
+#[derive(Default)]
+struct RolesOfBots {
+    sets: Vec<Vec<BoundRole>>,
+    places: HashMap<Vec<BoundRole>, usize>,
+    of: HashMap<BotId, u32>,
+}
+
+impl RolesOfBots {
+    async fn read_all(read: &mut Read) -> Result<Self> {
+        let mut all = Self::default();
+        for half in [Half::Lower, Half::Upper] {
+            let mut after = None;
+            loop {
+                let page = owners::list_roles_of_bots_after(read, half, after.as_ref()).await?;
+                let Some((last, _)) = page.last() else { break };
+                after = Some(*last);
+                for (bot, roles) in page {
+                    all.put(bot, roles);
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    fn put(&mut self, bot: BotId, roles: Vec<BoundRole>) {
+        let place = *self.places.entry(roles).or_insert_with_key(|roles| {
+            self.sets.push(roles.clone());
+            self.sets.len() - 1
+        });
+        self.of.insert(bot, u32::try_from(place).unwrap_or(u32::MAX));
+    }
+
+    fn of(&self, bot: &BotId) -> Vec<BoundRole> {
+        let place = self.of.get(bot).map(|place| *place as usize);
+        place.and_then(|place| self.sets.get(place)).cloned().unwrap_or_default()
+    }
+}
