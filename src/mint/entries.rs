@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use tenmint_verifier::RawKeyPolicy;
 
-use crate::mint::slab::Place;
+use crate::mint::slab::{Keyed, Place};
 use crate::model::audience::{Audience, TokenType};
 use crate::model::id::{ApiKeyId, AudienceId, OrgId, SpaceId};
 use crate::model::installation::TokenLifetime;
 use crate::model::ip_rules::IpRules;
 use crate::model::owner::OwnerId;
 use crate::model::quota::Quota;
+use crate::model::secret::SecretDigest;
 use crate::model::time::Timestamp;
 
 #[derive(Debug)]
@@ -43,6 +44,14 @@ impl ApiKeyExtras {
     }
 }
 
+impl Keyed for ApiKeyEntry {
+    type Key = ApiKeyId;
+
+    fn key(&self) -> ApiKeyId {
+        self.id
+    }
+}
+
 impl ApiKeyEntry {
     pub(super) fn audiences(&self) -> &[Place] {
         self.extras.as_ref().map_or(&[], |extras| &extras.audiences)
@@ -60,6 +69,7 @@ impl ApiKeyEntry {
 #[derive(Debug)]
 pub(super) struct OwnerEntry {
     pub(super) id: OwnerId,
+    pub(super) org: Place,
     /// What a bot holds beside its roles; the same text as that of its keys, most often.
     pub(super) grants: Option<Arc<str>>,
     /// What the roles hold.
@@ -106,9 +116,33 @@ impl RoleTexts {
 
 impl OwnerEntry {
     /// An owner that holds nothing, and whose keys get nothing.
-    pub(super) fn gone(id: OwnerId) -> Self {
+    pub(super) fn gone(id: OwnerId, org: Place) -> Self {
         let roles = RolesPlace::default();
-        Self { id, grants: None, roles, is_account_admin: false, is_suspended: true }
+        Self { id, org, grants: None, roles, is_account_admin: false, is_suspended: true }
+    }
+}
+
+impl Keyed for OwnerEntry {
+    type Key = (OwnerId, Place);
+
+    fn key(&self) -> (OwnerId, Place) {
+        (self.id, self.org)
+    }
+}
+
+/// A secret, as far as it is kept.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SecretEntry {
+    pub(super) digest: SecretDigest,
+    pub(super) api_key: Place,
+    pub(super) has_end: bool,
+}
+
+impl Keyed for SecretEntry {
+    type Key = SecretDigest;
+
+    fn key(&self) -> SecretDigest {
+        self.digest
     }
 }
 
@@ -119,10 +153,26 @@ pub(super) struct OrgEntry {
     pub(super) suspended: Ending,
 }
 
+impl Keyed for OrgEntry {
+    type Key = OrgId;
+
+    fn key(&self) -> OrgId {
+        self.id
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct SpaceEntry {
     pub(super) id: SpaceId,
     pub(super) suspended: Ending,
+}
+
+impl Keyed for SpaceEntry {
+    type Key = SpaceId;
+
+    fn key(&self) -> SpaceId {
+        self.id
+    }
 }
 
 #[derive(Debug)]
@@ -137,6 +187,14 @@ pub(super) struct AudienceEntry {
     pub(super) token_type: TokenType,
     /// What it does with raw keys, where it does not take them all.
     pub(super) raw_keys: Option<Arc<RawKeyPolicy>>,
+}
+
+impl Keyed for AudienceEntry {
+    type Key = AudienceId;
+
+    fn key(&self) -> AudienceId {
+        self.id
+    }
 }
 
 impl AudienceEntry {

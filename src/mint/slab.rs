@@ -1,31 +1,49 @@
-//! Entries in one vector behind a map of ids: a place is four bytes where a pointer is eight and an
-//! id sixteen, and an entry is changed where it lies.
+//! Entries in one vector behind a table of places: a place is four bytes where a pointer is eight and
+//! an id sixteen, an id is kept in its entry alone, and an entry is changed where it lies.
 
-use std::collections::HashMap;
-use std::hash::Hash;
+use std::hash::{BuildHasher, Hash, RandomState};
+
+use hashbrown::HashTable;
 
 /// Where an entry lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Place(u32);
 
-/// Entries by id and by place.
-#[derive(Debug)]
-pub(super) struct Slab<K, V> {
-    places: HashMap<K, Place>,
-    entries: Vec<V>,
-    free: Vec<Place>,
+/// An entry that says what it is found by.
+pub(super) trait Keyed {
+    /// What it is found by.
+    type Key: Eq + Hash;
+
+    /// Its own.
+    fn key(&self) -> Self::Key;
 }
 
-impl<K, V> Default for Slab<K, V> {
+/// Entries by key and by place.
+#[derive(Debug)]
+pub(super) struct Slab<V> {
+    places: HashTable<Place>,
+    entries: Vec<V>,
+    free: Vec<Place>,
+    /// Callers choose what is looked up, and must not know what collides.
+    hasher: RandomState,
+}
+
+impl<V> Default for Slab<V> {
     fn default() -> Self {
-        Self { places: HashMap::new(), entries: Vec::new(), free: Vec::new() }
+        Self {
+            places: HashTable::new(),
+            entries: Vec::new(),
+            free: Vec::new(),
+            hasher: RandomState::new(),
+        }
     }
 }
 
-impl<K: Eq + Hash + Clone, V> Slab<K, V> {
+impl<V: Keyed> Slab<V> {
     /// Makes room for so many more, so that a large load does not grow in steps.
     pub(super) fn reserve(&mut self, more: usize) {
-        self.places.reserve(more);
+        let (entries, hasher) = (&self.entries, &self.hasher);
+        self.places.reserve(more, |place| hash_at(entries, *place, hasher));
         self.entries.reserve_exact(more);
     }
 
@@ -33,53 +51,106 @@ impl<K: Eq + Hash + Clone, V> Slab<K, V> {
         self.places.len()
     }
 
-    /// Puts an entry, in the place of the one before it if there was one.
-    pub(super) fn put(&mut self, id: &K, entry: V) -> Option<Place> {
-        let place = match self.find(id).or_else(|| self.free.pop()) {
+    /// Puts an entry, in the place of the one with its key if there is one.
+    pub(super) fn put(&mut self, entry: V) -> Option<Place> {
+        let key = entry.key();
+        let known = self.find(&key);
+        let place = match known.or_else(|| self.free.pop()) {
             Some(place) => place,
             None => Place(u32::try_from(self.entries.len()).ok()?),
         };
-        self.places.insert(id.clone(), place);
         match self.entries.get_mut(place.0 as usize) {
             Some(old) => *old = entry,
             None => self.entries.push(entry),
         }
+        if known.is_none() {
+            let (entries, hasher) = (&self.entries, &self.hasher);
+            let rehash = |place: &Place| hash_at(entries, *place, hasher);
+            self.places.insert_unique(hasher.hash_one(key), place, rehash);
+        }
         Some(place)
     }
 
-    pub(super) fn find(&self, id: &K) -> Option<Place> {
-        self.places.get(id).copied()
+    pub(super) fn find(&self, key: &V::Key) -> Option<Place> {
+        let has_key = |place: &Place| self.at(*place).is_some_and(|entry| entry.key() == *key);
+        self.places.find(self.hasher.hash_one(key), has_key).copied()
     }
 
     pub(super) fn at(&self, place: Place) -> Option<&V> {
         self.entries.get(place.0 as usize)
     }
 
-    /// Forgets an entry. Its place is used again, so nothing may still point to it.
-    pub(super) fn remove(&mut self, id: &K) {
-        self.free.extend(self.places.remove(id));
+    /// The entry of a key.
+    pub(super) fn get(&self, key: &V::Key) -> Option<&V> {
+        self.at(self.find(key)?)
     }
 
-    /// The ids of the entries that a condition holds for.
-    pub(super) fn ids_where(&self, holds: impl Fn(&V) -> bool) -> Vec<K> {
-        let here = self.places.iter().filter(|(_, place)| self.at(**place).is_some_and(&holds));
-        here.map(|(id, _)| id.clone()).collect()
+    /// Forgets an entry. Its place is used again, so nothing may still point to it.
+    pub(super) fn remove(&mut self, key: &V::Key) {
+        let entries = &self.entries;
+        let has_key =
+            |place: &Place| entries.get(place.0 as usize).is_some_and(|entry| entry.key() == *key);
+        if let Ok(found) = self.places.find_entry(self.hasher.hash_one(key), has_key) {
+            self.free.push(found.remove().0);
+        }
     }
+
+    /// The keys of the entries that a condition holds for.
+    pub(super) fn keys_where(&self, holds: impl Fn(&V) -> bool) -> Vec<V::Key> {
+        let entries = self.places.iter().filter_map(|place| self.at(*place));
+        entries.filter(|entry| holds(entry)).map(Keyed::key).collect()
+    }
+}
+
+fn hash_at<V: Keyed>(entries: &[V], place: Place, hasher: &RandomState) -> u64 {
+    entries.get(place.0 as usize).map_or(0, |entry| hasher.hash_one(entry.key()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    impl Keyed for (&'static str, u32) {
+        type Key = &'static str;
+
+        fn key(&self) -> &'static str {
+            self.0
+        }
+    }
+
     #[test]
     fn an_entry_keeps_its_place_and_a_free_place_is_used_again() {
         let mut slab = Slab::default();
-        let a = slab.put(&"a", 1).unwrap();
-        assert_eq!(slab.put(&"a", 2), Some(a));
-        assert_eq!((slab.at(a), slab.len()), (Some(&2), 1));
+        let a = slab.put(("a", 1)).unwrap();
+        assert_eq!(slab.put(("a", 2)), Some(a));
+        assert_eq!((slab.at(a), slab.get(&"a"), slab.len()), (Some(&("a", 2)), slab.at(a), 1));
         slab.remove(&"a");
-        assert_eq!(slab.find(&"a"), None);
-        assert_eq!(slab.put(&"b", 3), Some(a));
-        assert_eq!(slab.ids_where(|entry| *entry == 3), ["b"]);
+        assert_eq!((slab.find(&"a"), slab.len()), (None, 0));
+        assert_eq!(slab.put(("b", 3)), Some(a));
+        assert_eq!(slab.keys_where(|entry| entry.1 == 3), ["b"]);
+    }
+
+    #[test]
+    fn entries_are_found_after_the_table_has_grown() {
+        let mut slab = Slab::default();
+        for number in 0..1_000_u32 {
+            slab.put(Number(number)).unwrap();
+        }
+        slab.reserve(10_000);
+        assert!((0..1_000).all(|number| slab.get(&number) == Some(&Number(number))));
+        (0..1_000).filter(|number| number % 2 == 0).for_each(|number| slab.remove(&number));
+        let found = (0..1_000).filter(|number| slab.find(number).is_some());
+        assert!(found.eq((0..1_000).filter(|number| number % 2 == 1)));
+    }
+
+    #[derive(Debug, PartialEq)]
+    struct Number(u32);
+
+    impl Keyed for Number {
+        type Key = u32;
+
+        fn key(&self) -> u32 {
+            self.0
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 const ROOMS: [(&str, &[&str], &[&str]); 6] = [
     ("model", &[], &["chrono", "crc32fast"]),
     ("store", &["model"], &["sqlx"]),
-    ("mint", &["model"], &["crypto_bigint", "crypto_primes", "getrandom", "pkcs1"]),
+    ("mint", &["model"], &["crypto_bigint", "crypto_primes", "getrandom", "hashbrown", "pkcs1"]),
     ("service", &["model", "store", "mint"], &[]),
     (
         "http",

@@ -21,7 +21,7 @@ use freshness::Doubts;
 
 use crate::mint::entries::{
     ApiKeyEntry, ApiKeyExtras, AudienceEntry, Ending, OrgEntry, OwnerEntry, RoleTexts, RolesPlace,
-    SpaceEntry,
+    SecretEntry, SpaceEntry,
 };
 use crate::mint::served::GatewayPolicies;
 use crate::mint::slab::{Place, Slab};
@@ -29,7 +29,7 @@ use crate::mint::{ClientCredential, Refused};
 use crate::model::api_key::{ApiKeySecret, IndexedApiKey};
 use crate::model::audience::{Audience, AudienceUri};
 use crate::model::gateway_policy::GatewayPolicy;
-use crate::model::id::{ApiKeyId, AudienceId, GatewayPolicyId, OrgId, SpaceId, UserId};
+use crate::model::id::{ApiKeyId, AudienceId, GatewayPolicyId, OrgId, UserId};
 use crate::model::ip_rules::IpRules;
 use crate::model::org::Org;
 use crate::model::owner::{IndexedOwner, OwnerId};
@@ -87,16 +87,16 @@ pub(super) struct State {
     /// When it was last compared with the database.
     compared_at: Option<Timestamp>,
     doubts: Doubts,
-    secrets: HashMap<SecretDigest, SecretEntry>,
+    secrets: Slab<SecretEntry>,
     /// When those end that do.
     secret_ends: HashMap<SecretDigest, Ending>,
-    api_keys: Slab<ApiKeyId, ApiKeyEntry>,
-    owners: Slab<(OwnerId, Place), OwnerEntry>,
+    api_keys: Slab<ApiKeyEntry>,
+    owners: Slab<OwnerEntry>,
     /// Where each person is a member: a change of a person says where it still is.
     memberships: HashMap<UserId, Vec<OrgId>>,
-    orgs: Slab<OrgId, OrgEntry>,
-    spaces: Slab<SpaceId, SpaceEntry>,
-    audiences: Slab<AudienceId, AudienceEntry>,
+    orgs: Slab<OrgEntry>,
+    spaces: Slab<SpaceEntry>,
+    audiences: Slab<AudienceEntry>,
     audiences_by_uri: HashMap<Arc<str>, Place>,
     audiences_by_slug: HashMap<OrgId, HashMap<Box<str>, Place>>,
     /// Those that all organizations have, each slug once: of two, the one that was shared first.
@@ -111,12 +111,6 @@ pub(super) struct State {
 
 /// The order in which audiences were shared.
 type SharedAt = (Timestamp, AudienceId);
-
-#[derive(Debug, Clone, Copy)]
-struct SecretEntry {
-    api_key: Place,
-    has_end: bool,
-}
 
 /// A key whose secret matched, with the index held as it was at that moment.
 #[derive(Debug)]
@@ -168,16 +162,16 @@ impl Index {
             let digest = pepper.digest(text.as_bytes());
             let state = self.state.read();
             let secret = *state.secrets.get(&digest)?;
-            Some((state, digest, secret))
+            Some((state, secret))
         };
         let found = client.texts.iter().find_map(find);
-        let (state, digest, secret) = found.ok_or_else(|| self.state.read().unknown_client())?;
+        let (state, secret) = found.ok_or_else(|| self.state.read().unknown_client())?;
         let entry = state.api_key(secret.api_key).ok_or(Refused::UnknownClient)?;
         if client.client_id.as_ref().is_some_and(|id| id.parse() != Ok(entry.id)) {
             return Err(Refused::UnknownClient);
         }
         state.check_doubts(entry)?;
-        let secret_ends = state.end_of(&digest, secret);
+        let secret_ends = state.end_of(secret);
         Ok(AuthenticatedKey { api_key: secret.api_key, secret_ends, state })
     }
 
@@ -231,17 +225,19 @@ impl Index {
         let mut guard = self.state.write();
         let state = &mut *guard;
         let long_ago = now - REMEMBERED;
-        let dead = state.api_keys.ids_where(|entry| {
-            entry.revoked.has_come(long_ago) || entry.expires.has_come(long_ago)
+        let has_long_ended = |ending: Ending| ending.has_come(long_ago);
+        let is_dead =
+            |key: &ApiKeyEntry| has_long_ended(key.revoked) || has_long_ended(key.expires);
+        let secrets = state.secrets.keys_where(|secret| {
+            has_long_ended(state.end_of(*secret))
+                || state.api_key(secret.api_key).is_some_and(is_dead)
         });
-        let places: HashSet<Place> = dead.iter().filter_map(|id| state.api_keys.find(id)).collect();
-        let (secrets, ends) = (&mut state.secrets, &mut state.secret_ends);
-        secrets.retain(|digest, secret| {
-            let has_ended = ends.get(digest).is_some_and(|end| end.has_come(long_ago));
-            !has_ended && !places.contains(&secret.api_key)
-        });
-        ends.retain(|digest, _| secrets.contains_key(digest));
-        for id in &dead {
+        let api_keys = state.api_keys.keys_where(is_dead);
+        for digest in &secrets {
+            state.secrets.remove(digest);
+            state.secret_ends.remove(digest);
+        }
+        for id in &api_keys {
             state.api_keys.remove(id);
         }
         state.scope_texts.retain(|text| Arc::strong_count(text) > 1);
@@ -274,8 +270,8 @@ impl State {
         self.revision.unwrap_or(0)
     }
 
-    fn end_of(&self, digest: &SecretDigest, secret: SecretEntry) -> Ending {
-        let end = secret.has_end.then(|| self.secret_ends.get(digest)).flatten();
+    fn end_of(&self, secret: SecretEntry) -> Ending {
+        let end = secret.has_end.then(|| self.secret_ends.get(&secret.digest)).flatten();
         end.copied().unwrap_or(Ending::NEVER)
     }
 
@@ -350,7 +346,7 @@ impl State {
             suspended: Ending::of(org.suspended_at),
         };
         self.gateway_policies.name_org(org);
-        self.orgs.put(&org.id, entry).map(drop)
+        self.orgs.put(entry).map(drop)
     }
 
     fn put_space(&mut self, space: &Space) -> Option<()> {
@@ -358,13 +354,13 @@ impl State {
             id: space.id,
             suspended: Ending::of(space.deleted_at.or(space.suspended_at)),
         };
-        self.spaces.put(&space.id, entry).map(drop)
+        self.spaces.put(entry).map(drop)
     }
 
     fn put_management(&mut self, uri: &AudienceUri) {
         let uri: Arc<str> = uri.as_str().into();
         let entry = AudienceEntry::management(uri.clone());
-        if let Some(place) = self.audiences.put(&AudienceId::MANAGEMENT, entry) {
+        if let Some(place) = self.audiences.put(entry) {
             self.audiences_by_uri.insert(uri, place);
         }
     }
@@ -372,7 +368,7 @@ impl State {
     fn put_audience(&mut self, audience: &Audience) -> Option<()> {
         let uri: Arc<str> = audience.uri.as_str().into();
         let entry = AudienceEntry::of(audience, uri.clone());
-        let place = self.audiences.put(&audience.id, entry)?;
+        let place = self.audiences.put(entry)?;
         self.audiences_by_uri.insert(uri, place);
         let slug: Box<str> = audience.slug.as_str().into();
         if let Some(shared_at) = audience.shared_at {
@@ -387,6 +383,7 @@ impl State {
     fn put_owner(&mut self, owner: &IndexedOwner) -> Option<()> {
         let entry = OwnerEntry {
             id: owner.owner,
+            org: self.orgs.find(&owner.org)?,
             grants: owner.grants.as_ref().map(|grants| self.shared(grants.as_str())),
             roles: self.role_texts.put(owner.roles.as_ref().map(ScopeSet::as_str)),
             is_account_admin: owner.is_account_admin,
@@ -398,8 +395,7 @@ impl State {
                 orgs.push(owner.org);
             }
         }
-        let org = self.orgs.find(&owner.org)?;
-        self.owners.put(&(owner.owner, org), entry).map(drop)
+        self.owners.put(entry).map(drop)
     }
 
     /// Where a person is no member any more, its keys stop.
@@ -416,7 +412,7 @@ impl State {
     /// An owner that is no longer there: what it owned is dead and known to be.
     fn put_gone(&mut self, owner: OwnerId, org: OrgId) -> Option<Place> {
         let org = self.orgs.find(&org)?;
-        self.owners.put(&(owner, org), OwnerEntry::gone(owner))
+        self.owners.put(OwnerEntry::gone(owner, org))
     }
 
     fn put_api_key(&mut self, api_key: &IndexedApiKey) -> Option<()> {
@@ -440,7 +436,7 @@ impl State {
                 .filter(|extras| !extras.is_empty())
                 .map(Box::new),
         };
-        let place = self.api_keys.put(&api_key.id, entry)?;
+        let place = self.api_keys.put(entry)?;
         self.put_secrets(place, &api_key.secrets);
         Some(())
     }
@@ -449,7 +445,7 @@ impl State {
     fn put_secrets(&mut self, api_key: Place, secrets: &[ApiKeySecret]) {
         for secret in secrets {
             let has_end = secret.expires_at.is_some();
-            self.secrets.insert(secret.digest, SecretEntry { api_key, has_end });
+            self.secrets.put(SecretEntry { digest: secret.digest, api_key, has_end });
             if has_end {
                 self.secret_ends.insert(secret.digest, Ending::of(secret.expires_at));
             }

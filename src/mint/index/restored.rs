@@ -52,6 +52,6 @@ impl State {
     fn outlives(&self, digest: &SecretDigest, end: Timestamp) -> Option<ApiKeyId> {
         let secret = *self.secrets.get(digest)?;
         let entry = self.api_key(secret.api_key)?;
-        (self.end_of(digest, secret) > Ending::of(Some(end))).then_some(entry.id)
+        (self.end_of(secret) > Ending::of(Some(end))).then_some(entry.id)
     }
 }
