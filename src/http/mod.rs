@@ -2,6 +2,7 @@
 
 mod actor;
 pub mod api;
+pub(crate) mod client;
 pub mod client_ip;
 mod error;
 mod forward_auth;
