@@ -1,4 +1,4 @@
-//! The HTTP client of whoever talks to another server: commands. No redirects, TLS only where
+//! The HTTP client of whoever talks to another server: commands, and traces. No redirects, TLS only where
 //! it is asked for, and never more than a moment of waiting.
 
 use std::fmt;
