@@ -48,6 +48,13 @@ impl Clock {
         self.inner.started.map_or(base, |started| base + started.elapsed())
     }
 
+    /// The time in nanoseconds since 1970, for traces, which tell of parts of a millisecond.
+    pub fn now_nanos(&self) -> u64 {
+        let base = u64::try_from(self.inner.base_millis.load(Ordering::Relaxed)).unwrap_or(0);
+        let ran = self.inner.started.map_or(Duration::ZERO, |started| started.elapsed());
+        Duration::from_millis(base).saturating_add(ran).as_nanos().try_into().unwrap_or(u64::MAX)
+    }
+
     /// How long the clock has run. No correction moves it, so that a time measured with it is one
     /// that passed.
     pub fn steady(&self) -> Duration {
@@ -99,7 +106,7 @@ mod tests {
         let clock = Clock::wound(Timestamp::from_millis(1_000));
         assert_eq!(clock.now().as_millis(), 1_000);
         clock.clone().wind(Duration::from_secs(5));
-        assert_eq!(clock.now().as_millis(), 6_000);
+        assert_eq!((clock.now().as_millis(), clock.now_nanos()), (6_000, 6_000_000_000));
         assert_eq!(clock.offset_to(Timestamp::from_millis(0)), 0);
     }
 

@@ -6,9 +6,9 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::cli::client::{Body, Client, NoAnswer};
 use crate::cli::failure::{Exit, Failure, Result};
 use crate::cli::server::Server;
+use crate::http::client::{Body, Client, NoAnswer};
 
 /// What the audit calls this program.
 const PROGRAM: &str = concat!("tenmint/", env!("CARGO_PKG_VERSION"));

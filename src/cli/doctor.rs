@@ -6,10 +6,10 @@ use clap::Args;
 use http::Request;
 use serde_json::{Value, json};
 
-use crate::cli::client::send;
 use crate::cli::config::Config;
 use crate::cli::output::Output;
 use crate::error::Result;
+use crate::http::client::send;
 use crate::http::tls::{Tls, TlsFiles};
 use crate::model::installation::Issuer;
 use crate::service::doctor::{Finding, examine};

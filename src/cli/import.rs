@@ -21,11 +21,11 @@ use tokio::runtime::Handle;
 use tokio::time::{Interval, interval};
 
 use crate::cli::api::Request;
-use crate::cli::client::{Body, BoxedError};
 use crate::cli::failure::{Exit, Failure, Result};
 use crate::cli::import_report::Report;
 use crate::cli::output::{Output, has_person};
 use crate::cli::session::Session;
+use crate::http::client::{Body, BoxedError};
 
 /// Bytes that are read and sent at once.
 const CHUNK: usize = 64 * 1024;

@@ -7,7 +7,6 @@ mod audiences;
 mod audit;
 mod backup;
 mod bots;
-mod client;
 mod completions;
 mod config;
 mod context_file;

@@ -15,13 +15,14 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::sleep;
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::config::{Config, Overrides};
+use crate::cli::config::{Config, ObserveOverrides, Overrides};
 use crate::cli::contexts;
 use crate::cli::output::Output;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::http::listener::Face;
 use crate::http::tls::Tls;
+use crate::http::traces::{Telling, Traces};
 use crate::http::{self, HttpConfig, listener};
 use crate::model::secret::PlainSecret;
 use crate::service::Service;
@@ -42,6 +43,12 @@ pub(super) struct ServeArgs {
     /// Where to tell `/metrics`: a loopback or private address [default: nowhere]
     #[arg(long, env = "TENMINT_OBSERVE_LISTEN", value_name = "ADDRESS")]
     observe_listen: Option<String>,
+    /// The collector to tell of requests, like `http://127.0.0.1:4318/v1/traces` [default: none]
+    #[arg(long, env = "TENMINT_OBSERVE_TRACES", value_name = "URL")]
+    observe_traces: Option<String>,
+    /// Of how many requests, from 0 to 1 [default: 1]
+    #[arg(long, env = "TENMINT_OBSERVE_TRACES_RATIO", value_name = "RATIO")]
+    observe_traces_ratio: Option<String>,
     /// Addresses and CIDRs of the proxies that are believed about a caller's address
     #[arg(long, env = "TENMINT_TRUSTED_PROXIES", value_name = "LIST")]
     trusted_proxies: Option<String>,
@@ -67,7 +74,11 @@ impl ServeArgs {
     pub(super) fn overrides(&self) -> Overrides {
         Overrides {
             listen: self.listen.clone(),
-            observe_listen: self.observe_listen.clone(),
+            observe: ObserveOverrides {
+                listen: self.observe_listen.clone(),
+                traces: self.observe_traces.clone(),
+                traces_ratio: self.observe_traces_ratio.clone(),
+            },
             trusted_proxies: self.trusted_proxies.clone(),
             forwarding_header: self.forwarding_header.clone(),
             tls_certificate: self.tls_certificate.clone(),
@@ -87,6 +98,7 @@ pub(super) async fn run(mut config: Config, args: &ServeArgs, output: &Output) -
     config.http.tls = config.tls.take().map(Tls::load).transpose()?.map(Arc::new);
     let scheme = if config.http.tls.is_some() { "https" } else { "http" };
     let clock = Clock::system();
+    let telling = start_traces(&mut config, &clock)?;
     if args.dev {
         set_up_for_dev(&config, &format!("{scheme}://{address}"), &clock, output).await?;
     }
@@ -112,18 +124,46 @@ pub(super) async fn run(mut config: Config, args: &ServeArgs, output: &Output) -
     );
     output.note(&format!("tenmint listens on {scheme}://{address}, issuer {issuer}"));
     let mut doors = vec![(listener, http::public_face(&node, config.http.clone()))];
+    doors.extend(beside(&node, config.http, (private, observed), output));
+    serve(doors, stop).await;
+    let told = async {
+        if let Some(telling) = telling {
+            telling.stop().await;
+        }
+    };
+    tokio::join!(node.stop(), told);
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A listener that is bound, and to what.
+type Bound = (TcpListener, SocketAddr);
+
+/// What is served beside the face of a node: to gateways, and to those who watch.
+fn beside(
+    node: &Node,
+    http: HttpConfig,
+    (private, observed): (Option<Bound>, Option<Bound>),
+    output: &Output,
+) -> Vec<(TcpListener, Face)> {
+    let mut doors = Vec::new();
     if let Some((listener, address)) = private {
         output.note(&format!("gateways ask without a key on http://{address}/forward-auth"));
-        doors.push((listener, http::private_face(&node, config.http.clone())));
+        doors.push((listener, http::private_face(node, http.clone())));
     }
     if let Some((listener, address)) = observed {
         output.note(&format!("figures are told on http://{address}/metrics"));
-        doors.push((listener, http::observed_face(&node, config.http)));
+        doors.push((listener, http::observed_face(node, http)));
     }
-    serve(doors, stop).await;
-    node.stop().await;
-    tracing::info!("stopped");
-    Ok(ExitCode::SUCCESS)
+    doors
+}
+
+/// Begins to tell a collector of requests, where one is named.
+fn start_traces(config: &mut Config, clock: &Clock) -> Result<Option<Telling>> {
+    let Some(traces) = config.traces.take() else { return Ok(None) };
+    let (traces, telling) = Traces::start(traces, clock.clone())?;
+    config.http.traces = Some(traces);
+    Ok(Some(telling))
 }
 
 /// Starts a node. Where its database is out of reach, it waits for that, and serves the face of a node
@@ -221,14 +261,14 @@ async fn serve(doors: Vec<(TcpListener, Face)>, stop: impl Future<Output = ()>) 
     while serving.join_next().await.is_some() {}
 }
 
-async fn listen_if_asked(address: Option<&str>) -> Result<Option<(TcpListener, SocketAddr)>> {
+async fn listen_if_asked(address: Option<&str>) -> Result<Option<Bound>> {
     match address {
         Some(address) => listen(address).await.map(Some),
         None => Ok(None),
     }
 }
 
-async fn listen(address: &str) -> Result<(TcpListener, SocketAddr)> {
+async fn listen(address: &str) -> Result<Bound> {
     let cannot_listen = |cause| Error::Setup(format!("cannot listen on {address}: {cause}"));
     let listener = TcpListener::bind(address).await.map_err(cannot_listen)?;
     let address = listener.local_addr().map_err(cannot_listen)?;

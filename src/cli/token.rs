@@ -11,10 +11,10 @@ use oauth2::{
 };
 use serde_json::json;
 
-use crate::cli::client::{NoAnswer, send};
 use crate::cli::failure::{Exit, Failure, Result};
 use crate::cli::output::{Output, written};
 use crate::cli::server::ServerArgs;
+use crate::http::client::{NoAnswer, send};
 
 /// Arguments of `tenmint token`.
 #[derive(Debug, Args)]

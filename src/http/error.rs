@@ -8,7 +8,7 @@ use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 
 use crate::error::{Error, InvalidField};
-use crate::http::json_answer;
+use crate::http::{Reason, json_answer};
 use crate::mint::failures::TooManyFailures;
 use crate::model::secret::masked;
 
@@ -125,5 +125,6 @@ fn problem_with(
     let mut response = json_answer(status, body.to_string());
     let problem_json = HeaderValue::from_static("application/problem+json");
     response.headers_mut().insert(CONTENT_TYPE, problem_json);
+    response.extensions_mut().insert(Reason(code));
     response
 }

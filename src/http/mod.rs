@@ -2,6 +2,7 @@
 
 mod actor;
 pub mod api;
+pub(crate) mod client;
 pub mod client_ip;
 mod error;
 mod forward_auth;
@@ -15,6 +16,7 @@ pub mod metrics;
 pub mod oauth;
 mod panics;
 pub mod tls;
+pub mod traces;
 mod waiting;
 
 use std::net::IpAddr;
@@ -38,6 +40,7 @@ use crate::http::metrics::{Counting, Flight, Observed, Requests};
 use crate::http::oauth::feed::Waiters;
 use crate::http::oauth::metadata::Metadata;
 use crate::http::tls::Tls;
+use crate::http::traces::{Asked, Span, Step, Traces};
 use crate::mint::Mint;
 use crate::mint::failures::{Failures, TooManyFailures};
 use crate::service::Service;
@@ -60,6 +63,8 @@ pub struct HttpConfig {
     pub requests: Arc<Requests>,
     /// How often an address may send credentials that are nobody's; counted at all its listeners.
     pub failures: Arc<Failures>,
+    /// What tells a collector of requests, where one is named.
+    pub traces: Option<Arc<Traces>>,
 }
 
 impl HttpConfig {
@@ -86,6 +91,7 @@ pub struct App {
     /// What is counted of requests.
     requests: Arc<Requests>,
     failures: Arc<Failures>,
+    traces: Option<Arc<Traces>>,
 }
 
 impl App {
@@ -101,8 +107,22 @@ impl App {
         self.failures.count(from, self.clock.now())
     }
 
+    /// Does a part of a request, and tells when, where a collector asks.
+    async fn timed<T>(
+        &self,
+        name: &'static str,
+        part: impl Future<Output = T>,
+    ) -> (T, Option<Step>) {
+        if self.traces.is_none() {
+            return (part.await, None);
+        }
+        let began_at = self.clock.now_nanos();
+        let done = part.await;
+        (done, Some(Step { name, began_at, ended_at: self.clock.now_nanos() }))
+    }
+
     fn of(node: &Node, config: HttpConfig) -> Arc<Self> {
-        let HttpConfig { limits, trusted_proxies, failures, tls: _, requests } = config;
+        let HttpConfig { limits, trusted_proxies, failures, tls: _, requests, traces } = config;
         let (service, mint) = (node.service.clone(), node.mint.clone());
         Arc::new(Self {
             metadata: Metadata::of(mint.issuer()),
@@ -114,6 +134,7 @@ impl App {
             waiters: Waiters::of(limits),
             requests,
             failures,
+            traces,
         })
     }
 
@@ -125,18 +146,18 @@ impl App {
 /// The face of a private listener, for gateways that need no key there: forward auth, and nothing
 /// else. It is plain, and nobody is refused for that.
 pub fn private_face(node: &Node, config: HttpConfig) -> Face {
-    let limits = config.limits;
+    let (limits, traces) = (config.limits, config.traces.clone());
     let app = App::of(node, config);
     let counting = app.counting();
     let router = forward_auth::private_routes().fallback(not_found).with_state(app);
-    Face::plain(router, limits).counted(counting)
+    Face::plain(router, limits).counted(counting).traced(traces)
 }
 
 /// Connections to the listener for those who watch: a few, so that none of them takes what callers need.
 const OBSERVERS: u32 = 32;
 
 /// The face of a listener for those who watch: figures and health, and nothing else. It is plain, and
-/// what is asked there is not counted.
+/// what is asked there is neither counted nor traced.
 pub fn observed_face(node: &Node, config: HttpConfig) -> Face {
     let limits = Limits { max_connections: OBSERVERS, ..config.limits };
     let app = App::of(node, config);
@@ -156,7 +177,7 @@ pub fn public_face(node: &Node, config: HttpConfig) -> Face {
         Some(_) => None,
         None => HttpsOnly::of(node.mint.issuer(), &config.trusted_proxies),
     };
-    let proxies = config.trusted_proxies.clone();
+    let (proxies, traces) = (config.trusted_proxies.clone(), config.traces.clone());
     let app = App::of(node, config);
     let counting = app.counting();
     Face::plain(routes(app.clone()), limits)
@@ -165,6 +186,7 @@ pub fn public_face(node: &Node, config: HttpConfig) -> Face {
         .over(tls)
         .under(https_only)
         .counted(counting)
+        .traced(traces)
 }
 
 fn health_routes() -> Router<Arc<App>> {
@@ -220,7 +242,7 @@ const ROUTES: [&str; 12] = [
 /// What a path is called that is none of ours.
 const NO_ROUTE: &str = "(none)";
 
-/// What the log and the figures call a path. Never the path itself: people paste secrets into URLs.
+/// What the log, the figures and traces call a path. Never the path itself: people paste secrets into URLs.
 fn route_name(path: &str) -> &'static str {
     if forward_auth::is_asked_at(path) {
         return forward_auth::PATH;
@@ -236,11 +258,14 @@ fn method_name(method: &Method) -> &'static str {
 }
 
 /// Finishes an answer, whatever route gave it: the id of the request, what browsers must not do, the
-/// figures, and the log. A token that was issued leaves no line at the default level.
+/// figures, the trace, and the log. A token that was issued leaves no line at the default level.
 fn finish(request: &mut RequestLine<'_>, mut response: Response<Body>) -> Response<Body> {
     let status = response.status();
     let route = response.extensions().get::<Route>().map_or(request.route, |route| route.0);
     request.flight.answered(route, status);
+    if let Some(span) = &mut request.span {
+        span.answered(route, &response);
+    }
     let id = &request.id;
     let (method, status_code) = (request.method, status.as_u16());
     if status.is_server_error() {
@@ -262,11 +287,15 @@ fn finish(request: &mut RequestLine<'_>, mut response: Response<Body>) -> Respon
 #[derive(Debug, Clone, Copy)]
 struct Route(&'static str);
 
+/// Why a request was refused, in one word of ours, for its trace.
+#[derive(Debug, Clone, Copy)]
+struct Reason(&'static str);
+
 /// The id of a request, for the audit: the same as in its answer and in the log.
 #[derive(Debug, Clone)]
 struct RequestId(String);
 
-/// What the log and the figures say of a request.
+/// What the log, the figures and traces say of a request.
 struct RequestLine<'c> {
     id: String,
     /// Whether it looks after its own time.
@@ -274,6 +303,7 @@ struct RequestLine<'c> {
     method: &'static str,
     route: &'static str,
     flight: Flight<'c>,
+    span: Option<Span<'c>>,
 }
 
 impl<'c> RequestLine<'c> {
@@ -287,7 +317,15 @@ impl<'c> RequestLine<'c> {
         let is_patient = is_management || request.uri().path() == "/oauth/revocations";
         let route = route_name(request.uri().path());
         let flight = Flight::begin(counting, route);
-        Self { id, is_patient, method: method_name(request.method()), route, flight }
+        let method = method_name(request.method());
+        Self { id, is_patient, method, route, flight, span: None }
+    }
+
+    /// The same with a span of its own, if its head and the share of traces ask for one.
+    fn traced<B>(self, traces: &'c Traces, request: &Request<B>, scheme: &'static str) -> Self {
+        let asked = Asked { id: &self.id, method: self.method, route: self.route, scheme };
+        let span = traces.begin(request.headers(), asked);
+        Self { span, ..self }
     }
 }
 

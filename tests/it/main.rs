@@ -54,4 +54,5 @@ mod signing_keys;
 mod store;
 mod tls;
 mod traced;
+mod traces;
 mod usage;

@@ -1,5 +1,6 @@
 //! The configuration: flags over `TENMINT_*` over `tenmint.toml` over defaults.
 
+mod observe;
 mod settings;
 
 use std::path::{Path, PathBuf};
@@ -8,16 +9,19 @@ use std::time::Duration;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
+use crate::cli::config::observe::Observe;
 use crate::error::{Error, Result};
 use crate::http::HttpConfig;
 use crate::http::client_ip::TrustedProxies;
 use crate::http::listener::Limits;
 use crate::http::tls::TlsFiles;
+use crate::http::traces::TracesConfig;
 use crate::model::rotation::SHORTEST_PUBLICATION;
 use crate::service::DatabaseUrl;
 use crate::service::ledger::LedgerConfig;
 use crate::service::node::{JOURNAL_FILE, NodeConfig, SigningKeyConfig};
 
+pub(super) use observe::ObserveOverrides;
 pub(super) use settings::page;
 
 /// The file that is read where none is named.
@@ -38,8 +42,8 @@ pub(super) struct Overrides {
     pub(super) database_url_file: Option<PathBuf>,
     /// Where to listen.
     pub(super) listen: Option<String>,
-    /// Where to tell figures.
-    pub(super) observe_listen: Option<String>,
+    /// What it tells of itself.
+    pub(super) observe: ObserveOverrides,
     /// Proxies that are believed, separated by commas.
     pub(super) trusted_proxies: Option<String>,
     /// The header that they write.
@@ -65,6 +69,8 @@ pub(super) struct Config {
     pub(super) private_listen: Option<String>,
     /// Where figures are told.
     pub(super) observe_listen: Option<String>,
+    /// Who is told of requests.
+    pub(super) traces: Option<TracesConfig>,
     /// How the face for machines is set up, but for TLS.
     pub(super) http: HttpConfig,
     /// The files that make it speak TLS.
@@ -142,13 +148,6 @@ struct ForwardAuth {
 #[derive(Debug, Default, Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
-struct Observe {
-    listen: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-#[serde(deny_unknown_fields)]
 struct StoreOutage {
     serve_for: Option<String>,
 }
@@ -191,15 +190,14 @@ impl Config {
             Some(files) => Some(files),
             None => read_tls(certificate, private_key)?,
         };
+        let (observe_listen, traces) = file.observe.read(overrides.observe)?;
         Ok(Self {
             database,
             keys_dir,
             listen: overrides.listen.or(file.listen).unwrap_or_else(|| "127.0.0.1:8080".to_owned()),
             private_listen: file.forward_auth.listen,
-            observe_listen: overrides
-                .observe_listen
-                .or(file.observe.listen)
-                .filter(|address| !address.is_empty()),
+            observe_listen,
+            traces,
             http,
             tls,
             node,

@@ -9,7 +9,7 @@ pub(super) struct Setting {
 }
 
 /// All settings; a test holds the fields of the file to this table.
-pub(super) const SETTINGS: [Setting; 19] = [
+pub(super) const SETTINGS: [Setting; 21] = [
     Setting {
         key: "data_dir",
         variable: "TENMINT_DATA_DIR",
@@ -66,6 +66,20 @@ pub(super) const SETTINGS: [Setting; 19] = [
         default: "nowhere",
         about: "where `/metrics` is told, and `/healthz` and `/readyz` too, in plain HTTP and to whoever \
                 reaches it, so keep it on a loopback or private address",
+    },
+    Setting {
+        key: "observe.traces",
+        variable: "TENMINT_OBSERVE_TRACES",
+        default: "nowhere",
+        about: "the URL at which a collector takes traces over OTLP/HTTP, as \
+                `http://127.0.0.1:4318/v1/traces`; what it is told is in [operating.md](operating.md#traces)",
+    },
+    Setting {
+        key: "observe.traces_ratio",
+        variable: "TENMINT_OBSERVE_TRACES_RATIO",
+        default: "1.0",
+        about: "the share of requests that it is told of, from 0 to 1; a request that comes with a trace is told \
+                of as that trace says",
     },
     Setting {
         key: "ledger.mode",

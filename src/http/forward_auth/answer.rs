@@ -160,6 +160,7 @@ impl IntoResponse for Denied {
             Self::Here(reason) => denied_here(reason),
         };
         response.headers_mut().insert(REASON, HeaderValue::from_static(reason));
+        response.extensions_mut().insert(crate::http::Reason(reason));
         response
     }
 }

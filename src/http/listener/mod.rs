@@ -39,6 +39,7 @@ use crate::http::metrics::{Connected, Counting};
 use crate::http::oauth::token;
 use crate::http::panics::caught;
 use crate::http::tls::Tls;
+use crate::http::traces::Traces;
 use crate::http::{App, RequestLine, error, finish};
 
 /// Bytes of a head at most; hyper itself stops at 100 headers.
@@ -108,6 +109,7 @@ pub struct Face {
     tls: Option<Arc<Tls>>,
     https_only: Option<Arc<HttpsOnly>>,
     counting: Option<Counting>,
+    traces: Option<Arc<Traces>>,
     proxies: TrustedProxies,
 }
 
@@ -115,7 +117,16 @@ impl Face {
     /// These routes for everybody, without TLS.
     pub fn plain(router: Router, limits: Limits) -> Self {
         let proxies = TrustedProxies::default();
-        Self { router, tokens: None, limits, tls: None, https_only: None, counting: None, proxies }
+        Self {
+            router,
+            tokens: None,
+            limits,
+            tls: None,
+            https_only: None,
+            counting: None,
+            traces: None,
+            proxies,
+        }
     }
 
     /// The same with proxies that bring the connections of many.
@@ -153,6 +164,11 @@ impl Face {
     /// The same, with what is asked there counted.
     pub(super) fn counted(self, counting: Counting) -> Self {
         Self { counting: Some(counting), ..self }
+    }
+
+    /// The same, with a collector told of what is asked there, where there is one.
+    pub(super) fn traced(self, traces: Option<Arc<Traces>>) -> Self {
+        Self { traces, ..self }
     }
 }
 
@@ -322,6 +338,10 @@ async fn answer(
     (deadline, stopped): (Arc<Deadline>, &watch::Receiver<bool>),
 ) -> Result<Response<Body>, Infallible> {
     let mut line = RequestLine::of(&mut request, face.counting.as_ref());
+    if let Some(traces) = &face.traces {
+        let scheme = if face.tls.is_some() { "https" } else { "http" };
+        line = line.traced(traces, &request, scheme);
+    }
     if head_bytes(&request) > MAX_HEAD_BYTES {
         deadline.idle();
         return Ok(finish(&mut line, error::head_too_large()));

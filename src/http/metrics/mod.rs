@@ -16,8 +16,9 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response};
 
 use crate::http::App;
-use crate::http::metrics::text::{MEDIA_TYPE, Page};
+use crate::http::metrics::text::{MEDIA_TYPE, Page, as_f64};
 use crate::http::panics::panicked;
+use crate::http::traces::Traces;
 use crate::service::ledger::keeper::Keeper;
 use crate::service::node::Node;
 use crate::service::refresh::Follower;
@@ -46,8 +47,19 @@ impl Observed {
         page.gauges("tenmint_build_info", "1, with the version that runs").sample(&version, 1.0);
         self.app.requests.tell(&mut page);
         self.tell_of_node(&mut page);
+        self.tell_of_traces(&mut page);
         process::tell(&mut page);
         page.into_text()
+    }
+
+    fn tell_of_traces(&self, page: &mut Page) {
+        let told =
+            |figure: fn(&Traces) -> u64| as_f64(self.app.traces.as_deref().map_or(0, figure));
+        let help =
+            "spans of requests, by what became of them: `sent` to the collector, or `dropped`";
+        let mut spans = page.counters("tenmint_trace_spans_total", help);
+        spans.sample(&[("outcome", "sent")], told(Traces::sent));
+        spans.sample(&[("outcome", "dropped")], told(Traces::dropped));
     }
 }
 

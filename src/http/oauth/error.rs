@@ -14,7 +14,7 @@ use tenmint_verifier::{ScopeSet, ScopeView};
 use crate::http::error::TOO_MANY_FAILURES;
 use crate::http::oauth::client_auth::Way;
 use crate::http::oauth::rate_limit;
-use crate::http::{App, json_answer};
+use crate::http::{App, Reason, json_answer};
 use crate::mint::Refused;
 use crate::mint::failures::TooManyFailures;
 use crate::mint::quotas::RateLimit;
@@ -341,6 +341,7 @@ impl IntoResponse for OAuthError {
         if let Some(rate_limit) = &self.rate_limit {
             rate_limit::add(headers, rate_limit);
         }
+        response.extensions_mut().insert(Reason(self.reason));
         response
     }
 }

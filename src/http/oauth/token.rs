@@ -16,6 +16,7 @@ use crate::http::oauth::client_auth;
 use crate::http::oauth::error::OAuthError;
 use crate::http::oauth::form::Form;
 use crate::http::oauth::rate_limit;
+use crate::http::traces::Step;
 use crate::http::{App, json_answer};
 use crate::mint::{Caller, IssuedToken, TokenRequest};
 use crate::service::quotas::with_lease;
@@ -28,9 +29,13 @@ const MAX_BODY_BYTES: usize = 8 * 1024;
 pub(in crate::http) async fn create(app: &App, request: Request<Body>) -> Response<Body> {
     let (head, body) = request.into_parts();
     match issue(app, &head, body).await {
-        Ok(issued) => {
+        Ok((issued, recording)) => {
             app.requests.issued();
-            shown(&issued)
+            let mut response = shown(&issued);
+            if let Some(step) = recording {
+                response.extensions_mut().insert(step);
+            }
+            response
         }
         Err(refused) => {
             let refused = refused.throttled(app, &head);
@@ -40,7 +45,12 @@ pub(in crate::http) async fn create(app: &App, request: Request<Body>) -> Respon
     }
 }
 
-async fn issue(app: &App, head: &Parts, body: Body) -> Result<IssuedToken, OAuthError> {
+/// A token, and how long it waited for its record, where that is told.
+async fn issue(
+    app: &App,
+    head: &Parts,
+    body: Body,
+) -> Result<(IssuedToken, Option<Step>), OAuthError> {
     if head.method != Method::POST {
         return Err(OAuthError::method_not_allowed());
     }
@@ -58,7 +68,8 @@ async fn issue(app: &App, head: &Parts, body: Body) -> Result<IssuedToken, OAuth
     let refusal = |refused| OAuthError::of(refused, way, request.scope.as_deref());
     let issue = || app.mint.issue(&request, caller, app.clock.now());
     let unrecorded = with_lease(app.mint.quotas(), issue).await.map_err(refusal)?;
-    unrecorded.recorded().await.map_err(refusal)
+    let (issued, recording) = app.timed("ledger.record", unrecorded.recorded()).await;
+    Ok((issued.map_err(refusal)?, recording))
 }
 
 /// The parameters of a body.

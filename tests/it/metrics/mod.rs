@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// One look at the figures of a node, held to the format.
 #[derive(Debug, Clone, PartialEq)]
-struct Scrape {
+pub struct Scrape {
     /// Type and help of each family.
     families: BTreeMap<String, (String, String)>,
     /// Each line that is no comment: name and labels, and the value.
@@ -62,7 +62,7 @@ impl Scrape {
     }
 
     /// The value of a series.
-    fn of(&self, series: &str) -> f64 {
+    pub fn of(&self, series: &str) -> f64 {
         *self.samples.get(series).unwrap_or_else(|| panic!("no {series} in {:#?}", self.samples))
     }
 
@@ -73,7 +73,7 @@ impl Scrape {
 }
 
 /// A listener of a server for those who watch.
-async fn observed(server: &Server) -> SocketAddr {
+pub async fn observed(server: &Server) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let face = http::observed_face(server.node.as_ref().unwrap(), server.http.clone());
@@ -91,7 +91,7 @@ async fn get(address: SocketAddr, path: &str) -> Answer {
     Answer::parse(&answer)
 }
 
-async fn scrape(address: SocketAddr) -> Scrape {
+pub async fn scrape(address: SocketAddr) -> Scrape {
     let answer = get(address, "/metrics").await;
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(answer.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));

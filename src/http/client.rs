@@ -1,5 +1,5 @@
-//! The HTTP client of the commands that talk to a server: no redirects, TLS only where it is asked
-//! for, and never more than a moment of waiting.
+//! The HTTP client of whoever talks to another server: commands, and traces. No redirects, TLS only where
+//! it is asked for, and never more than a moment of waiting.
 
 use std::fmt;
 use std::time::Duration;
@@ -21,17 +21,17 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
 
 /// Whatever a body breaks off with.
-pub(super) type BoxedError = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type BoxedError = Box<dyn std::error::Error + Send + Sync>;
 
 /// A body that is sent or read as it comes.
-pub(super) type Body = UnsyncBoxBody<Bytes, BoxedError>;
+pub(crate) type Body = UnsyncBoxBody<Bytes, BoxedError>;
 
 /// Why there was no answer.
 #[derive(Debug)]
-pub(super) struct NoAnswer {
+pub(crate) struct NoAnswer {
     message: String,
     /// Whether the server may have got the request nevertheless.
-    pub(super) may_be_done: bool,
+    pub(crate) may_be_done: bool,
 }
 
 impl fmt::Display for NoAnswer {
@@ -43,7 +43,7 @@ impl fmt::Display for NoAnswer {
 impl std::error::Error for NoAnswer {}
 
 impl NoAnswer {
-    pub(super) fn new(message: String) -> Self {
+    pub(crate) fn new(message: String) -> Self {
         Self { message, may_be_done: true }
     }
 
@@ -54,7 +54,7 @@ impl NoAnswer {
 
 /// Connections to one server, kept between requests.
 #[derive(Debug)]
-pub(super) enum Client {
+pub(crate) enum Client {
     /// For http.
     Plain(HyperClient<HttpConnector, Body>),
     /// For https. Reading what to trust takes longer than a whole request without it.
@@ -63,7 +63,7 @@ pub(super) enum Client {
 
 impl Client {
     /// A client for this server and others of the same scheme.
-    pub(super) fn of(server: &Uri) -> Result<Self, NoAnswer> {
+    pub(crate) fn of(server: &Uri) -> Result<Self, NoAnswer> {
         if server.scheme_str() != Some("https") {
             return Ok(Self::Plain(HyperClient::builder(TokioExecutor::new()).build_http()));
         }
@@ -79,7 +79,7 @@ impl Client {
     }
 
     /// Sends a request and reads the whole answer.
-    pub(super) async fn send(
+    pub(crate) async fn send(
         &self,
         request: Request<Vec<u8>>,
     ) -> Result<Response<Vec<u8>>, NoAnswer> {
@@ -91,7 +91,7 @@ impl Client {
 
     async fn exchange(&self, request: Request<Body>) -> Result<Response<Vec<u8>>, NoAnswer> {
         let (head, body) = self.stream(request).await?.into_parts();
-        let body = Limited::new(body, MAX_ANSWER_BYTES)
+        let body = Limited::new(body.map_err(told), MAX_ANSWER_BYTES)
             .collect()
             .await
             .map_err(|cause| NoAnswer::new(format!("the answer breaks off: {cause}")))?;
@@ -99,7 +99,7 @@ impl Client {
     }
 
     /// Sends a request and gives the answer as it comes. The caller watches the time.
-    pub(super) async fn stream(&self, request: Request<Body>) -> Result<Response<Body>, NoAnswer> {
+    pub(crate) async fn stream(&self, request: Request<Body>) -> Result<Response<Body>, NoAnswer> {
         let sent = match self {
             Self::Plain(client) => client.request(request).await,
             Self::Tls(client) => client.request(request).await,
@@ -112,12 +112,19 @@ impl Client {
     }
 }
 
+/// What a body broke off with, of a type without a lifetime: the compiler could not tell otherwise that a task
+/// which sends may go from thread to thread.
+#[expect(clippy::needless_pass_by_value, reason = "an error is mapped by value")]
+fn told(cause: Box<dyn std::error::Error + Send + Sync + '_>) -> std::io::Error {
+    std::io::Error::other(cause.to_string())
+}
+
 fn whole(body: Bytes) -> Body {
     Full::new(body).map_err(|never| match never {}).boxed_unsync()
 }
 
 /// One request to a server that is asked once.
-pub(super) async fn send(request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, NoAnswer> {
+pub(crate) async fn send(request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, NoAnswer> {
     Client::of(request.uri())?.send(request).await
 }
 
