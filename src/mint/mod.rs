@@ -23,6 +23,7 @@ mod served;
 mod signer;
 mod slab;
 mod targets;
+mod texts;
 mod token_id;
 mod usage;
 mod user_agent;

@@ -4,6 +4,7 @@
 use std::hash::{BuildHasher, Hash, RandomState};
 
 use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 /// Where an entry lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -53,20 +54,19 @@ impl<V: Keyed> Slab<V> {
 
     /// Puts an entry, in the place of the one with its key if there is one.
     pub(super) fn put(&mut self, entry: V) -> Option<Place> {
-        let key = entry.key();
-        let known = self.find(&key);
-        let place = match known.or_else(|| self.free.pop()) {
-            Some(place) => place,
-            None => Place(u32::try_from(self.entries.len()).ok()?),
+        let (key, entries, hasher) = (entry.key(), &self.entries, &self.hasher);
+        let has_key = |place: &Place| entry_at(entries, *place).is_some_and(|one| one.key() == key);
+        let rehash = |place: &Place| hash_at(entries, *place, hasher);
+        let place = match self.places.entry(hasher.hash_one(&key), has_key, rehash) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(vacant) => {
+                let next = Place(u32::try_from(entries.len()).ok()?);
+                *vacant.insert(self.free.pop().unwrap_or(next)).get()
+            }
         };
         match self.entries.get_mut(place.0 as usize) {
             Some(old) => *old = entry,
             None => self.entries.push(entry),
-        }
-        if known.is_none() {
-            let (entries, hasher) = (&self.entries, &self.hasher);
-            let rehash = |place: &Place| hash_at(entries, *place, hasher);
-            self.places.insert_unique(hasher.hash_one(key), place, rehash);
         }
         Some(place)
     }
@@ -77,7 +77,7 @@ impl<V: Keyed> Slab<V> {
     }
 
     pub(super) fn at(&self, place: Place) -> Option<&V> {
-        self.entries.get(place.0 as usize)
+        entry_at(&self.entries, place)
     }
 
     /// The entry of a key.
@@ -102,8 +102,12 @@ impl<V: Keyed> Slab<V> {
     }
 }
 
+fn entry_at<V>(entries: &[V], place: Place) -> Option<&V> {
+    entries.get(place.0 as usize)
+}
+
 fn hash_at<V: Keyed>(entries: &[V], place: Place, hasher: &RandomState) -> u64 {
-    entries.get(place.0 as usize).map_or(0, |entry| hasher.hash_one(entry.key()))
+    entry_at(entries, place).map_or(0, |entry| hasher.hash_one(entry.key()))
 }
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ use crate::mint::entries::{
 };
 use crate::mint::served::GatewayPolicies;
 use crate::mint::slab::{Place, Slab};
+use crate::mint::texts::Texts;
 use crate::mint::{ClientCredential, Refused};
 use crate::model::api_key::{ApiKeySecret, IndexedApiKey};
 use crate::model::audience::{Audience, AudienceUri};
@@ -103,7 +104,7 @@ pub(super) struct State {
     shared_by_slug: HashMap<Box<str>, (SharedAt, Place)>,
     pub(super) gateway_policies: GatewayPolicies,
     /// Each text of scopes once: most keys of an installation have the same few.
-    scope_texts: HashSet<Arc<str>>,
+    scope_texts: Texts,
     role_texts: RoleTexts,
     /// Each set of rules for addresses once.
     ip_rules: HashSet<Arc<IpRules>>,
@@ -240,7 +241,7 @@ impl Index {
         for id in &api_keys {
             state.api_keys.remove(id);
         }
-        state.scope_texts.retain(|text| Arc::strong_count(text) > 1);
+        state.scope_texts.forget_unused();
         state.ip_rules.retain(|rules| Arc::strong_count(rules) > 1);
     }
 }
@@ -384,7 +385,7 @@ impl State {
         let entry = OwnerEntry {
             id: owner.owner,
             org: self.orgs.find(&owner.org)?,
-            grants: owner.grants.as_ref().map(|grants| self.shared(grants.as_str())),
+            grants: owner.grants.as_ref().map(|grants| self.scope_texts.share(grants.as_str())),
             roles: self.role_texts.put(owner.roles.as_ref().map(ScopeSet::as_str)),
             is_account_admin: owner.is_account_admin,
             is_suspended: owner.suspended_at.is_some(),
@@ -429,7 +430,7 @@ impl State {
                 Some(id) => Some(self.spaces.find(id)?),
                 None => None,
             },
-            scopes: api_key.scopes.as_ref().map(|scopes| self.shared(scopes.as_str())),
+            scopes: api_key.scopes.as_ref().map(|scopes| self.scope_texts.share(scopes.as_str())),
             expires: Ending::of(api_key.expires_at),
             revoked: Ending::of(api_key.revoked_at),
             extras: Some(self.extras_of(api_key)?)
@@ -471,15 +472,6 @@ impl State {
         }
         let shared = Arc::new(rules.clone());
         self.ip_rules.insert(shared.clone());
-        shared
-    }
-
-    fn shared(&mut self, text: &str) -> Arc<str> {
-        if let Some(shared) = self.scope_texts.get(text) {
-            return shared.clone();
-        }
-        let shared: Arc<str> = text.into();
-        self.scope_texts.insert(shared.clone());
         shared
     }
 }

@@ -1,19 +1,21 @@
 //! Reading all that the index holds, by two readers at once.
 //!
-//! Each table is read by itself and in the order in which it lies, and what belongs together is brought
+//! A page is put while the database makes the next one. Each table is read by itself and in the order in which it lies, and what belongs together is brought
 //! together in memory: a database would look it up a row at a time, all over its file.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::join;
 use tokio::task::JoinSet;
 
 use crate::error::{Error, Result};
 use crate::mint::{Change, FilledIndex};
-use crate::model::id::{BotId, OrgId};
+use crate::model::api_key::{ApiKeySecret, IndexedApiKey};
+use crate::model::id::{ApiKeyId, BotId, OrgId};
 use crate::model::journal::Ended;
-use crate::model::owner::{BoundRole, OwnerId};
+use crate::model::owner::{BoundRole, OwnerId, StoredOwner};
 use crate::service::owners::RoleBook;
 use crate::store::{
     Half, Made, Read, audiences, gateway_policies, indexed_api_keys, orgs, owners, spaces,
@@ -86,36 +88,38 @@ async fn fill_bots(
     (book, filling): (&RoleBook, &Filling),
 ) -> Result<()> {
     let roles = RolesOfBots::read_all(read).await?;
-    for org in orgs {
-        let mut after = Made::START;
-        loop {
-            let (page, last) = owners::list_bots_after(read, org, &after).await?;
-            let Some(last) = last else { break };
-            after = last;
-            let (filled, _) = &mut *filling.0.lock();
-            for mut bot in page {
-                if let OwnerId::Bot(id) = bot.owner {
-                    bot.roles = roles.of(&id);
-                }
-                filled.put(Change::Owner(book.resolve(bot)));
+    let put = async |page: Vec<StoredOwner>| {
+        let (filled, _) = &mut *filling.0.lock();
+        for mut bot in page {
+            if let OwnerId::Bot(id) = bot.owner {
+                bot.roles = roles.of(&id);
             }
+            filled.put(Change::Owner(book.resolve(bot)));
+        }
+    };
+    for org in orgs {
+        let mut found = owners::list_bots_after(read, org, &Made::START).await?;
+        while let (page, Some(last)) = found {
+            let (next, ()) = join!(owners::list_bots_after(read, org, &last), put(page));
+            found = next?;
         }
     }
     Ok(())
 }
 
 async fn fill_api_keys(read: &mut Read, orgs: &[OrgId], filling: &Filling) -> Result<()> {
+    let put = async |page: Vec<IndexedApiKey>| {
+        let (filled, ended) = &mut *filling.0.lock();
+        for api_key in page {
+            ended.extend(Ended::of(&api_key));
+            filled.put(Change::ApiKey(api_key));
+        }
+    };
     for org in orgs {
-        let mut after = Made::START;
-        loop {
-            let (page, last) = indexed_api_keys::list_after(read, org, &after).await?;
-            let Some(last) = last else { break };
-            after = last;
-            let (filled, ended) = &mut *filling.0.lock();
-            for api_key in page {
-                ended.extend(Ended::of(&api_key));
-                filled.put(Change::ApiKey(api_key));
-            }
+        let mut found = indexed_api_keys::list_after(read, org, &Made::START).await?;
+        while let (page, Some(last)) = found {
+            let (next, ()) = join!(indexed_api_keys::list_after(read, org, &last), put(page));
+            found = next?;
         }
     }
     Ok(())
@@ -123,17 +127,20 @@ async fn fill_api_keys(read: &mut Read, orgs: &[OrgId], filling: &Filling) -> Re
 
 /// Those of keys that are staged belong to nothing yet.
 async fn fill_secrets(read: &mut Read, half: Half, filling: &Filling) -> Result<()> {
-    let mut after = None;
-    loop {
-        let page = indexed_api_keys::list_secrets_after(read, half, after.as_ref()).await?;
-        let Some((last, _)) = page.last() else { return Ok(()) };
-        after = Some(*last);
+    let put = async |page: Vec<(ApiKeyId, Vec<ApiKeySecret>)>| {
         let (filled, ended) = &mut *filling.0.lock();
         for (api_key, secrets) in page {
             ended.extend(Ended::of_secrets(&secrets));
             filled.put_secrets(&api_key, &secrets);
         }
+    };
+    let mut page = indexed_api_keys::list_secrets_after(read, half, None).await?;
+    while let Some(last) = page.last().map(|(api_key, _)| *api_key) {
+        let next = indexed_api_keys::list_secrets_after(read, half, Some(&last));
+        let (next, ()) = join!(next, put(page));
+        page = next?;
     }
+    Ok(())
 }
 
 /// Which roles each bot has. Most have the same few, which are kept once.
