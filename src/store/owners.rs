@@ -9,7 +9,7 @@ use crate::store::row::{FIELD, LINE, Packed, Row, made_of};
 use crate::store::{Connection, Half, Made};
 
 /// Rows that are read at once when all are read.
-const PAGE: i64 = 250;
+const PAGE: i64 = 1_000;
 
 /// How many bots there are.
 pub async fn count_bots(connection: &mut Connection) -> Result<i64> {

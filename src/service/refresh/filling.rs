@@ -1,13 +1,15 @@
 //! Reading all that the index holds, by two readers at once.
 //!
-//! A page is put while the database makes the next one. Each table is read by itself and in the order in which it lies, and what belongs together is brought
-//! together in memory: a database would look it up a row at a time, all over its file.
+//! Each table is read by itself and in the order in which it lies, and what belongs together is brought
+//! together in memory: a database would look it up a row at a time, all over its file. A page is put
+//! while the database makes the next one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::join;
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use crate::error::{Error, Result};
@@ -38,29 +40,27 @@ pub(super) async fn fill(
         filled.put(Change::Owner(book.resolve(person)));
     }
     let filling = Filling(Arc::new(Mutex::new((filled, Vec::new()))));
+    let (keys_are_there, keys_there) = oneshot::channel();
     let mut beside = JoinSet::new();
     beside.spawn({
         let (orgs, filling) = (orgs.clone(), filling.clone());
-        async move { fill_api_keys(&mut other, &orgs, &filling).await.map(|()| other) }
+        async move {
+            fill_api_keys(&mut other, &orgs, &filling).await?;
+            let _ = keys_are_there.send(());
+            fill_secrets(&mut other, Half::Upper, &filling).await
+        }
     });
     fill_bots(read, &orgs, (&book, &filling)).await?;
-    let mut other = joined(&mut beside).await?;
-    beside.spawn({
-        let filling = filling.clone();
-        async move { fill_secrets(&mut other, Half::Upper, &filling).await.map(|()| other) }
-    });
-    fill_secrets(read, Half::Lower, &filling).await?;
-    joined(&mut beside).await?;
-    let filled = Arc::into_inner(filling.0).map(Mutex::into_inner);
-    filled.ok_or_else(|| Error::Broken("somebody fills the index still".to_owned()))
+    // where that failed, its reason is what is told
+    if keys_there.await.is_ok() {
+        fill_secrets(read, Half::Lower, &filling).await?;
+    }
+    beside.join_next().await.unwrap_or(Ok(Ok(()))).map_err(panicked)??;
+    Arc::into_inner(filling.0).map(Mutex::into_inner).ok_or_else(|| panicked(()))
 }
 
-/// What the one who reads beside us has done.
-async fn joined(beside: &mut JoinSet<Result<Read>>) -> Result<Read> {
-    match beside.join_next().await {
-        Some(Ok(done)) => done,
-        _ => Err(Error::Broken("a reader of the index panicked".to_owned())),
-    }
+fn panicked<C>(_: C) -> Error {
+    Error::Broken("a reader of the index panicked".to_owned())
 }
 
 /// What there are few of, and what all else points to. Says which organizations there are.
