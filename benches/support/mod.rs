@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each bench uses what it measures with")]
 
+pub(crate) mod many_keys;
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};

@@ -1,0 +1,82 @@
+//! What a token is measured beside: a bare route, a raw signature, and a bare commit.
+
+use std::process::Command;
+use std::time::Instant;
+
+use axum::routing::post;
+use axum::{Form, Router};
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
+use serde::Deserialize;
+use sqlx::{Connection, Executor};
+
+use crate::support;
+
+/// Microseconds of processor time a signature.
+pub(crate) fn signature_time(signatures: usize) -> f64 {
+    let myself = std::env::current_exe().unwrap();
+    let signatures = (signatures / 4).to_string();
+    let mut sign = Command::new("taskset");
+    sign.args(["-c", "0"]).arg(myself).args(["sign", &signatures]);
+    let output = sign.output().unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().parse().unwrap()
+}
+
+pub(crate) fn sign(signatures: usize) {
+    let random = SystemRandom::new();
+    let rule = &ECDSA_P256_SHA256_FIXED_SIGNING;
+    let document = EcdsaKeyPair::generate_pkcs8(rule, &random).unwrap();
+    let pair = EcdsaKeyPair::from_pkcs8(rule, document.as_ref(), &random).unwrap();
+    let message = [b'x'; 480];
+    let before = support::own_processor_time();
+    for _ in 0..signatures {
+        std::hint::black_box(pair.sign(&random, &message).unwrap());
+    }
+    let used = support::own_processor_time().saturating_sub(before);
+    println!("{}", used.as_secs_f64() * 1e6 / signatures as f64);
+}
+
+#[derive(Deserialize)]
+struct TokenForm {
+    grant_type: String,
+    scope: String,
+}
+
+/// What axum itself costs: the form parsed, an answer of the same size.
+pub(crate) fn serve_bare(address: &str, size: usize) {
+    let answer: &'static str = String::leak("x".repeat(size));
+    let route = post(move |Form(form): Form<TokenForm>| async move {
+        assert!(!form.grant_type.is_empty() && !form.scope.is_empty());
+        let headers = [("content-type", "application/json"), ("cache-control", "no-store")];
+        (headers, answer)
+    });
+    let serving = async move {
+        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+        axum::serve(listener, Router::new().route("/oauth/token", route)).await.unwrap();
+    };
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(serving);
+}
+
+/// Milliseconds of commits, each of one row of so many bytes, in a file of their own: SQLite as the ledger
+/// has it.
+pub(crate) async fn commit_times(bytes: usize, commits: usize) -> Vec<f64> {
+    sqlx::any::install_default_drivers();
+    let directory = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}?mode=rwc", directory.path().join("bare.db").display());
+    let mut tables = sqlx::AnyConnection::connect(&url).await.unwrap();
+    for statement in [
+        "PRAGMA journal_mode = WAL",
+        "PRAGMA synchronous = FULL",
+        "CREATE TABLE batches (number INTEGER PRIMARY KEY, body BLOB)",
+    ] {
+        tables.execute(statement).await.unwrap();
+    }
+    let mut times = Vec::with_capacity(commits);
+    for _ in 0..commits {
+        let insert = sqlx::query("INSERT INTO batches (body) VALUES ($1)").bind(vec![7_u8; bytes]);
+        let began = Instant::now();
+        insert.execute(&mut tables).await.unwrap();
+        times.push(began.elapsed().as_secs_f64() * 1e3);
+    }
+    times
+}

@@ -1,0 +1,157 @@
+//! What a token costs: the processor time of `POST /oauth/token` beside its two parts, in one run.
+//!
+//! (a) a bare axum route that parses the same form and answers with as many bytes, (b) the raw
+//! ES256 signature with ring, (c) the token endpoint, and the same (d) without its ledger, (e) on two cores,
+//! (f) on PostgreSQL where `TENMINT_TEST_POSTGRES` names one, (g) with many keys where it is asked for. Servers
+//! run on core 0, the load on core 1: HTTP/1.1 keep-alive, 256 connections, interleaved runs, medians. At the
+//! end, how long requests take at half the load.
+//! `cargo bench --bench token_endpoint -- [REQUESTS [KEYS]]`.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a bench that fails says where, and prints what it measured"
+)]
+
+mod baselines;
+mod load;
+mod node;
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::process::Command;
+
+use baselines::{commit_times, serve_bare, sign, signature_time};
+use node::{Node, Setup, under_load};
+use support::{Pinned, PostgresDatabase, free_address, median, wait_for_answer};
+
+const RUNS: usize = 5;
+const REQUESTS: usize = 100_000;
+
+fn main() {
+    let arguments: Vec<String> =
+        std::env::args().skip(1).filter(|text| text != "--bench").collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        ["bare", address, size] => serve_bare(address, size.parse().unwrap()),
+        ["sign", signatures] => sign(signatures.parse().unwrap()),
+        ["load", address, request, requests] => {
+            load::load(address, request, requests.parse().unwrap());
+        }
+        ["pace", address, request, pace, requests] => {
+            load::pace(address, request, pace.parse().unwrap(), requests.parse().unwrap());
+        }
+        [requests, keys] => compare(requests.parse().unwrap(), keys.parse().unwrap()),
+        [requests] => compare(requests.parse().unwrap(), 0),
+        _ => compare(REQUESTS, 0),
+    }
+}
+
+/// A node, what it is called, and what was measured of it.
+struct Measured {
+    name: String,
+    node: Node,
+    /// Microseconds of processor time a token.
+    times: Vec<f64>,
+    /// Tokens a second.
+    rates: Vec<f64>,
+}
+
+impl Measured {
+    fn of(name: impl Into<String>, setup: Setup) -> Self {
+        Self { name: name.into(), node: Node::start(setup), times: vec![], rates: vec![] }
+    }
+
+    fn time(&self) -> f64 {
+        median(self.times.clone())
+    }
+
+    fn rate(&self) -> f64 {
+        median(self.rates.clone())
+    }
+}
+
+fn nodes(keys: u32) -> Vec<Measured> {
+    let usual = Setup::default;
+    let mut nodes = vec![
+        Measured::of("c  POST token", usual()),
+        Measured::of("d  ledger off", Setup { ledger: Some("off"), ..usual() }),
+        Measured::of("e  two cores", Setup { cores: Some("0,1"), ..usual() }),
+    ];
+    if let Some(database) = PostgresDatabase::create("bench_token") {
+        let setup = Setup { postgres: Some(database), ..usual() };
+        nodes.push(Measured::of("f  PostgreSQL", setup));
+    }
+    if keys > 0 {
+        nodes.push(Measured::of(format!("g  {keys} keys"), Setup { keys, ..usual() }));
+    }
+    nodes
+}
+
+fn compare(requests: usize, keys: u32) {
+    let mut nodes = nodes(keys);
+    let bare_address = free_address();
+    let size = nodes[0].node.size_of_answer().to_string();
+    let myself = std::env::current_exe().unwrap();
+    let bare = Pinned::spawn("0", Command::new(&myself).args(["bare", &bare_address, &size]));
+    wait_for_answer(&bare_address);
+
+    let (mut a, mut b) = (vec![], vec![]);
+    for _ in 0..RUNS {
+        a.push(under_load(&bare, &bare_address, &nodes[0].node.request, requests).0);
+        b.push(signature_time(requests));
+        for measured in &mut nodes {
+            let (time, rate) = measured.node.under_load(requests);
+            measured.times.push(time);
+            measured.rates.push(rate);
+        }
+    }
+    let (a, b, c) = (median(a), median(b), nodes[0].time());
+    println!(
+        "requests a run      {requests}, {RUNS} interleaved runs, medians, us of processor time"
+    );
+    println!("a  bare axum route  {a:.1}");
+    println!("b  ES256 signature  {b:.1}");
+    for measured in &nodes {
+        let (name, time, rate) = (&measured.name, measured.time(), measured.rate());
+        let (sketch, share) = (time / (a + b), c / time);
+        println!(
+            "{name:<18}  {time:.1}   {sketch:.2} x (a + b), c / this {share:.2}, {rate:.0} a second"
+        );
+    }
+    println!("resident memory     {:.1} MB", nodes[0].node.resident() as f64 / 1e6);
+    let (batches, facts, bytes) = nodes[0].node.ledger();
+    let (a_batch, a_fact) = (facts as f64 / batches as f64, bytes as f64 / facts as f64);
+    println!("ledger              {facts} tokens, {a_batch:.1} a batch, {a_fact:.1} bytes each");
+    latencies(&nodes[0], requests);
+}
+
+/// How long requests take at half of what the node can do, beside bare commits of batches as large.
+fn latencies(measured: &Measured, requests: usize) {
+    let (batches_before, facts_before, _) = measured.node.ledger();
+    let pace = measured.rate() / 2.0;
+    let times = measured.node.at_a_pace(pace, requests);
+    let (batches, facts, bytes) = measured.node.ledger();
+    let a_batch = (facts - facts_before) as f64 / (batches - batches_before) as f64;
+    let bytes = a_batch * bytes as f64 / facts as f64;
+    let commits = block_on(commit_times(bytes as usize, (requests as f64 / a_batch) as usize));
+    let quantile = |times: &[f64], share: f64| {
+        let mut times = times.to_vec();
+        times.sort_by(f64::total_cmp);
+        times[((times.len() - 1) as f64 * share) as usize]
+    };
+    println!("at {pace:.0} a second, {a_batch:.1} a batch, of {bytes:.0} bytes:");
+    for (name, times) in [("a request", &times), ("a bare commit", &commits)] {
+        let [half, most] = [0.5, 0.99].map(|share| quantile(times, share));
+        println!("  {name:<16}  median {half:.2} ms, p99 {most:.2} ms");
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}

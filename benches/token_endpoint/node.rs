@@ -1,0 +1,138 @@
+//! The nodes that are measured, each with an installation of its own.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::block_on;
+use crate::load::exchange_once;
+use crate::support::many_keys::fill;
+use crate::support::{Pinned, PostgresDatabase, free_address, wait_for_answer};
+
+const SCOPE: &str = "read:projects/alpha/*";
+
+/// What a node is like.
+#[derive(Default)]
+pub(crate) struct Setup {
+    pub(crate) ledger: Option<&'static str>,
+    /// Keys that it has beside the one that asks.
+    pub(crate) keys: u32,
+    pub(crate) cores: Option<&'static str>,
+    pub(crate) postgres: Option<PostgresDatabase>,
+}
+
+/// A node that serves.
+pub(crate) struct Node {
+    // stopped before what it uses goes
+    service: Pinned,
+    directory: tempfile::TempDir,
+    pub(crate) address: String,
+    pub(crate) request: String,
+    _postgres: Option<PostgresDatabase>,
+}
+
+impl Node {
+    pub(crate) fn start(setup: Setup) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let address = free_address();
+        let database = setup.postgres.as_ref().map(PostgresDatabase::url);
+        let database = database.map(|url| format!("database_url = \"{url}\"\n"));
+        let ledger = setup.ledger.unwrap_or("durable");
+        let config = format!("{}[ledger]\nmode = \"{ledger}\"\n", database.unwrap_or_default());
+        std::fs::write(directory.path().join("tenmint.toml"), config).unwrap();
+        let tenmint = |arguments: &[&str]| {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_tenmint"));
+            command.args(arguments).current_dir(directory.path());
+            command
+        };
+        let issuer = format!("http://{address}");
+        let output = tenmint(&["init", "--issuer", &issuer, "-o", "json"]).output().unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let field = |name: &str| json["api_key"][name].as_str().unwrap();
+        let request = request(field("id"), field("api_key"));
+        if setup.keys > 0 {
+            block_on(fill(directory.path(), setup.keys));
+        }
+        let mut serve = tenmint(&["serve", "--listen", &address]);
+        serve.env("TENMINT_LOG", "warn");
+        let service = Pinned::spawn(setup.cores.unwrap_or("0"), &serve);
+        wait_for_answer(&address);
+        Self { service, directory, address, request, _postgres: setup.postgres }
+    }
+
+    pub(crate) fn size_of_answer(&self) -> usize {
+        let (address, request) = (self.address.parse().unwrap(), self.request.as_str());
+        std::thread::scope(|scope| {
+            scope.spawn(move || block_on(exchange_once(address, request))).join().unwrap()
+        })
+    }
+
+    pub(crate) fn under_load(&self, requests: usize) -> (f64, f64) {
+        under_load(&self.service, &self.address, &self.request, requests)
+    }
+
+    /// Milliseconds of each request, at a pace of so many a second.
+    pub(crate) fn at_a_pace(&self, a_second: f64, requests: usize) -> Vec<f64> {
+        let (pace, count) = (a_second.to_string(), requests.to_string());
+        let mut load = Command::new("taskset");
+        load.args(["-c", "1"]).arg(std::env::current_exe().unwrap());
+        load.args(["pace", &self.address, &self.request, &pace, &count]);
+        let output = load.output().unwrap();
+        assert!(output.status.success());
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.lines().map(|line| line.parse().unwrap()).collect()
+    }
+
+    pub(crate) fn resident(&self) -> u64 {
+        self.service.resident()
+    }
+
+    /// Batches and facts of the ledger, and the bytes that it takes.
+    pub(crate) fn ledger(&self) -> (i64, i64, u64) {
+        let file = self.directory.path().join("data/ledger.db");
+        let (batches, facts) = block_on(count_facts(&file));
+        (batches, facts, std::fs::metadata(&file).unwrap().len())
+    }
+}
+
+/// Batches and facts, once all is in the file.
+async fn count_facts(ledger: &Path) -> (i64, i64) {
+    use sqlx::Connection;
+
+    sqlx::any::install_default_drivers();
+    let url = format!("sqlite://{}", ledger.display());
+    let mut tables = sqlx::AnyConnection::connect(&url).await.unwrap();
+    sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut tables).await.unwrap();
+    let sums = "SELECT COUNT(*), CAST(SUM(facts) AS BIGINT) FROM ledger_batches";
+    sqlx::query_as(sums).fetch_one(&mut tables).await.unwrap()
+}
+
+fn request(id: &str, text: &str) -> String {
+    let body = format!("grant_type=client_credentials&scope={SCOPE}");
+    format!(
+        "POST /oauth/token HTTP/1.1\r\nHost: bench\r\nAuthorization: Basic {}\r\n\
+         Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
+        STANDARD.encode(format!("{id}:{text}")),
+        body.len()
+    )
+}
+
+/// Microseconds of processor time a request, and requests a second.
+pub(crate) fn under_load(
+    server: &Pinned,
+    address: &str,
+    request: &str,
+    requests: usize,
+) -> (f64, f64) {
+    let before = server.processor_time();
+    let began = Instant::now();
+    let myself = std::env::current_exe().unwrap();
+    let arguments = ["load", address, request, &requests.to_string()];
+    let mut load = Pinned::spawn("1", Command::new(myself).args(arguments));
+    assert!(load.child.wait().unwrap().success());
+    let used = server.processor_time().saturating_sub(before);
+    (used.as_secs_f64() * 1e6 / requests as f64, requests as f64 / began.elapsed().as_secs_f64())
+}
