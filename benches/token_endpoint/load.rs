@@ -56,7 +56,8 @@ async fn exchange(stream: &mut TcpStream, request: &str) -> usize {
         let Some(head) = text.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { continue };
         assert!(text.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(text));
         let name = b"content-length: ";
-        let at = text.windows(name.len()).position(|bytes| bytes == name).unwrap() + name.len();
+        let is_name = |bytes: &[u8]| bytes.eq_ignore_ascii_case(name);
+        let at = text.windows(name.len()).position(is_name).unwrap() + name.len();
         let digits = text[at..].iter().take_while(|byte| byte.is_ascii_digit());
         let length = digits.fold(0, |number, byte| number * 10 + usize::from(byte - b'0'));
         if have == head + 4 + length {

@@ -2,8 +2,8 @@
 //!
 //! (a) a bare axum route that parses the same form and answers with as many bytes, (b) the raw
 //! ES256 signature with ring, (c) the token endpoint, and the same (d) without its ledger, (e) on two cores,
-//! (f) on PostgreSQL where `TENMINT_TEST_POSTGRES` names one, (g) with many keys where it is asked for. Servers
-//! run on core 0, the load on core 1: HTTP/1.1 keep-alive, 256 connections, interleaved runs, medians. At the
+//! (f) on PostgreSQL where `TENMINT_TEST_POSTGRES` names one, (g) with many keys where it is asked for; and a
+//! peer, where `npm ci` was run in `benches/peer`. Servers run on core 0, the load on core 1: HTTP/1.1 keep-alive, 256 connections, interleaved runs, medians. At the
 //! end, how long requests take at half the load.
 //! `cargo bench --bench token_endpoint -- [REQUESTS [KEYS]]`.
 
@@ -24,10 +24,11 @@ mod node;
 #[path = "../support/mod.rs"]
 mod support;
 
+use std::path::Path;
 use std::process::Command;
 
 use baselines::{commit_times, serve_bare, sign, signature_time};
-use node::{Node, Setup, under_load};
+use node::{Node, Setup, request, under_load};
 use support::{Pinned, PostgresDatabase, free_address, median, wait_for_answer};
 
 const RUNS: usize = 5;
@@ -124,11 +125,31 @@ fn compare(requests: usize, keys: u32) {
             "{name:<18}  {time:.1}   {sketch:.2} x (a + b), c / this {share:.2}, {rate:.0} a second"
         );
     }
+    if let Some(peer) = peer(requests / 20) {
+        println!("node-oidc-provider  {peer:.1}   {:.2} x this one", peer / c);
+    }
     println!("resident memory     {:.1} MB", nodes[0].node.resident() as f64 / 1e6);
     let (batches, facts, bytes) = nodes[0].node.ledger();
     let (a_batch, a_fact) = (facts as f64 / batches as f64, bytes as f64 / facts as f64);
     println!("ledger              {facts} tokens, {a_batch:.1} a batch, {a_fact:.1} bytes each");
     latencies(&nodes[0], requests);
+}
+
+/// Microseconds of processor time of a token of node-oidc-provider, where it is there: it takes seconds for
+/// few requests.
+fn peer(requests: usize) -> Option<f64> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/peer");
+    if !directory.join("node_modules").exists() {
+        return None;
+    }
+    let address = free_address();
+    let port = address.rsplit(':').next().unwrap();
+    let serve = ["server.js", port];
+    let node = Pinned::spawn("0", Command::new("node").args(serve).current_dir(directory));
+    wait_for_answer(&address);
+    let request = request("/token", ("bench", "secret"), "read:projects");
+    let times = (0..RUNS).map(|_| under_load(&node, &address, &request, requests).0);
+    Some(median(times.collect()))
 }
 
 /// How long requests take at half of what the node can do, beside bare commits of batches as large.

@@ -52,7 +52,7 @@ impl Node {
         let output = tenmint(&["init", "--issuer", &issuer, "-o", "json"]).output().unwrap();
         let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         let field = |name: &str| json["api_key"][name].as_str().unwrap();
-        let request = request(field("id"), field("api_key"));
+        let request = request("/oauth/token", (field("id"), field("api_key")), SCOPE);
         if setup.keys > 0 {
             block_on(fill(directory.path(), setup.keys));
         }
@@ -110,10 +110,11 @@ async fn count_facts(ledger: &Path) -> (i64, i64) {
     sqlx::query_as(sums).fetch_one(&mut tables).await.unwrap()
 }
 
-fn request(id: &str, text: &str) -> String {
-    let body = format!("grant_type=client_credentials&scope={SCOPE}");
+/// A request for a token.
+pub(crate) fn request(path: &str, (id, text): (&str, &str), scope: &str) -> String {
+    let body = format!("grant_type=client_credentials&scope={scope}");
     format!(
-        "POST /oauth/token HTTP/1.1\r\nHost: bench\r\nAuthorization: Basic {}\r\n\
+        "POST {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Basic {}\r\n\
          Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\r\n{body}",
         STANDARD.encode(format!("{id}:{text}")),
         body.len()
