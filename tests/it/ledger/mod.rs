@@ -2,6 +2,7 @@
 //! changed or taken out unseen.
 
 mod failures;
+mod full_disk;
 mod killed;
 mod verifying;
 
