@@ -89,6 +89,11 @@ impl Made {
     pub const START: Self = Self { revision: i64::MIN, id: String::new() };
 }
 
+/// The newest migration that this program knows.
+fn newest_migration() -> Option<i64> {
+    MIGRATIONS.iter().map(|migration| migration.version).max()
+}
+
 /// The database of an installation.
 #[derive(Debug)]
 pub struct Store {
@@ -119,9 +124,29 @@ impl Store {
     }
 
     /// Whether the schema is at least the one of this program.
+    ///
+    /// # Errors
+    /// [`Error::Setup`] where it is one of which this program knows too little.
     pub async fn is_up_to_date(&self) -> Result<bool> {
-        let newest = MIGRATIONS.iter().map(|migration| migration.version).max();
-        Ok(schema_version(&self.pool, SCHEMA_VERSION).await? >= newest)
+        if schema_version(&self.pool, SCHEMA_VERSION).await? < newest_migration() {
+            return Ok(false);
+        }
+        self.check_is_known().await?;
+        Ok(true)
+    }
+
+    /// A newer version may have taken away what this one uses.
+    async fn check_is_known(&self) -> Result<()> {
+        let needed = "SELECT min_binary FROM installation WHERE id = 1";
+        let needed: i64 = sqlx::query_scalar(needed).fetch_one(&self.pool).await?;
+        if newest_migration().is_some_and(|known| known < needed) {
+            return Err(Error::Setup(
+                "the database was brought up to date by a newer tenmint, and this version knows it no more\n\
+                 hint: start the newer version"
+                    .to_owned(),
+            ));
+        }
+        Ok(())
     }
 
     async fn connect(url: &DatabaseUrl) -> Result<Self> {
@@ -130,8 +155,12 @@ impl Store {
     }
 
     /// Brings the schema up to date.
+    ///
+    /// # Errors
+    /// [`Error::Setup`] where that fails, or the schema is one of which this program knows too little.
     pub async fn migrate(&self) -> Result<()> {
-        self.engine.migrate(&self.pool, &MIGRATIONS).await
+        self.engine.migrate(&self.pool, &MIGRATIONS).await?;
+        self.check_is_known().await
     }
 
     /// Begins a change, and takes the next revision before anything else, so that the order of

@@ -5,7 +5,9 @@ use std::path::Path;
 use tenmint::store::ledger::LedgerStore;
 use tenmint::store::{DatabaseUrl, Store, api_keys, changes};
 
-use crate::server::fresh_postgres;
+use tenmint::service::Service;
+
+use crate::server::{Key, asked, fresh_postgres, on_both_engines};
 
 /// Every string literal that is handed to `query` or `query_scalar`, or named as a statement.
 fn statements() -> Vec<&'static str> {
@@ -80,6 +82,56 @@ async fn many_processes_may_bring_the_schema_up_to_date_at_once() {
         }
         let store = Store::open(&url).await.unwrap();
         assert_eq!(api_keys::count(&mut store.read().await.unwrap()).await.unwrap(), 0);
+    }
+}
+
+/// Runs what a later version would.
+async fn migrate_further(url: &DatabaseUrl, statements: &[&'static str]) {
+    let store = Store::open(url).await.unwrap();
+    let mut append = store.append().await.unwrap();
+    let known =
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+                 SELECT version + 1, 'of tomorrow', success, checksum, 0 FROM _sqlx_migrations
+                 ORDER BY version DESC LIMIT 1";
+    for statement in statements.iter().chain([&known]) {
+        sqlx::query(*statement).execute(&mut *append).await.unwrap();
+    }
+    append.commit().await.unwrap();
+    store.close().await;
+}
+
+on_both_engines! {
+    async fn this_version_goes_on_and_starts_beside_the_next_one(server: Server) {
+        let key = server.api_key("chat").await;
+        let expand = [
+            "ALTER TABLE api_keys ADD COLUMN of_tomorrow TEXT",
+            "ALTER TABLE installation ADD COLUMN of_tomorrow BIGINT NOT NULL DEFAULT 1",
+            "CREATE TABLE tomorrow (id BIGINT PRIMARY KEY)",
+        ];
+        migrate_further(&server.database, &expand).await;
+        assert_eq!(server.token(&key, "").await.outcome(), "200");
+        server.revoke(&key.id).await;
+        let keys_dir = server.directory.path().join("keys");
+        let started = Service::open_to_serve(&server.database, &keys_dir, server.clock.clone());
+        let created = started.await.unwrap().create_api_key(&server.call(), asked("chat")).await;
+        let new = Key::of(created.unwrap().after);
+        server.follower.catch_up().await.unwrap();
+        assert_eq!(server.token(&new, "").await.outcome(), "200");
+        assert_eq!(server.token(&key, "").await.outcome(), "401 invalid_client");
+    }
+
+    async fn a_start_refuses_a_schema_of_which_it_knows_too_little(server: Server) {
+        let contract = ["UPDATE installation SET min_binary = 1000000"];
+        migrate_further(&server.database, &contract).await;
+        let keys_dir = server.directory.path().join("keys");
+        let refused = Store::open(&server.database).await.unwrap_err().to_string();
+        assert!(refused.contains("a newer tenmint"), "{refused}");
+        for refused in [
+            Service::open(&server.database, &keys_dir, server.clock.clone()).await,
+            Service::open_to_serve(&server.database, &keys_dir, server.clock.clone()).await,
+        ] {
+            assert!(refused.unwrap_err().to_string().contains("start the newer version"));
+        }
     }
 }
 
