@@ -5,6 +5,7 @@
 //! of it is what the model says, whatever was asked. At the end of a sequence a third node, which
 //! reads everything anew, says the same.
 
+mod doing;
 mod model;
 mod steps;
 
