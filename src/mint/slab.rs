@@ -60,8 +60,8 @@ impl<V: Keyed> Slab<V> {
         let place = match self.places.entry(hasher.hash_one(&key), has_key, rehash) {
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(vacant) => {
-                let next = Place(u32::try_from(entries.len()).ok()?);
-                *vacant.insert(self.free.pop().unwrap_or(next)).get()
+                let next = || u32::try_from(entries.len()).ok().map(Place);
+                *vacant.insert(self.free.pop().or_else(next)?).get()
             }
         };
         match self.entries.get_mut(place.0 as usize) {

@@ -160,6 +160,7 @@ impl<N> Hash for Id<N> {
 
 impl<N: Noun> fmt::Display for Id<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const { assert!(N::PREFIX.len() == PREFIX_LENGTH, "a prefix is three letters and `_`") };
         // in one piece, so that a text of it is made in one allocation
         let mut text = [0; PREFIX_LENGTH + ID_LENGTH];
         let (prefix, characters) = text.split_at_mut(PREFIX_LENGTH);

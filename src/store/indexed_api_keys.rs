@@ -31,28 +31,26 @@ pub async fn find(connection: &mut Connection, id: &ApiKeyId) -> Result<Option<I
     Ok(Some(api_key))
 }
 
-/// What the index needs of a page of the API keys of an organization, without their secrets, and where
-/// it ended; nothing ends the list.
+/// What the index needs of a page of all API keys, without their secrets, and where it ended; nothing
+/// ends the list.
 pub async fn list_after(
     connection: &mut Connection,
-    org: &OrgId,
     after: &Made,
 ) -> Result<(Vec<IndexedApiKey>, Option<Made>)> {
     let page: Option<String> = sqlx::query_scalar(
-        "SELECT string_agg(line, $6) FROM (
-             SELECT id || $5 || organization_id || $5 || owner_id || $5 || COALESCE(space_id, '')
-             || $5 || COALESCE(scopes, '') || $5 || audiences || $5 || allowed || $5 || blocked
-             || $5 || COALESCE(CAST(quota_limit AS TEXT), '')
-             || $5 || COALESCE(CAST(quota_window AS TEXT), '')
-             || $5 || COALESCE(quota_counter, '')
-             || $5 || COALESCE(CAST(expires_at AS TEXT), '')
-             || $5 || COALESCE(CAST(revoked_at AS TEXT), '') || $5 || $5 || CAST(created_revision AS TEXT) AS line
-             FROM api_keys WHERE organization_id = $1 AND (created_revision, id) > ($2, $3)
+        "SELECT string_agg(line, $5) FROM (
+             SELECT id || $4 || organization_id || $4 || owner_id || $4 || COALESCE(space_id, '')
+             || $4 || COALESCE(scopes, '') || $4 || audiences || $4 || allowed || $4 || blocked
+             || $4 || COALESCE(CAST(quota_limit AS TEXT), '')
+             || $4 || COALESCE(CAST(quota_window AS TEXT), '')
+             || $4 || COALESCE(quota_counter, '')
+             || $4 || COALESCE(CAST(expires_at AS TEXT), '')
+             || $4 || COALESCE(CAST(revoked_at AS TEXT), '') || $4 || $4 || CAST(created_revision AS TEXT) AS line
+             FROM api_keys WHERE (created_revision, id) > ($1, $2)
              AND (import_id IS NULL OR import_id NOT IN (SELECT id FROM staged_imports))
-             ORDER BY created_revision, id LIMIT $4
+             ORDER BY created_revision, id LIMIT $3
          ) AS page",
     )
-    .bind(org.to_string())
     .bind(after.revision)
     .bind(after.id.clone())
     .bind(PAGE)

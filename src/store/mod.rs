@@ -294,6 +294,14 @@ pub struct Read {
     transaction: Transaction<'static, Any>,
 }
 
+impl Read {
+    /// Asks for nothing, so that the database does not take the reader for gone.
+    pub async fn keep(&mut self) -> Result<()> {
+        sqlx::query("SELECT 1").execute(&mut **self).await?;
+        Ok(())
+    }
+}
+
 impl Deref for Read {
     type Target = Connection;
 

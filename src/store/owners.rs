@@ -65,24 +65,21 @@ pub async fn list_users(connection: &mut Connection) -> Result<Vec<StoredOwner>>
     rows.iter().map(stored_of).collect()
 }
 
-/// A page of the bots of an organization, without their roles, and where it ended; nothing ends the
-/// list.
+/// A page of all bots, without their roles, and where it ended; nothing ends the list.
 pub async fn list_bots_after(
     connection: &mut Connection,
-    org: &OrgId,
     after: &Made,
 ) -> Result<(Vec<StoredOwner>, Option<Made>)> {
     let page: Option<String> = sqlx::query_scalar(
-        "SELECT string_agg(line, $6) FROM (
-             SELECT id || $5 || organization_id || $5 || grants
-             || $5 || COALESCE(CAST(COALESCE(deleted_at, suspended_at) AS TEXT), '')
-             || $5 || $5 || CAST(created_revision AS TEXT) AS line
-             FROM bots WHERE organization_id = $1 AND (created_revision, id) > ($2, $3)
+        "SELECT string_agg(line, $5) FROM (
+             SELECT id || $4 || organization_id || $4 || grants
+             || $4 || COALESCE(CAST(COALESCE(deleted_at, suspended_at) AS TEXT), '')
+             || $4 || $4 || CAST(created_revision AS TEXT) AS line
+             FROM bots WHERE (created_revision, id) > ($1, $2)
              AND (import_id IS NULL OR import_id NOT IN (SELECT id FROM staged_imports))
-             ORDER BY created_revision, id LIMIT $4
+             ORDER BY created_revision, id LIMIT $3
          ) AS page",
     )
-    .bind(org.to_string())
     .bind(after.revision)
     .bind(after.id.clone())
     .bind(PAGE)

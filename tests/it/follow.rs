@@ -7,7 +7,7 @@ use std::time::Duration;
 use tenmint::error::Error;
 use tenmint::model::api_key::CreateApiKey;
 use tenmint::model::role::BindRole;
-use tenmint::model::space::CreateSpace;
+use tenmint::model::space::{CreateSpace, EditSpace};
 use tenmint::service::Service;
 use tenmint::store::Store;
 use tenmint::store::changes::{self, Subject};
@@ -146,6 +146,39 @@ on_both_engines! {
             assert_eq!(server.token(key, "").await.outcome(), "200");
         }
         assert_eq!(server.token(&unknown, "").await.outcome(), "401 invalid_client");
+    }
+
+    async fn what_bears_on_a_whole_organization_stops_no_other_one(server: Server) {
+        let (service, call) = (&server.service, server.call());
+        let ask = CreateSpace { slug: Some("alpha".to_owned()), name: None };
+        service.create_space(&call, ask).await.unwrap();
+        let (ours, (_, theirs)) = (server.api_key("chat").await, server.second_org("second").await);
+        server.rename_table("revocations", "hidden").await;
+        let ask = EditSpace { name: Some("Alpha".to_owned()) };
+        service.edit_space(&call, "alpha", ask).await.unwrap();
+        assert_eq!(server.token(&ours, "").await.outcome(), "503 temporarily_unavailable");
+        assert_eq!(server.token(&theirs, "").await.outcome(), "200");
+        server.rename_table("hidden", "revocations").await;
+        server.follower.catch_up().await.unwrap();
+        assert_eq!(server.token(&ours, "").await.outcome(), "200");
+    }
+
+    async fn a_change_that_the_database_lost_stops_nothing_for_long(server: Server) {
+        let key = server.api_key("chat").await;
+        let bot = server.shown(&key.id).await.owner.to_string();
+        let (service, call) = (&server.service, server.call());
+        service.suspend_bot(&call, &bot, true).await.unwrap();
+        server.rename_table("revocations", "hidden").await;
+        service.suspend_bot(&call, &bot, false).await.unwrap();
+        assert_eq!(server.token(&key, "").await.outcome(), "503 temporarily_unavailable");
+        // a replica takes over that never had it
+        server.rename_table("hidden", "revocations").await;
+        server.run_sql("UPDATE installation SET revision = revision - 1".to_owned()).await;
+        let before = server.mint.index().revision().unwrap();
+        server.follower.catch_up().await.unwrap();
+        assert_eq!(server.token(&key, "").await.outcome(), "200");
+        let after = server.mint.index().revision().unwrap();
+        assert!(after > before + 1, "no revision means two things: {before}, {after}");
     }
 
     async fn a_clock_that_goes_back_undoes_no_revocation_and_stops_no_signing(server: Server) {

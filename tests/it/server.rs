@@ -262,10 +262,15 @@ impl Server {
 
     /// Makes reading and writing what is in a table fail, or lets it go on.
     pub async fn rename_table(&self, from: &str, to: &str) {
+        self.run_sql(format!("ALTER TABLE {from} RENAME TO {to}")).await;
+    }
+
+    /// Does something to the database that no node is told of.
+    pub async fn run_sql(&self, statement: String) {
         let store = Store::open(&self.database).await.unwrap();
         let mut append = store.append().await.unwrap();
-        let rename: &'static str = String::leak(format!("ALTER TABLE {from} RENAME TO {to}"));
-        sqlx::query(rename).execute(&mut *append).await.unwrap();
+        let statement: &'static str = String::leak(statement);
+        sqlx::query(statement).execute(&mut *append).await.unwrap();
         append.commit().await.unwrap();
         store.close().await;
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::mint::Refused;
 use crate::mint::entries::ApiKeyEntry;
 use crate::mint::index::{Index, State};
-use crate::model::id::{ApiKeyId, OrgId, SpaceId};
+use crate::model::id::{ApiKeyId, OrgId};
 use crate::model::owner::OwnerId;
 use crate::model::time::Timestamp;
 
@@ -19,22 +19,19 @@ pub enum Doubted {
     NewApiKeys,
     /// An organization, and all keys in it.
     Org(OrgId),
-    /// A space, and the keys in it.
-    Space(SpaceId),
     /// An owner, and its keys.
     Owner(OwnerId),
     /// An API key.
     ApiKey(ApiKeyId),
 }
 
-/// What was touched by stored changes that are still to be applied, and their revisions.
+/// What was touched by stored changes that are still to be applied.
 #[derive(Debug, Default)]
-pub(super) struct Doubts(HashMap<Doubted, i64>);
-
-impl Doubts {
-    fn of_everything(&self) -> bool {
-        !self.0.is_empty() && self.0.contains_key(&Doubted::Everything)
-    }
+pub(super) struct Doubts {
+    /// The revision of the last change of each.
+    touched: HashMap<Doubted, i64>,
+    /// Whether keys of an import are still to come, whatever the revision.
+    imports: bool,
 }
 
 /// A poll that came just now may be this old: within this time no outage is seen at all.
@@ -44,7 +41,7 @@ impl Index {
     /// Whether the index was filled, and compared with the database within `serve_for`.
     pub fn is_fresh(&self, now: Timestamp, serve_for: Duration) -> bool {
         let state = self.state.read();
-        let compared_at = state.compared_at.filter(|_| !state.doubts.of_everything());
+        let compared_at = state.compared_at.filter(|_| !state.is_doubted(Doubted::Everything));
         let bound = serve_for.max(POLL_BOUND);
         compared_at.is_some_and(|compared_at| now.since(compared_at) <= bound)
     }
@@ -81,8 +78,22 @@ impl Index {
         let mut state = self.state.write();
         // another look may have been past the change already
         if state.revision() < revision {
-            state.doubts.0.extend(touched.into_iter().map(|doubted| (doubted, revision)));
+            let touched = touched.into_iter().map(|doubted| (doubted, revision));
+            state.doubts.touched.extend(touched);
         }
+    }
+
+    /// Notes whether keys of an import are still to come.
+    pub fn doubt_imports(&self, are_to_come: bool) {
+        self.state.write().doubts.imports = are_to_come;
+    }
+
+    /// The highest revision that was seen: the one that the index is of, or that of a change which it
+    /// could not be told of. `None` before it was filled.
+    pub fn seen_revision(&self) -> Option<i64> {
+        let state = self.state.read();
+        let doubted = state.doubts.touched.values().copied().max();
+        state.revision.map(|revision| doubted.map_or(revision, |doubted| doubted.max(revision)))
     }
 }
 
@@ -91,7 +102,7 @@ impl State {
     pub(super) fn compared_with(&mut self, revision: i64, now: Timestamp) {
         self.revision = Some(revision);
         self.compared_at = Some(now);
-        self.doubts.0.retain(|_, stored_at| *stored_at > revision);
+        self.doubts.touched.retain(|_, stored_at| *stored_at > revision);
     }
 
     /// Whether what is known of a key is known to be true.
@@ -99,21 +110,22 @@ impl State {
     /// # Errors
     /// [`Refused::Unavailable`] where a change of it, or of what it belongs to, was not applied yet.
     pub(super) fn check_doubts(&self, api_key: &ApiKeyEntry) -> Result<(), Refused> {
-        if self.doubts.0.is_empty() {
+        if self.doubts.touched.is_empty() {
             return Ok(());
         }
         let owner = self.owner(api_key.owner).map(|owner| Doubted::Owner(owner.id));
         let org = self.org(api_key.org).map(|org| Doubted::Org(org.id));
-        let space = api_key.space.and_then(|place| self.space(place));
-        let space = space.map(|space| Doubted::Space(space.id));
-        let mut parts =
-            [Some(Doubted::ApiKey(api_key.id)), owner, org, space].into_iter().flatten();
-        let is_doubted = parts.any(|part| self.doubts.0.contains_key(&part));
-        if is_doubted { Err(Refused::Unavailable) } else { Ok(()) }
+        let mut parts = [Some(Doubted::ApiKey(api_key.id)), owner, org].into_iter().flatten();
+        if parts.any(|part| self.is_doubted(part)) { Err(Refused::Unavailable) } else { Ok(()) }
+    }
+
+    fn is_doubted(&self, part: Doubted) -> bool {
+        !self.doubts.touched.is_empty() && self.doubts.touched.contains_key(&part)
     }
 
     /// What is said of a key that is not known: while a change is still to come, it may have made it.
     pub(super) fn unknown_client(&self) -> Refused {
-        if self.doubts.0.is_empty() { Refused::UnknownClient } else { Refused::Unavailable }
+        let is_sure = self.doubts.touched.is_empty() && !self.doubts.imports;
+        if is_sure { Refused::UnknownClient } else { Refused::Unavailable }
     }
 }

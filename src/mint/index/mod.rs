@@ -158,15 +158,7 @@ impl Index {
         client: &ClientCredential,
         pepper: &Pepper,
     ) -> Result<AuthenticatedKey<'_>, Refused> {
-        let find = |text: &PlainSecret| {
-            // made before the lock is taken
-            let digest = pepper.digest(text.as_bytes());
-            let state = self.state.read();
-            let secret = *state.secrets.get(&digest)?;
-            Some((state, secret))
-        };
-        let found = client.texts.iter().find_map(find);
-        let (state, secret) = found.ok_or_else(|| self.state.read().unknown_client())?;
+        let (state, secret) = self.find_secret(&client.texts, pepper)?;
         let entry = state.api_key(secret.api_key).ok_or(Refused::UnknownClient)?;
         if client.client_id.as_ref().is_some_and(|id| id.parse() != Ok(entry.id)) {
             return Err(Refused::UnknownClient);
@@ -174,6 +166,24 @@ impl Index {
         state.check_doubts(entry)?;
         let secret_ends = state.end_of(secret);
         Ok(AuthenticatedKey { api_key: secret.api_key, secret_ends, state })
+    }
+
+    fn find_secret(
+        &self,
+        texts: &[PlainSecret],
+        pepper: &Pepper,
+    ) -> Result<(RwLockReadGuard<'_, State>, SecretEntry), Refused> {
+        let mut refused = Refused::UnknownClient;
+        for text in texts {
+            // made before the lock is taken
+            let digest = pepper.digest(text.as_bytes());
+            let state = self.state.read();
+            match state.secrets.get(&digest).copied() {
+                Some(secret) => return Ok((state, secret)),
+                None => refused = state.unknown_client(),
+            }
+        }
+        Err(refused)
     }
 
     /// Whose use it is when a key of this id comes to an API.

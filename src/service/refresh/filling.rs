@@ -6,53 +6,66 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::join;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use crate::error::{Error, Result};
 use crate::mint::{Change, FilledIndex};
 use crate::model::api_key::{ApiKeySecret, IndexedApiKey};
-use crate::model::id::{ApiKeyId, BotId, OrgId};
+use crate::model::id::{ApiKeyId, BotId};
 use crate::model::journal::Ended;
 use crate::model::owner::{BoundRole, OwnerId, StoredOwner};
 use crate::service::owners::RoleBook;
 use crate::store::{
-    Half, Made, Read, audiences, gateway_policies, indexed_api_keys, orgs, owners, spaces,
+    Half, Made, Read, Store, audiences, gateway_policies, indexed_api_keys, orgs, owners, spaces,
 };
+
+/// How long a reader waits without asking: PostgreSQL ends a snapshot in which nothing is asked for five
+/// seconds.
+const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// An index that is being filled, and what was found in it that has ended.
 #[derive(Clone)]
 pub(super) struct Filling(Arc<Mutex<(FilledIndex, Vec<Ended>)>>);
 
 /// Fills an index that is empty. The second reader looks a moment later: what it sees too early is
-/// applied again, in its turn, by the look that follows.
+/// applied again, in its turn, by the look that follows. An owner whose key comes before it counts as gone
+/// until it comes.
 pub(super) async fn fill(
     read: &mut Read,
-    mut other: Read,
+    store: &Store,
     mut filled: FilledIndex,
 ) -> Result<(FilledIndex, Vec<Ended>)> {
-    let orgs = fill_the_few(read, &mut filled).await?;
+    fill_the_few(read, &mut filled).await?;
     let book = RoleBook::read_all(read).await?;
     for person in owners::list_users(read).await? {
         filled.put(Change::Owner(book.resolve(person)));
     }
     let filling = Filling(Arc::new(Mutex::new((filled, Vec::new()))));
-    let (keys_are_there, keys_there) = oneshot::channel();
+    let (keys_are_there, mut keys_there) = oneshot::channel();
     let mut beside = JoinSet::new();
     beside.spawn({
-        let (orgs, filling) = (orgs.clone(), filling.clone());
+        let (mut other, filling) = (store.read().await?, filling.clone());
         async move {
-            fill_api_keys(&mut other, &orgs, &filling).await?;
+            fill_api_keys(&mut other, &filling).await?;
             let _ = keys_are_there.send(());
             fill_secrets(&mut other, Half::Upper, &filling).await
         }
     });
-    fill_bots(read, &orgs, (&book, &filling)).await?;
-    // where that failed, its reason is what is told
-    if keys_there.await.is_ok() {
+    fill_bots(read, &book, &filling).await?;
+    let keys_there = loop {
+        match timeout(ASK_EVERY, &mut keys_there).await {
+            Ok(there) => break there.is_ok(),
+            Err(_) => read.keep().await?,
+        }
+    };
+    // where they cannot be read, the reason is what the other reader says
+    if keys_there {
         fill_secrets(read, Half::Lower, &filling).await?;
     }
     beside.join_next().await.unwrap_or(Ok(Ok(()))).map_err(panicked)??;
@@ -63,11 +76,9 @@ fn panicked<C>(_: C) -> Error {
     Error::Broken("a reader of the index panicked".to_owned())
 }
 
-/// What there are few of, and what all else points to. Says which organizations there are.
-async fn fill_the_few(read: &mut Read, filled: &mut FilledIndex) -> Result<Arc<[OrgId]>> {
-    let orgs = orgs::list(read).await?;
-    let ids = orgs.iter().map(|org| org.id).collect();
-    for org in orgs {
+/// What there are few of, and what all else points to.
+async fn fill_the_few(read: &mut Read, filled: &mut FilledIndex) -> Result<()> {
+    for org in orgs::list(read).await? {
         filled.put(Change::Org(org));
     }
     for space in spaces::list_all(read).await? {
@@ -79,14 +90,10 @@ async fn fill_the_few(read: &mut Read, filled: &mut FilledIndex) -> Result<Arc<[
     for policy in gateway_policies::list_all(read).await? {
         filled.put(Change::GatewayPolicy(policy));
     }
-    Ok(ids)
+    Ok(())
 }
 
-async fn fill_bots(
-    read: &mut Read,
-    orgs: &[OrgId],
-    (book, filling): (&RoleBook, &Filling),
-) -> Result<()> {
+async fn fill_bots(read: &mut Read, book: &RoleBook, filling: &Filling) -> Result<()> {
     let roles = RolesOfBots::read_all(read).await?;
     let put = async |page: Vec<StoredOwner>| {
         let (filled, _) = &mut *filling.0.lock();
@@ -97,17 +104,15 @@ async fn fill_bots(
             filled.put(Change::Owner(book.resolve(bot)));
         }
     };
-    for org in orgs {
-        let mut found = owners::list_bots_after(read, org, &Made::START).await?;
-        while let (page, Some(last)) = found {
-            let (next, ()) = join!(owners::list_bots_after(read, org, &last), put(page));
-            found = next?;
-        }
+    let mut found = owners::list_bots_after(read, &Made::START).await?;
+    while let (page, Some(last)) = found {
+        let (next, ()) = join!(owners::list_bots_after(read, &last), put(page));
+        found = next?;
     }
     Ok(())
 }
 
-async fn fill_api_keys(read: &mut Read, orgs: &[OrgId], filling: &Filling) -> Result<()> {
+async fn fill_api_keys(read: &mut Read, filling: &Filling) -> Result<()> {
     let put = async |page: Vec<IndexedApiKey>| {
         let (filled, ended) = &mut *filling.0.lock();
         for api_key in page {
@@ -115,17 +120,15 @@ async fn fill_api_keys(read: &mut Read, orgs: &[OrgId], filling: &Filling) -> Re
             filled.put(Change::ApiKey(api_key));
         }
     };
-    for org in orgs {
-        let mut found = indexed_api_keys::list_after(read, org, &Made::START).await?;
-        while let (page, Some(last)) = found {
-            let (next, ()) = join!(indexed_api_keys::list_after(read, org, &last), put(page));
-            found = next?;
-        }
+    let mut found = indexed_api_keys::list_after(read, &Made::START).await?;
+    while let (page, Some(last)) = found {
+        let (next, ()) = join!(indexed_api_keys::list_after(read, &last), put(page));
+        found = next?;
     }
     Ok(())
 }
 
-/// Those of keys that are staged belong to nothing yet.
+/// The secrets of staged keys are read too, and left out: their keys are not there.
 async fn fill_secrets(read: &mut Read, half: Half, filling: &Filling) -> Result<()> {
     let put = async |page: Vec<(ApiKeyId, Vec<ApiKeySecret>)>| {
         let (filled, ended) = &mut *filling.0.lock();

@@ -209,11 +209,13 @@ impl Follower {
 
     async fn look(&self) -> Result<Look> {
         let now = self.clock.now();
+        let applied = self.mint.index().revision();
+        // before the database is looked at: what comes between was not lost; and a node that starts has
+        // seen as much as its journal has
+        let seen = self.mint.index().seen_revision();
+        let seen = seen.or_else(|| Some(self.journal.as_ref()?.revision())).unwrap_or(0);
         let mut read = self.store.read().await?;
         let progress = changes::progress(&mut read).await?;
-        let applied = self.mint.index().revision();
-        // a node that starts has seen as much as its journal has
-        let seen = applied.or_else(|| Some(self.journal.as_ref()?.revision())).unwrap_or(0);
         if seen > progress.revision {
             drop(read);
             self.recover(seen, progress).await?;
@@ -254,6 +256,8 @@ impl Follower {
     /// Has what a stored change touched refused until the index has followed it.
     pub(crate) fn doubt(&self, stored: &Stored<'_>) {
         self.mint.index().doubt_touched(stored.doubted(), stored.revision);
+        // the revision of an import is applied before its last keys are
+        self.mint.index().doubt_imports(!self.imported.lock().is_empty());
     }
 
     /// The database is behind what was seen: it was restored, or a replica took over. Its revision
@@ -301,6 +305,9 @@ impl Follower {
         applied.sort_by_key(Change::order);
         self.note_ended(revision, ended_in(&applied)).await;
         self.mint.index().apply(applied, revision, now);
+        if imported.is_empty() {
+            self.mint.index().doubt_imports(false);
+        }
         *self.imported.lock() = imported;
         Ok(())
     }
@@ -313,10 +320,11 @@ impl Follower {
         let (api_key_count, bot_count) =
             (api_keys::count(read).await?, owners::count_bots(read).await?);
         let empty = self.mint.index().begin_to_fill(size(api_key_count), size(bot_count));
-        let (filled, ended) = fill(read, self.store.read().await?, empty).await?;
+        let (filled, ended) = fill(read, &self.store, empty).await?;
         self.mint.index().replace(filled, revision, now);
         self.hold_to_journal(revision, ended).await;
         self.imported.lock().clear();
+        self.mint.index().doubt_imports(false);
         self.mint.index().forget_long_dead(now);
         Ok(())
     }

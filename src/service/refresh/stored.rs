@@ -23,17 +23,16 @@ impl Stored<'_> {
     }
 }
 
-/// A role bears on whoever has it in its organization. What bears on APIs and on the installation may
-/// bear on all.
+/// A role, and a space that roles are bound in, bears on whoever has it in the organization. What bears on
+/// APIs and on the installation may bear on all.
 fn doubted(subject: Subject, org: Option<OrgId>) -> Doubted {
     match subject {
         Subject::ApiKey(id) => Doubted::ApiKey(id),
         Subject::Bot(id) => Doubted::Owner(OwnerId::Bot(id)),
         Subject::User(id) => Doubted::Owner(OwnerId::User(id)),
-        Subject::Space(id) => Doubted::Space(id),
         Subject::Org(id) => Doubted::Org(id),
         Subject::Imported(_) => Doubted::NewApiKeys,
-        Subject::Role(_) => org.map_or(Doubted::Everything, Doubted::Org),
+        Subject::Role(_) | Subject::Space(_) => org.map_or(Doubted::Everything, Doubted::Org),
         Subject::Installation
         | Subject::SigningKeys
         | Subject::Audience(_)
