@@ -4,15 +4,13 @@ use sqlx::any::AnyRow;
 
 use crate::error::Result;
 use crate::model::api_key::{ApiKeySecret, IndexedApiKey};
-use crate::model::id::{ApiKeyId, ApiKeyNoun, OrgId};
+use crate::model::id::{ApiKeyId, OrgId};
 use crate::model::ip_rules::IpRules;
 use crate::model::time::Timestamp;
 use crate::store::api_keys::{ip_rules_of, list_secrets, parse_digest, quota_of};
-use crate::store::row::{FIELD, LINE, Packed, Row, made_of};
+use crate::store::packed::{Packed, half_after, made_after, made_in};
+use crate::store::row::Row;
 use crate::store::{Connection, Half, Made};
-
-/// Rows that are read at once when all are read.
-const PAGE: i64 = 1_000;
 
 /// What the index needs of one API key.
 pub async fn find(connection: &mut Connection, id: &ApiKeyId) -> Result<Option<IndexedApiKey>> {
@@ -37,7 +35,8 @@ pub async fn list_after(
     connection: &mut Connection,
     after: &Made,
 ) -> Result<(Vec<IndexedApiKey>, Option<Made>)> {
-    let page: Option<String> = sqlx::query_scalar(
+    let page_of = (
+        "api_keys",
         "SELECT string_agg(line, $5) FROM (
              SELECT id || $4 || organization_id || $4 || owner_id || $4 || COALESCE(space_id, '')
              || $4 || COALESCE(scopes, '') || $4 || audiences || $4 || allowed || $4 || blocked
@@ -45,20 +44,14 @@ pub async fn list_after(
              || $4 || COALESCE(CAST(quota_window AS TEXT), '')
              || $4 || COALESCE(quota_counter, '')
              || $4 || COALESCE(CAST(expires_at AS TEXT), '')
-             || $4 || COALESCE(CAST(revoked_at AS TEXT), '') || $4 || $4 || CAST(created_revision AS TEXT) AS line
+             || $4 || COALESCE(CAST(revoked_at AS TEXT), '')
+             || $4 || $4 || CAST(created_revision AS TEXT) AS line
              FROM api_keys WHERE (created_revision, id) > ($1, $2)
              AND (import_id IS NULL OR import_id NOT IN (SELECT id FROM staged_imports))
              ORDER BY created_revision, id LIMIT $3
          ) AS page",
-    )
-    .bind(after.revision)
-    .bind(after.id.clone())
-    .bind(PAGE)
-    .bind(FIELD)
-    .bind(LINE)
-    .fetch_one(connection)
-    .await?;
-    made_of("api_keys", page.as_deref(), unpacked)
+    );
+    made_after(connection, page_of, after, unpacked).await
 }
 
 /// The secrets of a page of a half of all API keys behind an id, staged ones among them; an empty page
@@ -68,29 +61,16 @@ pub async fn list_secrets_after(
     half: Half,
     after: Option<&ApiKeyId>,
 ) -> Result<Vec<(ApiKeyId, Vec<ApiKeySecret>)>> {
-    let (from, below) = half.bounds::<ApiKeyNoun>();
-    let page: Option<String> = sqlx::query_scalar(
+    let page_of = (
+        "api_key_secrets",
         "SELECT string_agg(line, $5) FROM (
              SELECT api_key_id || $4
              || string_agg(digest || ':' || COALESCE(CAST(expires_at AS TEXT), ''), ' ') AS line
              FROM api_key_secrets WHERE api_key_id > $1 AND api_key_id < $2
              GROUP BY api_key_id ORDER BY api_key_id LIMIT $3
          ) AS page",
-    )
-    .bind(after.map_or(from, ToString::to_string))
-    .bind(below)
-    .bind(PAGE)
-    .bind(FIELD)
-    .bind(LINE)
-    .fetch_one(connection)
-    .await?;
-    let unpacked = |mut line: Packed<'_>| Ok((line.parsed()?, unpacked_secrets(&mut line)?));
-    let mut secrets = Packed::lines("api_key_secrets", page.as_deref())
-        .map(unpacked)
-        .collect::<Result<Vec<(ApiKeyId, _)>>>()?;
-    // the order of an aggregate is nobody's promise
-    secrets.sort_unstable_by_key(|(api_key, _)| *api_key);
-    Ok(secrets)
+    );
+    half_after(connection, page_of, (half, after), unpacked_secrets).await
 }
 
 /// What the index needs of the API keys that were made for an organization in one revision.
@@ -99,7 +79,8 @@ pub async fn list_of(
     org: &OrgId,
     revision: i64,
 ) -> Result<Vec<IndexedApiKey>> {
-    let page: Option<String> = sqlx::query_scalar(
+    let page_of = (
+        "api_keys",
         "SELECT string_agg(id || $3 || organization_id || $3 || owner_id
              || $3 || COALESCE(space_id, '') || $3 || COALESCE(scopes, '') || $3 || audiences
              || $3 || allowed || $3 || blocked
@@ -113,14 +94,8 @@ pub async fn list_of(
              ), ''), $4)
          FROM api_keys WHERE organization_id = $1 AND created_revision = $2
          AND (import_id IS NULL OR import_id NOT IN (SELECT id FROM staged_imports))",
-    )
-    .bind(org.to_string())
-    .bind(revision)
-    .bind(FIELD)
-    .bind(LINE)
-    .fetch_one(connection)
-    .await?;
-    Packed::lines("api_keys", page.as_deref()).map(|mut line| unpacked(&mut line)).collect()
+    );
+    made_in(connection, page_of, (org, revision), unpacked).await
 }
 
 fn unpacked(line: &mut Packed<'_>) -> Result<IndexedApiKey> {

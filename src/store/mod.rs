@@ -20,6 +20,7 @@ pub mod ledger;
 pub mod nodes;
 pub mod orgs;
 pub mod owners;
+mod packed;
 pub mod page;
 pub mod quotas;
 pub mod revocations;
@@ -39,9 +40,9 @@ use sqlx::{Any, AnyConnection, AnyPool, Transaction};
 use tokio::sync::{Mutex, MutexGuard};
 
 pub use crate::store::engine::{DatabaseUrl, create_private_directory, private_file};
+pub use crate::store::packed::{Half, Made};
 
 use crate::error::{Error, Result};
-use crate::model::id::Noun;
 use crate::model::time::Timestamp;
 use crate::store::changes::Subject;
 use crate::store::engine::{Engine, is_set_up, prepare, schema_version};
@@ -54,40 +55,6 @@ const SCHEMA_VERSION: &str = "SELECT MAX(version) FROM _sqlx_migrations";
 
 /// A connection of either engine.
 pub type Connection = AnyConnection;
-
-/// A half of all ids: two readers take half the time of one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Half {
-    /// Ids that start with `0` to `U`.
-    Lower,
-    /// Ids that start with `V` to `z`.
-    Upper,
-}
-
-impl Half {
-    /// The text that every id of this half and of this noun is above, and the one it is below.
-    fn bounds<N: Noun>(self) -> (String, String) {
-        let (from, below) = match self {
-            Self::Lower => ('0', 'V'),
-            // above every letter and digit
-            Self::Upper => ('V', '~'),
-        };
-        (format!("{}{from}", N::PREFIX), format!("{}{below}", N::PREFIX))
-    }
-}
-
-/// Where a page ended of rows that are read in the order in which they were made, which is the one in
-/// which they lie: rows that are read in the order of their ids cost a page of the file each.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Made {
-    revision: i64,
-    id: String,
-}
-
-impl Made {
-    /// Before every row.
-    pub const START: Self = Self { revision: i64::MIN, id: String::new() };
-}
 
 /// The newest migration that this program knows.
 fn newest_migration() -> Option<i64> {

@@ -3,13 +3,11 @@
 use sqlx::any::AnyRow;
 
 use crate::error::Result;
-use crate::model::id::{BotId, BotNoun, OrgId, UserId};
+use crate::model::id::{BotId, OrgId, UserId};
 use crate::model::owner::{BoundRole, OwnerId, StoredOwner};
-use crate::store::row::{FIELD, LINE, Packed, Row, made_of};
+use crate::store::packed::{Packed, half_after, made_after, made_in};
+use crate::store::row::Row;
 use crate::store::{Connection, Half, Made};
-
-/// Rows that are read at once when all are read.
-const PAGE: i64 = 1_000;
 
 /// How many bots there are.
 pub async fn count_bots(connection: &mut Connection) -> Result<i64> {
@@ -70,7 +68,8 @@ pub async fn list_bots_after(
     connection: &mut Connection,
     after: &Made,
 ) -> Result<(Vec<StoredOwner>, Option<Made>)> {
-    let page: Option<String> = sqlx::query_scalar(
+    let page_of = (
+        "bots",
         "SELECT string_agg(line, $5) FROM (
              SELECT id || $4 || organization_id || $4 || grants
              || $4 || COALESCE(CAST(COALESCE(deleted_at, suspended_at) AS TEXT), '')
@@ -79,15 +78,8 @@ pub async fn list_bots_after(
              AND (import_id IS NULL OR import_id NOT IN (SELECT id FROM staged_imports))
              ORDER BY created_revision, id LIMIT $3
          ) AS page",
-    )
-    .bind(after.revision)
-    .bind(after.id.clone())
-    .bind(PAGE)
-    .bind(FIELD)
-    .bind(LINE)
-    .fetch_one(connection)
-    .await?;
-    made_of("bots", page.as_deref(), unpacked)
+    );
+    made_after(connection, page_of, after, unpacked).await
 }
 
 /// The roles of a page of a half of all bots behind an id; an empty page ends the list.
@@ -96,28 +88,15 @@ pub async fn list_roles_of_bots_after(
     half: Half,
     after: Option<&BotId>,
 ) -> Result<Vec<(BotId, Vec<BoundRole>)>> {
-    let (from, below) = half.bounds::<BotNoun>();
-    let page: Option<String> = sqlx::query_scalar(
+    let page_of = (
+        "role_bindings",
         "SELECT string_agg(line, $5) FROM (
              SELECT owner_id || $4 || string_agg(level || ':' || role || ':' || place_id, ' ')
              AS line FROM role_bindings WHERE owner_id > $1 AND owner_id < $2
              GROUP BY owner_id ORDER BY owner_id LIMIT $3
          ) AS page",
-    )
-    .bind(after.map_or(from, ToString::to_string))
-    .bind(below)
-    .bind(PAGE)
-    .bind(FIELD)
-    .bind(LINE)
-    .fetch_one(connection)
-    .await?;
-    let unpacked = |mut line: Packed<'_>| Ok((line.parsed()?, line.parsed_list()?));
-    let mut roles = Packed::lines("role_bindings", page.as_deref())
-        .map(unpacked)
-        .collect::<Result<Vec<(BotId, _)>>>()?;
-    // the order of an aggregate is nobody's promise
-    roles.sort_unstable_by_key(|(bot, _)| *bot);
-    Ok(roles)
+    );
+    half_after(connection, page_of, (half, after), unpacked_roles).await
 }
 
 /// The bots that were made for an organization in one revision.
@@ -126,7 +105,8 @@ pub async fn list_bots_of(
     org: &OrgId,
     revision: i64,
 ) -> Result<Vec<StoredOwner>> {
-    let page: Option<String> = sqlx::query_scalar(
+    let page_of = (
+        "bots",
         "SELECT string_agg(id || $3 || organization_id || $3 || grants
              || $3 || COALESCE(CAST(COALESCE(deleted_at, suspended_at) AS TEXT), '')
              || $3 || COALESCE((
@@ -135,14 +115,8 @@ pub async fn list_bots_of(
              ), ''), $4)
          FROM bots WHERE organization_id = $1 AND created_revision = $2
          AND (import_id IS NULL OR import_id NOT IN (SELECT id FROM staged_imports))",
-    )
-    .bind(org.to_string())
-    .bind(revision)
-    .bind(FIELD)
-    .bind(LINE)
-    .fetch_one(connection)
-    .await?;
-    Packed::lines("bots", page.as_deref()).map(|mut line| unpacked(&mut line)).collect()
+    );
+    made_in(connection, page_of, (org, revision), unpacked).await
 }
 
 fn unpacked(line: &mut Packed<'_>) -> Result<StoredOwner> {
@@ -151,8 +125,12 @@ fn unpacked(line: &mut Packed<'_>) -> Result<StoredOwner> {
         org: line.parsed()?,
         grants: line.parsed_or_none()?,
         suspended_at: line.moment_or_none()?,
-        roles: line.parsed_list()?,
+        roles: unpacked_roles(line)?,
     })
+}
+
+fn unpacked_roles(line: &mut Packed<'_>) -> Result<Vec<BoundRole>> {
+    line.parsed_list()
 }
 
 fn stored_of(row: &AnyRow) -> Result<StoredOwner> {
