@@ -78,8 +78,10 @@ impl Index {
         let mut state = self.state.write();
         // another look may have been past the change already
         if state.revision() < revision {
-            let touched = touched.into_iter().map(|doubted| (doubted, revision));
-            state.doubts.touched.extend(touched);
+            for doubted in touched {
+                let last = state.doubts.touched.entry(doubted).or_insert(revision);
+                *last = revision.max(*last);
+            }
         }
     }
 
@@ -127,5 +129,31 @@ impl State {
     pub(super) fn unknown_client(&self) -> Refused {
         let is_sure = self.doubts.touched.is_empty() && !self.doubts.imports;
         if is_sure { Refused::UnknownClient } else { Refused::Unavailable }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::audience::AudienceUri;
+    use crate::model::installation::Issuer;
+
+    #[test]
+    fn a_doubt_lasts_until_the_last_change_of_what_it_is_about() {
+        let issuer: Issuer = "https://auth.example.com".parse().unwrap();
+        let (index, now) =
+            (Index::new(AudienceUri::management(&issuer)), Timestamp::from_millis(0));
+        let said = || index.find_client("key_0123456789abcdef").map(drop).unwrap_err();
+        index.apply(Vec::new(), 4, now);
+        for revision in [6, 5] {
+            index.doubt_touched([Doubted::NewApiKeys], revision);
+        }
+        for (revision, refused) in [(5, Refused::Unavailable), (6, Refused::UnknownClient)] {
+            assert_eq!(index.seen_revision(), Some(6));
+            index.apply(Vec::new(), revision, now);
+            assert_eq!(said(), refused, "{revision}");
+        }
+        index.doubt_touched([Doubted::NewApiKeys], 6);
+        assert_eq!(said(), Refused::UnknownClient, "applied already");
     }
 }

@@ -257,7 +257,8 @@ impl Follower {
     pub(crate) fn doubt(&self, stored: &Stored<'_>) {
         self.mint.index().doubt_touched(stored.doubted(), stored.revision);
         // the revision of an import is applied before its last keys are
-        self.mint.index().doubt_imports(!self.imported.lock().is_empty());
+        let imported = self.imported.lock();
+        self.mint.index().doubt_imports(!imported.is_empty());
     }
 
     /// The database is behind what was seen: it was restored, or a replica took over. Its revision
@@ -305,11 +306,18 @@ impl Follower {
         applied.sort_by_key(Change::order);
         self.note_ended(revision, ended_in(&applied)).await;
         self.mint.index().apply(applied, revision, now);
-        if imported.is_empty() {
+        self.leave_imported(imported);
+        Ok(())
+    }
+
+    /// Keeps what is still to be read of imports. Under one lock with the doubt that comes of it, so that
+    /// none outlives it.
+    fn leave_imported(&self, left: VecDeque<Imported>) {
+        let mut imported = self.imported.lock();
+        if left.is_empty() {
             self.mint.index().doubt_imports(false);
         }
-        *self.imported.lock() = imported;
-        Ok(())
+        *imported = left;
     }
 
     async fn reload(&self, read: &mut Read, revision: i64, now: Timestamp) -> Result<()> {
@@ -323,8 +331,7 @@ impl Follower {
         let (filled, ended) = fill(read, &self.store, empty).await?;
         self.mint.index().replace(filled, revision, now);
         self.hold_to_journal(revision, ended).await;
-        self.imported.lock().clear();
-        self.mint.index().doubt_imports(false);
+        self.leave_imported(VecDeque::new());
         self.mint.index().forget_long_dead(now);
         Ok(())
     }
