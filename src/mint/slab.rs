@@ -55,7 +55,7 @@ impl<V: Keyed> Slab<V> {
     /// Puts an entry, in the place of the one with its key if there is one.
     pub(super) fn put(&mut self, entry: V) -> Option<Place> {
         let (key, entries, hasher) = (entry.key(), &self.entries, &self.hasher);
-        let has_key = |place: &Place| entry_at(entries, *place).is_some_and(|one| one.key() == key);
+        let has_key = |place: &Place| has_key(entries, *place, &key);
         let rehash = |place: &Place| hash_at(entries, *place, hasher);
         let place = match self.places.entry(hasher.hash_one(&key), has_key, rehash) {
             Entry::Occupied(known) => *known.get(),
@@ -72,7 +72,7 @@ impl<V: Keyed> Slab<V> {
     }
 
     pub(super) fn find(&self, key: &V::Key) -> Option<Place> {
-        let has_key = |place: &Place| self.at(*place).is_some_and(|entry| entry.key() == *key);
+        let has_key = |place: &Place| has_key(&self.entries, *place, key);
         self.places.find(self.hasher.hash_one(key), has_key).copied()
     }
 
@@ -87,9 +87,7 @@ impl<V: Keyed> Slab<V> {
 
     /// Forgets an entry. Its place is used again, so nothing may still point to it.
     pub(super) fn remove(&mut self, key: &V::Key) {
-        let entries = &self.entries;
-        let has_key =
-            |place: &Place| entries.get(place.0 as usize).is_some_and(|entry| entry.key() == *key);
+        let has_key = |place: &Place| has_key(&self.entries, *place, key);
         if let Ok(found) = self.places.find_entry(self.hasher.hash_one(key), has_key) {
             self.free.push(found.remove().0);
         }
@@ -104,6 +102,10 @@ impl<V: Keyed> Slab<V> {
 
 fn entry_at<V>(entries: &[V], place: Place) -> Option<&V> {
     entries.get(place.0 as usize)
+}
+
+fn has_key<V: Keyed>(entries: &[V], place: Place, key: &V::Key) -> bool {
+    entry_at(entries, place).is_some_and(|entry| entry.key() == *key)
 }
 
 fn hash_at<V: Keyed>(entries: &[V], place: Place, hasher: &RandomState) -> u64 {

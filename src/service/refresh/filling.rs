@@ -30,8 +30,7 @@ use crate::store::{
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
 /// An index that is being filled, and what was found in it that has ended.
-#[derive(Clone)]
-pub(super) struct Filling(Arc<Mutex<(FilledIndex, Vec<Ended>)>>);
+type Filling = Arc<Mutex<(FilledIndex, Vec<Ended>)>>;
 
 /// Fills an index that is empty. The second reader looks a moment later: what it sees too early is
 /// applied again, in its turn, by the look that follows. An owner whose key comes before it counts as gone
@@ -46,7 +45,7 @@ pub(super) async fn fill(
     for person in owners::list_users(read).await? {
         filled.put(Change::Owner(book.resolve(person)));
     }
-    let filling = Filling(Arc::new(Mutex::new((filled, Vec::new()))));
+    let filling = Filling::new(Mutex::new((filled, Vec::new())));
     let (keys_are_there, mut keys_there) = oneshot::channel();
     let mut beside = JoinSet::new();
     beside.spawn({
@@ -69,7 +68,7 @@ pub(super) async fn fill(
         fill_secrets(read, Half::Lower, &filling).await?;
     }
     beside.join_next().await.unwrap_or(Ok(Ok(()))).map_err(panicked)??;
-    Arc::into_inner(filling.0).map(Mutex::into_inner).ok_or_else(|| panicked(()))
+    Arc::into_inner(filling).map(Mutex::into_inner).ok_or_else(|| panicked(()))
 }
 
 fn panicked<C>(_: C) -> Error {
@@ -96,7 +95,7 @@ async fn fill_the_few(read: &mut Read, filled: &mut FilledIndex) -> Result<()> {
 async fn fill_bots(read: &mut Read, book: &RoleBook, filling: &Filling) -> Result<()> {
     let roles = RolesOfBots::read_all(read).await?;
     let put = async |page: Vec<StoredOwner>| {
-        let (filled, _) = &mut *filling.0.lock();
+        let (filled, _) = &mut *filling.lock();
         for mut bot in page {
             if let OwnerId::Bot(id) = bot.owner {
                 bot.roles = roles.of(&id);
@@ -114,7 +113,7 @@ async fn fill_bots(read: &mut Read, book: &RoleBook, filling: &Filling) -> Resul
 
 async fn fill_api_keys(read: &mut Read, filling: &Filling) -> Result<()> {
     let put = async |page: Vec<IndexedApiKey>| {
-        let (filled, ended) = &mut *filling.0.lock();
+        let (filled, ended) = &mut *filling.lock();
         for api_key in page {
             ended.extend(Ended::of(&api_key));
             filled.put(Change::ApiKey(api_key));
@@ -131,7 +130,7 @@ async fn fill_api_keys(read: &mut Read, filling: &Filling) -> Result<()> {
 /// The secrets of staged keys are read too, and left out: their keys are not there.
 async fn fill_secrets(read: &mut Read, half: Half, filling: &Filling) -> Result<()> {
     let put = async |page: Vec<(ApiKeyId, Vec<ApiKeySecret>)>| {
-        let (filled, ended) = &mut *filling.0.lock();
+        let (filled, ended) = &mut *filling.lock();
         for (api_key, secrets) in page {
             ended.extend(Ended::of_secrets(&secrets));
             filled.put_secrets(&api_key, &secrets);
@@ -146,7 +145,7 @@ async fn fill_secrets(read: &mut Read, half: Half, filling: &Filling) -> Result<
     Ok(())
 }
 
-/// Which roles each bot has. Most have the same few, which are kept once.
+/// Which roles each bot has. Most have the same few.
 #[derive(Default)]
 struct RolesOfBots {
     sets: Vec<Vec<BoundRole>>,
