@@ -5,12 +5,11 @@ use std::net::TcpStream;
 use std::process::Command;
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
-use serde_json::{Value, json};
-use tenmint::model::token_id::TokenId;
-use tenmint::service::ledger::search::Search;
+use serde_json::json;
 
 use crate::answer::Answer;
 use crate::cli::{Home, Serving, free_address};
+use crate::ledger::{self, hold_to_record};
 use crate::server::{basic, token_request};
 
 const ROUNDS: usize = 3;
@@ -27,7 +26,7 @@ async fn a_full_disk_loses_and_doubles_no_record_and_the_node_recovers_by_itself
     let create = || ask(&address, &create_request(&text));
     let (mut received, mut created) = (Vec::new(), 0);
     for round in 0..ROUNDS {
-        received.push(id_of(&token()));
+        received.push(ledger::received(&token()));
         limit_files(&serving, Some(1));
         for _ in 0..3 {
             let refused = token();
@@ -40,24 +39,12 @@ async fn a_full_disk_loses_and_doubles_no_record_and_the_node_recovers_by_itself
         assert_eq!(ask(&address, "GET /healthz HTTP/1.0\r\n\r\n").status, 200);
         assert_eq!(ask(&address, "GET /readyz HTTP/1.0\r\n\r\n").status, 503);
         limit_files(&serving, None);
-        received.push(id_of(&until_it_succeeds(token)));
+        received.push(ledger::received(&until_it_succeeds(token)));
         assert_eq!(until_it_succeeds(create).status, 201);
         created += 1;
     }
     drop(serving);
-    let service = home.service().await;
-    let ledger = service.read_ledger().await.unwrap();
-    let mut recorded = Vec::new();
-    let give = |facts: Vec<tenmint::model::ledger::RecordedFact>| {
-        recorded.extend(facts.iter().map(|fact| fact.token_id));
-        true
-    };
-    ledger.export(&Search::default(), give).await.unwrap();
-    let times = |id: &TokenId| recorded.iter().filter(|recorded| *recorded == id).count();
-    assert!(received.iter().all(|id| times(id) == 1), "{received:?} in {recorded:?}");
-    assert!(recorded.iter().all(|id| times(id) == 1), "{recorded:?}");
-    let reports = service.verify_ledger(&ledger, &[]).await.unwrap();
-    assert!(reports.iter().all(|report| report.fault.is_none()), "{reports:?}");
+    hold_to_record(&home, &received).await;
     assert_eq!(created, ROUNDS);
 }
 
@@ -105,9 +92,4 @@ fn create_request(api_key: &str) -> String {
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )
-}
-
-fn id_of(answer: &Answer) -> TokenId {
-    let claims: Value = answer.claims();
-    claims["jti"].as_str().unwrap().parse().unwrap()
 }

@@ -6,6 +6,8 @@ mod full_disk;
 mod killed;
 mod verifying;
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 use sqlx::{AnyConnection, Connection};
 use tenmint::model::ledger::{RecordedFact, Subject};
@@ -13,6 +15,7 @@ use tenmint::model::token_id::TokenId;
 use tenmint::service::ledger::search::{LedgerReader, Search};
 use tenmint_verifier::Token;
 
+use crate::cli::Home;
 use crate::server::{Answer, Engine, Key, Server, Setup, on_both_engines};
 
 /// A token for a key, as it was answered.
@@ -31,13 +34,39 @@ async fn reader(server: &Server) -> LedgerReader {
 
 /// All that is on record, from old to new.
 async fn all(server: &Server) -> Vec<RecordedFact> {
+    all_in(&reader(server).await).await
+}
+
+async fn all_in(ledger: &LedgerReader) -> Vec<RecordedFact> {
     let mut all = Vec::new();
     let give = |facts| {
         all.extend(facts);
         true
     };
-    reader(server).await.export(&Search::default(), give).await.unwrap();
+    ledger.export(&Search::default(), give).await.unwrap();
     all
+}
+
+/// The id of a token that was received, unverified.
+fn received(answer: &Answer) -> TokenId {
+    answer.claims()["jti"].as_str().unwrap().parse().unwrap()
+}
+
+/// Holds what is on record to what was received: none is lost, none is there twice, and the chains hold.
+/// Says how many tokens and chains there are.
+async fn hold_to_record(home: &Home, received: &[TokenId]) -> (usize, usize) {
+    let service = home.service().await;
+    let ledger = service.read_ledger().await.unwrap();
+    let mut recorded = BTreeMap::<TokenId, u32>::new();
+    for fact in all_in(&ledger).await {
+        *recorded.entry(fact.token_id).or_default() += 1;
+    }
+    let lost = received.iter().filter(|id| !recorded.contains_key(id)).count();
+    let twice = recorded.values().filter(|count| **count > 1).count();
+    assert_eq!((lost, twice), (0, 0), "of {}", received.len());
+    let reports = service.verify_ledger(&ledger, &[]).await.unwrap();
+    assert!(reports.iter().all(|report| report.fault.is_none()), "{reports:?}");
+    (recorded.len(), reports.len())
 }
 
 /// A connection to the tables of the ledger, for whoever tampers with them.
