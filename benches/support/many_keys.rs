@@ -5,13 +5,13 @@ use std::path::Path;
 
 use tenmint::model::api_key::{ApiKey, ApiKeySecret, ApiKeyType};
 use tenmint::model::bot::Bot;
-use tenmint::model::id::{ApiKeyId, BotId};
+use tenmint::model::id::{ApiKeyId, BotId, OrgId};
 use tenmint::model::ip_rules::IpRules;
 use tenmint::model::owner::OwnerId;
 use tenmint::model::role::{RoleBinding, RolePlace, RoleRef};
 use tenmint::model::secret::SecretDigest;
 use tenmint::model::time::Timestamp;
-use tenmint::store::{DatabaseUrl, Store, api_keys, bots, orgs, roles};
+use tenmint::store::{DatabaseUrl, Store, Write, api_keys, bots, orgs, roles};
 
 /// What one write may hold.
 const KEYS_A_WRITE: u32 = 100;
@@ -28,59 +28,73 @@ pub(crate) async fn fill(directory: &Path, keys: u32) {
             write.commit().await.unwrap();
             write = store.begin().await.unwrap();
         }
-        let scopes = format!(
-            "read:projects/p{number}/* write:projects/p{number}/* admin:projects/p{number}/members"
-        );
-        let owner = Bot {
-            id: BotId::from_random(random(number, 1)),
-            org,
-            space: None,
-            name: format!("bot {number}"),
-            grants: Some(scopes.parse().unwrap()),
-            created_at: now,
-            suspended_at: None,
-            deleted_at: None,
-        };
-        let id = ApiKeyId::from_random(random(number, 2));
-        let api_key = ApiKey {
-            id,
-            org,
-            key_type: ApiKeyType::Service,
-            owner: OwnerId::Bot(owner.id),
-            space: None,
-            name: format!("key {number}"),
-            description: String::new(),
-            prefix: Some(format!("tm_default_{number:08}")),
-            scopes: owner.grants.clone(),
-            audiences: Vec::new(),
-            ip_rules: IpRules::default(),
-            quota: None,
-            replaces: None,
-            created_by: None,
-            created_at: now,
-            expires_at: None,
-            revoked_at: None,
-            rotated_at: None,
-            old_secret_expires_at: None,
-            deleted_at: None,
-            lifetime: None,
-            quota_counter: id,
-        };
-        let read_only = RoleBinding {
-            owner: api_key.owner,
-            place: RolePlace::Organization { organization: org },
-            role: RoleRef::ReadOnly,
-        };
-        let halves = [random(number, 3), random(number, 4)].concat();
-        let digest = SecretDigest::from_bytes(halves.try_into().unwrap());
-        bots::insert(&mut write, &owner).await.unwrap();
-        roles::bind(&mut write, &read_only).await.unwrap();
-        api_keys::insert(&mut write, &api_key).await.unwrap();
-        let secret = ApiKeySecret { digest, expires_at: None };
-        api_keys::insert_secret(&mut write, &api_key.id, &secret, now).await.unwrap();
+        put(&mut write, (org, number), now).await;
     }
     write.commit().await.unwrap();
     store.close().await;
+}
+
+/// Adds a bot with a role, and its key.
+async fn put(write: &mut Write<'_>, (org, number): (OrgId, u32), now: Timestamp) {
+    let owner = bot(org, number, now);
+    let api_key = api_key(&owner, number, now);
+    let read_only = RoleBinding {
+        owner: api_key.owner,
+        place: RolePlace::Organization { organization: org },
+        role: RoleRef::ReadOnly,
+    };
+    let halves = [random(number, 3), random(number, 4)].concat();
+    let digest = SecretDigest::from_bytes(halves.try_into().unwrap());
+    bots::insert(write, &owner).await.unwrap();
+    roles::bind(write, &read_only).await.unwrap();
+    api_keys::insert(write, &api_key).await.unwrap();
+    let secret = ApiKeySecret { digest, expires_at: None };
+    api_keys::insert_secret(write, &api_key.id, &secret, now).await.unwrap();
+}
+
+fn bot(org: OrgId, number: u32, now: Timestamp) -> Bot {
+    let scopes = format!(
+        "read:projects/p{number}/* write:projects/p{number}/* admin:projects/p{number}/members"
+    );
+    Bot {
+        id: BotId::from_random(random(number, 1)),
+        org,
+        space: None,
+        name: format!("bot {number}"),
+        grants: Some(scopes.parse().unwrap()),
+        created_at: now,
+        suspended_at: None,
+        deleted_at: None,
+    }
+}
+
+/// A key that holds what its owner does.
+fn api_key(owner: &Bot, number: u32, now: Timestamp) -> ApiKey {
+    let id = ApiKeyId::from_random(random(number, 2));
+    ApiKey {
+        id,
+        org: owner.org,
+        key_type: ApiKeyType::Service,
+        owner: OwnerId::Bot(owner.id),
+        space: None,
+        name: format!("key {number}"),
+        description: String::new(),
+        prefix: Some(format!("tm_default_{number:08}")),
+        scopes: owner.grants.clone(),
+        audiences: Vec::new(),
+        ip_rules: IpRules::default(),
+        quota: None,
+        replaces: None,
+        created_by: None,
+        created_at: now,
+        expires_at: None,
+        revoked_at: None,
+        rotated_at: None,
+        old_secret_expires_at: None,
+        deleted_at: None,
+        lifetime: None,
+        quota_counter: id,
+    }
 }
 
 /// Bytes that look random and are the same in every run.
