@@ -370,7 +370,9 @@ pub(super) fn idempotency_of(head: &Parts, body: &[u8]) -> Result<Option<Idempot
         (Some(value), None) => value.to_str().map_err(|_| wrong())?,
         (Some(_), Some(_)) => return Err(wrong()),
     };
-    if key.is_empty() || key.len() > MAX_IDEMPOTENCY_KEY {
+    // a header may hold a tab too, which is no printable character
+    let is_printable = key.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+    if key.is_empty() || key.len() > MAX_IDEMPOTENCY_KEY || !is_printable {
         return Err(wrong());
     }
     let path = head.uri.path_and_query().map_or("", |path| path.as_str());
