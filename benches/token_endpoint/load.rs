@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{MissedTickBehavior, interval_at};
 
 use crate::block_on;
 
@@ -66,29 +65,29 @@ async fn exchange(stream: &mut TcpStream, request: &str) -> usize {
     }
 }
 
-/// The same at a pace of so many a second: each connection has its turn, whether or not the one before has
-/// its answer. Prints how many milliseconds each took from its turn on.
+/// The same at a pace of so many a second: requests come evenly, and connections take turns, whether or not the
+/// one before has its answer. Prints how many milliseconds each took from its turn on.
 pub(crate) fn pace(address: &str, request: &str, a_second: f64, requests: usize) {
     let address: SocketAddr = address.parse().unwrap();
-    let every = Duration::from_secs_f64(CONNECTIONS as f64 / a_second);
+    let apart = Duration::from_secs_f64(1.0 / a_second);
     let each = requests.div_ceil(CONNECTIONS);
     block_on(async move {
-        let began = tokio::time::Instant::now() + Duration::from_millis(100);
+        let began = Instant::now() + Duration::from_millis(100);
         let connections: Vec<_> = (0..CONNECTIONS)
             .map(|number| {
                 let request = request.to_owned();
-                let first = began + every.mul_f64(number as f64 / CONNECTIONS as f64);
                 tokio::spawn(async move {
                     let mut stream = TcpStream::connect(address).await.unwrap();
                     stream.set_nodelay(true).unwrap();
-                    let mut turns = interval_at(first, every);
-                    turns.set_missed_tick_behavior(MissedTickBehavior::Burst);
                     let mut times = Vec::with_capacity(each);
-                    for _ in 0..each {
-                        turns.tick().await;
-                        let began = Instant::now();
+                    for round in 0..each {
+                        let turn = began + apart.mul_f64((round * CONNECTIONS + number) as f64);
+                        // the timers of tokio count whole milliseconds, and would send in bursts
+                        while Instant::now() < turn {
+                            tokio::task::yield_now().await;
+                        }
                         exchange(&mut stream, &request).await;
-                        times.push(began.elapsed().as_secs_f64() * 1e3);
+                        times.push(turn.elapsed().as_secs_f64() * 1e3);
                     }
                     times
                 })
