@@ -128,9 +128,6 @@ async fn fill(store: &LedgerStore, tokens: u64) -> Vec<TokenId> {
             let full = std::mem::replace(&mut facts, FactWriter::new(id));
             store.insert(&sealer.seal(full)).await.unwrap();
         }
-        if number % 1_000_000 == 0 {
-            store.tidy().await.unwrap();
-        }
     }
     if !facts.is_empty() {
         store.insert(&sealer.seal(facts)).await.unwrap();

@@ -6,9 +6,11 @@
 
 use std::path::PathBuf;
 
-use sqlx::AnyPool;
 use sqlx::any::AnyRow;
 use sqlx::migrate::Migrator;
+use sqlx::pool::PoolConnection;
+use sqlx::{Any, AnyPool};
+use tokio::sync::Mutex;
 
 use crate::error::Result;
 use crate::model::ledger::{Batch, Chain, ChainValue, FactWriter, Filter, Head, Pruning};
@@ -18,7 +20,7 @@ use crate::store::engine::{DatabaseUrl, Engine, is_set_up, prepare};
 use crate::store::row::Row;
 use crate::store::{Connection, Store, is_taken};
 
-/// One writes, one looks after the file, and others search.
+/// One writes, and others search.
 const MAX_CONNECTIONS: u32 = 4;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations/ledger");
@@ -28,6 +30,9 @@ static MIGRATIONS: Migrator = sqlx::migrate!("./migrations/ledger");
 pub struct LedgerStore {
     pool: AnyPool,
     engine: Engine,
+    /// The connection that writes. A pool asks a connection whether it lives when it is taken and again when it
+    /// is given back, which is twice as much work as to insert a batch.
+    writer: Mutex<Option<PoolConnection<Any>>>,
 }
 
 /// What became of an insert.
@@ -102,7 +107,7 @@ impl LedgerStore {
 
     async fn connect(url: &DatabaseUrl) -> Result<Self> {
         let pool = url.connect(MAX_CONNECTIONS, url.engine.set_up_ledger()).await?;
-        Ok(Self { pool, engine: url.engine.clone() })
+        Ok(Self { pool, engine: url.engine.clone(), writer: Mutex::default() })
     }
 
     /// Records where a new chain begins. `false` where its id is taken.
@@ -129,6 +134,25 @@ impl LedgerStore {
 
     /// Records a batch, durably.
     pub async fn insert(&self, batch: &Batch) -> Result<Inserted> {
+        let mut writer = self.writer.lock().await;
+        // taken out, so that a connection that failed or was given up half way is not used again
+        if let Some(connection) = writer.take()
+            && let Ok(done) = self.insert_over(connection, batch, &mut writer).await
+        {
+            return Ok(done);
+        }
+        // it may have died of age: another one says what is the matter
+        let connection = self.pool.acquire().await?;
+        self.insert_over(connection, batch, &mut writer).await
+    }
+
+    /// Inserts a batch over a connection, and keeps that for the next one.
+    async fn insert_over(
+        &self,
+        mut connection: PoolConnection<Any>,
+        batch: &Batch,
+        writer: &mut Option<PoolConnection<Any>>,
+    ) -> Result<Inserted> {
         let inserted = sqlx::query(
             "INSERT INTO ledger_batches
              (chain, number, facts, first_at, last_at, value, filter, body)
@@ -142,8 +166,9 @@ impl LedgerStore {
         .bind(batch.value.as_bytes().to_vec())
         .bind(batch.filter.as_bytes().to_vec())
         .bind(batch.body.clone())
-        .execute(&self.pool)
+        .execute(&mut *connection)
         .await?;
+        *writer = Some(connection);
         if inserted.rows_affected() > 0 {
             return Ok(Inserted::There);
         }
@@ -345,11 +370,6 @@ impl LedgerStore {
         Ok(true)
     }
 
-    /// Looks after the file, over another connection than the one that writes.
-    pub async fn tidy(&self) -> Result<()> {
-        self.engine.tidy(&self.pool).await
-    }
-
     /// Whether `sql` is a statement that this engine takes: for the test that asks it of each.
     pub async fn prepares(&self, sql: &'static str) -> Result<()> {
         prepare(&self.pool, sql).await
@@ -357,6 +377,7 @@ impl LedgerStore {
 
     /// Lets go of the database, once all that runs has ended.
     pub async fn close(&self) {
+        drop(self.writer.lock().await.take());
         self.pool.close().await;
     }
 }

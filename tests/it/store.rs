@@ -2,12 +2,20 @@
 
 use std::path::Path;
 
-use tenmint::store::ledger::LedgerStore;
+use tenmint::model::id::{ApiKeyId, AudienceId};
+use tenmint::model::ledger::{Batch, Chain, Fact, FactWriter, Sealer};
+use tenmint::model::secret::Pepper;
+use tenmint::model::time::Timestamp;
+use tenmint::model::token_id::{ChainId, TokenId};
+use tenmint::store::ledger::{Inserted, LedgerStore};
 use tenmint::store::{DatabaseUrl, Store, api_keys, changes};
 
 use tenmint::service::Service;
 
 use crate::server::{Key, asked, fresh_postgres, on_both_engines};
+
+/// Bytes of the ledger's log on SQLite, above which it is begun anew, and what one batch may add.
+const LOG_OF_LEDGER: u64 = 5_000_000;
 
 /// Every string literal that is handed to `query` or `query_scalar`, or named as a statement.
 fn statements() -> Vec<&'static str> {
@@ -58,6 +66,35 @@ async fn every_statement_is_one_that_both_engines_take() {
             });
         }
     }
+}
+
+/// A batch of one token, the next one of its chain.
+fn batch(sealer: &mut Sealer, chain: &Chain) -> Batch {
+    let mut facts = FactWriter::new(chain.id);
+    facts.put(&Fact {
+        token_id: TokenId::new(chain.started_at, chain.id, [7; 7]),
+        api_key: ApiKeyId::from_random([7; 16]),
+        audiences: &[AudienceId::MANAGEMENT],
+        scope: "read:projects/*",
+        lifetime: 600,
+        address: None,
+    });
+    sealer.seal(facts)
+}
+
+#[tokio::test]
+async fn on_sqlite_the_log_of_the_ledger_is_begun_anew_and_does_not_grow_while_batches_come() {
+    let directory = tempfile::tempdir().unwrap();
+    let ledger = LedgerStore::open(&DatabaseUrl::in_directory(directory.path())).await.unwrap();
+    let started_at = Timestamp::from_millis(1_800_000_000_000);
+    let chain = Chain { id: ChainId::from_number(1), started_at, previous: None };
+    let mut sealer = Sealer::new(Pepper::new(&[7; 32]).ledger_key(), &chain);
+    for _ in 0..800 {
+        let inserted = ledger.insert(&batch(&mut sealer, &chain)).await.unwrap();
+        assert_eq!(inserted, Inserted::There);
+    }
+    let log = std::fs::metadata(directory.path().join("ledger.db-wal")).unwrap().len();
+    assert!(log < LOG_OF_LEDGER, "{log}");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! The keeper: tidies the ledger's file, takes the spool to the database when it is back, says once
-//! a minute where the chain ends, and drops what has grown old.
+//! The keeper: takes the spool to the database when it is back, says once a minute where the chain
+//! ends, and drops what has grown old.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,7 +78,6 @@ impl Keeper {
 
     async fn look_after(&self, tick: u64) -> Result<()> {
         self.replay().await?;
-        within(PATIENCE, self.store.tidy()).await?;
         if tick.is_multiple_of(TICKS_PER_CHECKPOINT) {
             self.checkpoint().await?;
         }

@@ -122,6 +122,23 @@ async fn on_postgresql_a_batch_that_takes_too_long_is_spooled_and_not_recorded_t
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgresql_a_connection_that_ended_meanwhile_is_replaced_and_nothing_is_spooled() {
+    let Some(server) = on_postgres().await else { return };
+    let key = server.api_key("chat").await;
+    let mut ids = vec![id_of(&token_of(&server, &key).await)];
+    let mut tables = tables(&server).await;
+    run(
+        &mut tables,
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE datname = current_database() AND pid <> pg_backend_pid()",
+    )
+    .await;
+    ids.push(id_of(&token_of(&server, &key).await));
+    ids.sort_unstable();
+    assert_eq!(recorded(&server).await, ids);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_postgresql_what_a_run_left_in_the_spool_is_recorded_by_the_next() {
     let Some(mut server) = on_postgres().await else { return };
     let key = server.api_key("chat").await;
