@@ -20,8 +20,6 @@ use crate::model::token_id::ChainId;
 
 /// Facts that may wait at once: four megabytes of them.
 const MAX_FACTS: u64 = 65_536;
-/// Facts for which nobody waits any longer to record them together.
-const MANY_FACTS: u64 = 64;
 
 /// The facts of this node that wait to be recorded.
 #[derive(Debug)]
@@ -31,8 +29,6 @@ pub struct Ledger {
     open: Mutex<Open>,
     /// Wakes the recorder when the first fact of a batch comes.
     came: Notify,
-    /// Wakes it when there are many.
-    many: Notify,
     figures: LedgerFigures,
 }
 
@@ -159,7 +155,6 @@ impl Ledger {
             chain,
             open: Mutex::new(open),
             came: Notify::new(),
-            many: Notify::new(),
             figures: LedgerFigures::default(),
         }
     }
@@ -193,12 +188,10 @@ impl Ledger {
         open.facts.put(fact);
         let waits = self.mode == LedgerMode::Durable;
         let receipt = Receipt(waits.then(|| open.outcome.clone()));
-        let count = open.facts.len();
+        let is_first = open.facts.len() == 1;
         drop(open);
-        match count {
-            1 => self.came.notify_one(),
-            MANY_FACTS => self.many.notify_one(),
-            _ => {}
+        if is_first {
+            self.came.notify_one();
         }
         Ok(receipt)
     }
@@ -240,13 +233,6 @@ impl Ledger {
     pub async fn some(&self) {
         while self.open.lock().facts.is_empty() {
             self.came.notified().await;
-        }
-    }
-
-    /// Ends when there are so many that it does not pay to wait for more.
-    pub async fn many(&self) {
-        while self.open.lock().facts.len() < MANY_FACTS {
-            self.many.notified().await;
         }
     }
 

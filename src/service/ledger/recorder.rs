@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::yield_now;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use crate::error::{Error, Result};
 use crate::mint::Mint;
@@ -29,12 +29,10 @@ const SPOOL_AFTER: Duration = Duration::from_secs(1);
 const FAILED_AFTER: Duration = Duration::from_secs(10);
 /// A pause before a batch that failed is tried again.
 const RETRY_EVERY: Duration = Duration::from_millis(250);
-/// How long facts are waited for while many come, so that one commit serves them all.
-const GATHER: Duration = Duration::from_millis(1);
+/// How long facts are waited for, at most, so that one commit serves all who are at hand.
+const GATHER: Duration = Duration::from_millis(4);
 /// How often all others have their turn and bring nothing, until nobody is waited for any longer.
 const QUIET_TURNS: u32 = 8;
-/// Facts of a batch from which many come.
-const BUSY: u64 = 4;
 /// How often a node that stops tries to record the rest.
 const LAST_TRIES: u32 = 20;
 
@@ -50,8 +48,6 @@ pub struct Recorder {
     spool: Option<Arc<Spool>>,
     sealer: Sealer,
     seen: Seen,
-    /// How many facts the last batch held.
-    last: u64,
 }
 
 impl Recorder {
@@ -61,7 +57,7 @@ impl Recorder {
         (store, spool): (Arc<LedgerStore>, Option<Arc<Spool>>),
         (sealer, seen): (Sealer, Seen),
     ) -> Self {
-        Self { service: service.clone(), mint, store, spool, sealer, seen, last: 0 }
+        Self { service: service.clone(), mint, store, spool, sealer, seen }
     }
 
     /// Records until it is asked to stop, and then what still waits.
@@ -73,9 +69,7 @@ impl Recorder {
                 () = &mut stop => break,
                 () = mint.ledger().some() => {}
             }
-            if self.last >= BUSY {
-                self.gather().await;
-            }
+            self.gather().await;
             if let Some(mut failed) = self.record().await {
                 tokio::select! {
                     () = &mut stop => break self.try_last(failed).await,
@@ -89,13 +83,11 @@ impl Recorder {
         self.store.close().await;
     }
 
-    /// Waits for more while many come: a commit costs as much as a signature or two, and the more it
-    /// serves the less it costs each.
+    /// Waits while more come: a commit costs as much as a few signatures, and the more it serves the less
+    /// it costs each. Turns of the runtime say when all who are at hand have come; its timers count whole
+    /// milliseconds, which is longer than a commit.
     async fn gather(&self) {
         let ledger = self.mint.ledger();
-        if timeout(GATHER, ledger.many()).await.is_err() {
-            return;
-        }
         let until = self.service.clock.steady() + GATHER;
         let (mut waiting, mut quiet_turns) = (ledger.waiting(), 0);
         while quiet_turns < QUIET_TURNS && self.service.clock.steady() < until {
@@ -108,7 +100,6 @@ impl Recorder {
     /// Records all that waits. A batch that cannot be is given back, and its tokens are refused.
     async fn record(&mut self) -> Option<Batch> {
         let (facts, waiting) = self.mint.ledger().take()?;
-        self.last = facts.len();
         let mut batch = self.sealer.seal(facts);
         let began = self.service.clock.steady();
         self.figures().taken(batch.first_at);
