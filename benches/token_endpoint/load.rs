@@ -93,10 +93,11 @@ pub(crate) fn pace(address: &str, request: &str, a_second: f64, requests: usize)
                 })
             })
             .collect();
+        // printed when all have ended, since to print holds up those that have not
+        let mut all = Vec::with_capacity(requests);
         for connection in connections {
-            for time in connection.await.unwrap() {
-                println!("{time:.4}");
-            }
+            all.extend(connection.await.unwrap());
         }
+        all.iter().for_each(|time| println!("{time:.4}"));
     });
 }

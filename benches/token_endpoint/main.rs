@@ -132,7 +132,7 @@ fn compare(requests: usize, keys: u32) {
     let (batches, facts, bytes) = nodes[0].node.ledger();
     let (a_batch, a_fact) = (facts as f64 / batches as f64, bytes as f64 / facts as f64);
     println!("ledger              {facts} tokens, {a_batch:.1} a batch, {a_fact:.1} bytes each");
-    latencies(&nodes[0], requests);
+    latencies((&nodes[0], &nodes[1]), requests);
 }
 
 /// Microseconds of processor time of a token of node-oidc-provider, where it is there: it takes seconds for
@@ -152,14 +152,16 @@ fn peer(requests: usize) -> Option<f64> {
     Some(median(times.collect()))
 }
 
-/// How long requests take at half of what the node can do, beside bare commits of batches as large.
-fn latencies(measured: &Measured, requests: usize) {
+/// How long requests take at half of what the node can do, beside bare commits of batches as large, and beside a
+/// node that commits nothing: what takes a core away from either for milliseconds is in both.
+fn latencies((measured, off): (&Measured, &Measured), requests: usize) {
     let (batches_before, facts_before, _) = measured.node.ledger();
     let pace = measured.rate() / 2.0;
     let times = measured.node.at_a_pace(pace, requests);
     let (batches, facts, bytes) = measured.node.ledger();
     let a_batch = (facts - facts_before) as f64 / (batches - batches_before) as f64;
     let bytes = a_batch * bytes as f64 / facts as f64;
+    let without = off.node.at_a_pace(pace, requests);
     let commits = block_on(commit_times(bytes as usize, (requests as f64 / a_batch) as usize));
     let quantile = |times: &[f64], share: f64| {
         let mut times = times.to_vec();
@@ -167,7 +169,8 @@ fn latencies(measured: &Measured, requests: usize) {
         times[((times.len() - 1) as f64 * share) as usize]
     };
     println!("at {pace:.0} a second, {a_batch:.1} a batch, of {bytes:.0} bytes:");
-    for (name, times) in [("a request", &times), ("a bare commit", &commits)] {
+    let all = [("a request", &times), ("ledger off", &without), ("a bare commit", &commits)];
+    for (name, times) in all {
         let [half, most] = [0.5, 0.99].map(|share| quantile(times, share));
         println!("  {name:<16}  median {half:.2} ms, p99 {most:.2} ms");
     }
