@@ -38,14 +38,11 @@ pub async fn list_after(
     let page_of = (
         "api_keys",
         "SELECT string_agg(line, $5) FROM (
-             SELECT id || $4 || organization_id || $4 || owner_id || $4 || COALESCE(space_id, '')
-             || $4 || COALESCE(scopes, '') || $4 || audiences || $4 || allowed || $4 || blocked
-             || $4 || COALESCE(CAST(quota_limit AS TEXT), '')
-             || $4 || COALESCE(CAST(quota_window AS TEXT), '')
-             || $4 || COALESCE(quota_counter, '')
-             || $4 || COALESCE(CAST(expires_at AS TEXT), '')
-             || $4 || COALESCE(CAST(revoked_at AS TEXT), '')
-             || $4 || $4 || CAST(created_revision AS TEXT) AS line
+             SELECT concat_ws($4, id, organization_id, owner_id, COALESCE(space_id, ''),
+             COALESCE(scopes, ''), audiences, allowed, blocked,
+             COALESCE(CAST(quota_limit AS TEXT), ''), COALESCE(CAST(quota_window AS TEXT), ''),
+             COALESCE(quota_counter, ''), COALESCE(CAST(expires_at AS TEXT), ''),
+             COALESCE(CAST(revoked_at AS TEXT), ''), '', CAST(created_revision AS TEXT)) AS line
              FROM api_keys WHERE (created_revision, id) > ($1, $2)
              AND (import_id IS NULL OR import_id NOT IN (SELECT id FROM staged_imports))
              ORDER BY created_revision, id LIMIT $3
@@ -81,17 +78,14 @@ pub async fn list_of(
 ) -> Result<Vec<IndexedApiKey>> {
     let page_of = (
         "api_keys",
-        "SELECT string_agg(id || $3 || organization_id || $3 || owner_id
-             || $3 || COALESCE(space_id, '') || $3 || COALESCE(scopes, '') || $3 || audiences
-             || $3 || allowed || $3 || blocked
-             || $3 || COALESCE(CAST(quota_limit AS TEXT), '')
-             || $3 || COALESCE(CAST(quota_window AS TEXT), '')
-             || $3 || COALESCE(quota_counter, '')
-             || $3 || COALESCE(CAST(expires_at AS TEXT), '')
-             || $3 || COALESCE(CAST(revoked_at AS TEXT), '') || $3 || COALESCE((
+        "SELECT string_agg(concat_ws($3, id, organization_id, owner_id, COALESCE(space_id, ''),
+             COALESCE(scopes, ''), audiences, allowed, blocked,
+             COALESCE(CAST(quota_limit AS TEXT), ''), COALESCE(CAST(quota_window AS TEXT), ''),
+             COALESCE(quota_counter, ''), COALESCE(CAST(expires_at AS TEXT), ''),
+             COALESCE(CAST(revoked_at AS TEXT), ''), COALESCE((
                  SELECT string_agg(digest || ':' || COALESCE(CAST(expires_at AS TEXT), ''), ' ')
                  FROM api_key_secrets WHERE api_key_id = api_keys.id
-             ), ''), $4)
+             ), '')), $4)
          FROM api_keys WHERE organization_id = $1 AND created_revision = $2
          AND (import_id IS NULL OR import_id NOT IN (SELECT id FROM staged_imports))",
     );

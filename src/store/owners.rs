@@ -71,9 +71,9 @@ pub async fn list_bots_after(
     let page_of = (
         "bots",
         "SELECT string_agg(line, $5) FROM (
-             SELECT id || $4 || organization_id || $4 || grants
-             || $4 || COALESCE(CAST(COALESCE(deleted_at, suspended_at) AS TEXT), '')
-             || $4 || $4 || CAST(created_revision AS TEXT) AS line
+             SELECT concat_ws($4, id, organization_id, grants,
+             COALESCE(CAST(COALESCE(deleted_at, suspended_at) AS TEXT), ''), '',
+             CAST(created_revision AS TEXT)) AS line
              FROM bots WHERE (created_revision, id) > ($1, $2)
              AND (import_id IS NULL OR import_id NOT IN (SELECT id FROM staged_imports))
              ORDER BY created_revision, id LIMIT $3
@@ -107,12 +107,11 @@ pub async fn list_bots_of(
 ) -> Result<Vec<StoredOwner>> {
     let page_of = (
         "bots",
-        "SELECT string_agg(id || $3 || organization_id || $3 || grants
-             || $3 || COALESCE(CAST(COALESCE(deleted_at, suspended_at) AS TEXT), '')
-             || $3 || COALESCE((
+        "SELECT string_agg(concat_ws($3, id, organization_id, grants,
+             COALESCE(CAST(COALESCE(deleted_at, suspended_at) AS TEXT), ''), COALESCE((
                  SELECT string_agg(bound.level || ':' || bound.role || ':' || bound.place_id, ' ')
                  FROM role_bindings AS bound WHERE bound.owner_id = bots.id
-             ), ''), $4)
+             ), '')), $4)
          FROM bots WHERE organization_id = $1 AND created_revision = $2
          AND (import_id IS NULL OR import_id NOT IN (SELECT id FROM staged_imports))",
     );
