@@ -5,7 +5,7 @@
 //! (f) on PostgreSQL where `TENMINT_TEST_POSTGRES` names one, (g) with many keys where it is asked for; and a
 //! peer, where `npm ci` was run in `benches/peer`. Servers run on core 0, the load on core 1: HTTP/1.1 keep-alive, 256 connections, interleaved runs, medians. At the
 //! end, how long requests take at half the load.
-//! `cargo bench --bench token_endpoint -- [REQUESTS [KEYS]]`.
+//! `cargo bench --bench token_endpoint -- [REQUESTS [KEYS]]`, and `-- soak MINUTES` for one node under full load.
 
 #![expect(
     clippy::unwrap_used,
@@ -21,6 +21,7 @@
 mod baselines;
 mod load;
 mod node;
+mod soak;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -47,6 +48,7 @@ fn main() {
         ["pace", address, request, pace, requests] => {
             load::pace(address, request, pace.parse().unwrap(), requests.parse().unwrap());
         }
+        ["soak", minutes] => soak::soak(minutes.parse().unwrap()),
         [requests, keys] => compare(requests.parse().unwrap(), keys.parse().unwrap()),
         [requests] => compare(requests.parse().unwrap(), 0),
         _ => compare(REQUESTS, 0),

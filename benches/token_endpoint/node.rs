@@ -90,11 +90,16 @@ impl Node {
         self.service.resident()
     }
 
+    /// Bytes of a file of its data directory.
+    pub(crate) fn size_of(&self, file: &str) -> u64 {
+        std::fs::metadata(self.directory.path().join("data").join(file)).unwrap().len()
+    }
+
     /// Batches and facts of the ledger, and the bytes that it takes.
     pub(crate) fn ledger(&self) -> (i64, i64, u64) {
         let file = self.directory.path().join("data/ledger.db");
         let (batches, facts) = block_on(count_facts(&file));
-        (batches, facts, std::fs::metadata(&file).unwrap().len())
+        (batches, facts, self.size_of("ledger.db"))
     }
 }
 

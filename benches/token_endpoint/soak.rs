@@ -1,0 +1,42 @@
+//! A node under full load for as long as it is asked: what its memory and its files do.
+
+use std::time::{Duration, Instant};
+
+use crate::node::{Node, Setup};
+
+/// Requests between two looks at the memory, which is a few seconds.
+const REQUESTS: usize = 100_000;
+/// Requests until all is in use that the load will ever use.
+const WARM_UP: usize = 1_000_000;
+
+pub(crate) fn soak(minutes: u64) {
+    let node = Node::start(Setup::default());
+    let until = Instant::now() + Duration::from_mins(minutes);
+    let (mut tokens, mut warm, mut most) = (0, None, 0);
+    let database_at_first = node.size_of("tenmint.db");
+    while Instant::now() < until {
+        node.under_load(REQUESTS);
+        tokens += REQUESTS;
+        if tokens >= WARM_UP {
+            let resident = node.resident();
+            warm.get_or_insert(resident);
+            most = most.max(resident);
+        }
+    }
+    let megabytes = |bytes: u64| bytes as f64 / 1e6;
+    let (start, end) = (warm.unwrap_or_else(|| node.resident()), node.resident());
+    println!("{minutes} minutes at full load, {tokens} tokens");
+    println!(
+        "resident memory     {:.1} MB after {WARM_UP}, {:.1} MB at the end, {:.1} MB at most",
+        megabytes(start),
+        megabytes(end),
+        megabytes(most.max(end))
+    );
+    let database = node.size_of("tenmint.db");
+    println!("tenmint.db          {database_at_first} bytes at first, {database} at the end");
+    for log in ["tenmint.db-wal", "ledger.db-wal"] {
+        println!("{log:<18}  {:.1} MB", megabytes(node.size_of(log)));
+    }
+    let (_, facts, bytes) = node.ledger();
+    println!("ledger.db           {facts} tokens, {:.1} bytes each", bytes as f64 / facts as f64);
+}
