@@ -150,9 +150,18 @@ async fn read_body(
 /// holds no quote and no backslash.
 fn shown(issued: &IssuedToken) -> Response<Body> {
     let IssuedToken { access_token, expires_in, scope, rate_limit } = issued;
-    let body = format!(
-        r#"{{"access_token":"{access_token}","token_type":"Bearer","expires_in":{expires_in},"scope":"{scope}"}}"#
-    );
+    let expires_in = expires_in.to_string();
+    // in one piece of the right size
+    let body = [
+        r#"{"access_token":""#,
+        access_token.as_str(),
+        r#"","token_type":"Bearer","expires_in":"#,
+        &expires_in,
+        r#","scope":""#,
+        scope.as_str(),
+        r#""}"#,
+    ]
+    .concat();
     let mut response = json_answer(StatusCode::OK, body);
     response.headers_mut().insert(PRAGMA, HeaderValue::from_static("no-cache"));
     if let Some(rate_limit) = rate_limit {
