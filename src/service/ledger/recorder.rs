@@ -31,6 +31,8 @@ const FAILED_AFTER: Duration = Duration::from_secs(10);
 const RETRY_EVERY: Duration = Duration::from_millis(250);
 /// How long facts are waited for, at most, so that one commit serves all who are at hand.
 const GATHER: Duration = Duration::from_millis(4);
+/// Facts that are enough for one commit: shared by so many it costs each of them little.
+const ENOUGH: u64 = 256;
 /// How often all others have their turn and bring nothing, until nobody is waited for any longer.
 const QUIET_TURNS: u32 = 8;
 /// How often a node that stops tries to record the rest.
@@ -90,7 +92,7 @@ impl Recorder {
         let ledger = self.mint.ledger();
         let until = self.service.clock.steady() + GATHER;
         let (mut waiting, mut quiet_turns) = (ledger.waiting(), 0);
-        while quiet_turns < QUIET_TURNS && self.service.clock.steady() < until {
+        while quiet_turns < QUIET_TURNS && waiting < ENOUGH && self.service.clock.steady() < until {
             yield_now().await;
             let before = std::mem::replace(&mut waiting, ledger.waiting());
             quiet_turns = if waiting > before { 0 } else { quiet_turns + 1 };
