@@ -98,6 +98,8 @@ pub(crate) fn pace(address: &str, request: &str, a_second: f64, requests: usize)
         for connection in connections {
             all.extend(connection.await.unwrap());
         }
-        all.iter().for_each(|time| println!("{time:.4}"));
+        for time in all {
+            println!("{time:.4}");
+        }
     });
 }

@@ -232,7 +232,8 @@ impl Engine {
         match self {
             Self::Sqlite { .. } => {
                 // whoever records moves the log of 4 MB into the file, and begins it anew where it lies:
-                // to write over a log takes half the time that it takes to make it longer
+                // to write over a log takes half the time that it takes to make it longer. What a long
+                // search made it keep is cut off above 64 MB
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
                  PRAGMA journal_size_limit = 67108864; PRAGMA busy_timeout = 5000"
             }
