@@ -136,23 +136,20 @@ impl LedgerStore {
     pub async fn insert(&self, batch: &Batch) -> Result<Inserted> {
         let mut writer = self.writer.lock().await;
         // taken out, so that a connection that failed or was given up half way is not used again
-        if let Some(connection) = writer.take()
-            && let Ok(done) = self.insert_over(connection, batch, &mut writer).await
+        if let Some(mut connection) = writer.take()
+            && let Ok(inserted) = self.insert_over(&mut connection, batch).await
         {
-            return Ok(done);
+            *writer = Some(connection);
+            return Ok(inserted);
         }
         // it may have died of age: another one says what is the matter
-        let connection = self.pool.acquire().await?;
-        self.insert_over(connection, batch, &mut writer).await
+        let mut connection = self.pool.acquire().await?;
+        let inserted = self.insert_over(&mut connection, batch).await?;
+        *writer = Some(connection);
+        Ok(inserted)
     }
 
-    /// Inserts a batch over a connection, and keeps that for the next one.
-    async fn insert_over(
-        &self,
-        mut connection: PoolConnection<Any>,
-        batch: &Batch,
-        writer: &mut Option<PoolConnection<Any>>,
-    ) -> Result<Inserted> {
+    async fn insert_over(&self, connection: &mut Connection, batch: &Batch) -> Result<Inserted> {
         let inserted = sqlx::query(
             "INSERT INTO ledger_batches
              (chain, number, facts, first_at, last_at, value, filter, body)
@@ -166,9 +163,8 @@ impl LedgerStore {
         .bind(batch.value.as_bytes().to_vec())
         .bind(batch.filter.as_bytes().to_vec())
         .bind(batch.body.clone())
-        .execute(&mut *connection)
+        .execute(connection)
         .await?;
-        *writer = Some(connection);
         if inserted.rows_affected() > 0 {
             return Ok(Inserted::There);
         }
