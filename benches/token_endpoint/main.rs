@@ -3,8 +3,8 @@
 //! (a) a bare axum route that parses the same form and answers with as many bytes, (b) the raw
 //! ES256 signature with ring, (c) the token endpoint, and the same (d) without its ledger, (e) on two cores,
 //! (f) on PostgreSQL where `TENMINT_TEST_POSTGRES` names one, (g) with many keys where it is asked for; and a
-//! peer, where `npm ci` was run in `benches/peer`. Servers run on core 0, the load on core 1: HTTP/1.1 keep-alive, 256 connections, interleaved runs, medians. At the
-//! end, how long requests take at half the load.
+//! peer, where `npm ci` was run in `benches/peer`. Servers run on core 0, the load on core 1: HTTP/1.1
+//! keep-alive, 256 connections, interleaved runs, medians. At the end, how long requests take at half the load.
 //! `cargo bench --bench token_endpoint -- [REQUESTS [KEYS]]`, and `-- soak MINUTES` for one node under full load.
 
 #![expect(

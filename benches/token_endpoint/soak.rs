@@ -6,31 +6,27 @@ use crate::node::{Node, Setup};
 
 /// Requests between two looks at the memory, which is a few seconds.
 const REQUESTS: usize = 100_000;
-/// Requests until all is in use that the load will ever use.
-const WARM_UP: usize = 1_000_000;
+/// Looks until all is in use that the load will ever use.
+const WARM_UP: usize = 10;
 
 pub(crate) fn soak(minutes: u64) {
     let node = Node::start(Setup::default());
     let until = Instant::now() + Duration::from_mins(minutes);
-    let (mut tokens, mut warm, mut most) = (0, None, 0);
+    let mut residents = Vec::new();
     let database_at_first = node.size_of("tenmint.db");
     while Instant::now() < until {
         node.under_load(REQUESTS);
-        tokens += REQUESTS;
-        if tokens >= WARM_UP {
-            let resident = node.resident();
-            warm.get_or_insert(resident);
-            most = most.max(resident);
-        }
+        residents.push(node.resident());
     }
+    let tokens = residents.len() * REQUESTS;
+    let warm = &residents[WARM_UP.min(residents.len()) - 1..];
     let megabytes = |bytes: u64| bytes as f64 / 1e6;
-    let (start, end) = (warm.unwrap_or_else(|| node.resident()), node.resident());
+    let [start, end, most] =
+        [warm.first(), warm.last(), warm.iter().max()].map(|look| megabytes(*look.unwrap()));
     println!("{minutes} minutes at full load, {tokens} tokens");
     println!(
-        "resident memory     {:.1} MB after {WARM_UP}, {:.1} MB at the end, {:.1} MB at most",
-        megabytes(start),
-        megabytes(end),
-        megabytes(most.max(end))
+        "resident memory     {start:.1} MB after {}, {end:.1} MB at the end, {most:.1} MB at most",
+        WARM_UP * REQUESTS
     );
     let database = node.size_of("tenmint.db");
     println!("tenmint.db          {database_at_first} bytes at first, {database} at the end");
