@@ -19,14 +19,15 @@ pub(crate) fn soak(minutes: u64) {
         residents.push(node.resident());
     }
     let tokens = residents.len() * REQUESTS;
-    let warm = &residents[WARM_UP.min(residents.len()) - 1..];
+    let warm_up = WARM_UP.min(residents.len());
+    let warm = &residents[warm_up - 1..];
     let megabytes = |bytes: u64| bytes as f64 / 1e6;
     let [start, end, most] =
         [warm.first(), warm.last(), warm.iter().max()].map(|look| megabytes(*look.unwrap()));
     println!("{minutes} minutes at full load, {tokens} tokens");
     println!(
         "resident memory     {start:.1} MB after {}, {end:.1} MB at the end, {most:.1} MB at most",
-        WARM_UP * REQUESTS
+        warm_up * REQUESTS
     );
     let database = node.size_of("tenmint.db");
     println!("tenmint.db          {database_at_first} bytes at first, {database} at the end");
