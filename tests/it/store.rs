@@ -15,7 +15,7 @@ use tenmint::service::Service;
 use crate::server::{Key, asked, fresh_postgres, on_both_engines};
 
 /// Bytes of the ledger's log on SQLite, above which it is begun anew, and what one batch may add.
-const LOG_OF_LEDGER: u64 = 5_000_000;
+const LOG_OF_LEDGER: u64 = 17_000_000;
 
 /// Every string literal that is handed to `query` or `query_scalar`, or named as a statement.
 fn statements() -> Vec<&'static str> {
@@ -89,7 +89,7 @@ async fn on_sqlite_the_log_of_the_ledger_is_begun_anew_and_does_not_grow_while_b
     let started_at = Timestamp::from_millis(1_800_000_000_000);
     let chain = Chain { id: ChainId::from_number(1), started_at, previous: None };
     let mut sealer = Sealer::new(Pepper::new(&[7; 32]).ledger_key(), &chain);
-    for _ in 0..800 {
+    for _ in 0..1_600 {
         let inserted = ledger.insert(&batch(&mut sealer, &chain)).await.unwrap();
         assert_eq!(inserted, Inserted::There);
     }
