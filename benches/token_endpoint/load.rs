@@ -1,5 +1,6 @@
 //! The load: HTTP/1.1 keep-alive over 256 connections, as fast as it goes or at a pace.
 
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -46,60 +47,81 @@ pub(crate) async fn exchange_once(address: SocketAddr, request: &str) -> usize {
 
 /// One request, and the length of the body of its answer.
 async fn exchange(stream: &mut TcpStream, request: &str) -> usize {
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let mut answer = [0_u8; 4096];
-    let mut have = 0;
+    AsyncWriteExt::write_all(stream, request.as_bytes()).await.unwrap();
+    let mut answer = Answer::default();
     loop {
-        have += stream.read(&mut answer[have..]).await.unwrap();
-        let text = &answer[..have];
-        let Some(head) = text.windows(4).position(|bytes| bytes == b"\r\n\r\n") else { continue };
+        answer.have += AsyncReadExt::read(stream, answer.room()).await.unwrap();
+        if let Some(length) = answer.body() {
+            return length;
+        }
+    }
+}
+
+/// What has come of an answer.
+struct Answer {
+    bytes: [u8; 4096],
+    have: usize,
+}
+
+impl Default for Answer {
+    fn default() -> Self {
+        Self { bytes: [0; 4096], have: 0 }
+    }
+}
+
+impl Answer {
+    /// Where the rest goes.
+    fn room(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.have..]
+    }
+
+    /// The length of its body, once all of it has come.
+    fn body(&self) -> Option<usize> {
+        let text = &self.bytes[..self.have];
+        let head = text.windows(4).position(|bytes| bytes == b"\r\n\r\n")?;
         assert!(text.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(text));
         let name = b"content-length: ";
         let is_name = |bytes: &[u8]| bytes.eq_ignore_ascii_case(name);
         let at = text.windows(name.len()).position(is_name).unwrap() + name.len();
         let digits = text[at..].iter().take_while(|byte| byte.is_ascii_digit());
         let length = digits.fold(0, |number, byte| number * 10 + usize::from(byte - b'0'));
-        if have == head + 4 + length {
-            return length;
-        }
+        (self.have == head + 4 + length).then_some(length)
     }
 }
 
 /// The same at a pace of so many a second: requests come evenly, and connections take turns, whether or not the
-/// one before has its answer. Prints how many milliseconds each took from its turn on.
+/// one before has its answer. Prints how many milliseconds each took from its turn on, in the order of turns.
+///
+/// Each connection is a thread that sleeps until its turn: the timers of tokio count whole milliseconds and would
+/// send in bursts, and a load that never sleeps leaves a machine of two cores none for whatever else runs there.
 pub(crate) fn pace(address: &str, request: &str, a_second: f64, requests: usize) {
-    let address: SocketAddr = address.parse().unwrap();
     let apart = Duration::from_secs_f64(1.0 / a_second);
     let each = requests.div_ceil(CONNECTIONS);
-    block_on(async move {
-        let began = Instant::now() + Duration::from_millis(100);
-        let connections: Vec<_> = (0..CONNECTIONS)
-            .map(|number| {
-                let request = request.to_owned();
-                tokio::spawn(async move {
-                    let mut stream = TcpStream::connect(address).await.unwrap();
-                    stream.set_nodelay(true).unwrap();
-                    let mut times = Vec::with_capacity(each);
-                    for round in 0..each {
-                        let turn = began + apart.mul_f64((round * CONNECTIONS + number) as f64);
-                        // the timers of tokio count whole milliseconds, and would send in bursts
-                        while Instant::now() < turn {
-                            tokio::task::yield_now().await;
-                        }
-                        exchange(&mut stream, &request).await;
-                        times.push(turn.elapsed().as_secs_f64() * 1e3);
-                    }
-                    times
-                })
-            })
-            .collect();
-        // printed when all have ended, since to print holds up those that have not
-        let mut all = Vec::with_capacity(requests);
-        for connection in connections {
-            all.extend(connection.await.unwrap());
-        }
-        for time in all {
-            println!("{time:.4}");
-        }
+    let began = Instant::now() + Duration::from_millis(100);
+    let send = |number: usize| {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        stream.set_nodelay(true).unwrap();
+        let turns =
+            (0..each).map(|round| began + apart.mul_f64((round * CONNECTIONS + number) as f64));
+        let time = |turn: Instant| {
+            std::thread::sleep(turn.saturating_duration_since(Instant::now()));
+            stream.write_all(request.as_bytes()).unwrap();
+            let mut answer = Answer::default();
+            while answer.body().is_none() {
+                answer.have += stream.read(answer.room()).unwrap();
+            }
+            turn.elapsed().as_secs_f64() * 1e3
+        };
+        turns.map(time).collect::<Vec<_>>()
+    };
+    // printed when all have ended, since to print holds up those that have not
+    let times: Vec<_> = std::thread::scope(|scope| {
+        let send = &send;
+        let threads: Vec<_> =
+            (0..CONNECTIONS).map(|number| scope.spawn(move || send(number))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
+    for time in (0..each).flat_map(|round| times.iter().map(move |times| times[round])) {
+        println!("{time:.4}");
+    }
 }
