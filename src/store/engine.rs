@@ -236,7 +236,8 @@ impl Engine {
                 // milliseconds however long the log is, so not at 4 MB, as SQLite would. What a long
                 // search made it keep is cut off above 64 MB
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-                 PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864; PRAGMA busy_timeout = 5000"
+                 PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864; \
+                 PRAGMA busy_timeout = 5000"
             }
             Self::Postgres => self.set_up(),
         }
