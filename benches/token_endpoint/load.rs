@@ -47,10 +47,10 @@ pub(crate) async fn exchange_once(address: SocketAddr, request: &str) -> usize {
 
 /// One request, and the length of the body of its answer.
 async fn exchange(stream: &mut TcpStream, request: &str) -> usize {
-    AsyncWriteExt::write_all(stream, request.as_bytes()).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Answer::default();
     loop {
-        answer.have += AsyncReadExt::read(stream, answer.room()).await.unwrap();
+        answer.have += stream.read(answer.room()).await.unwrap();
         if let Some(length) = answer.body() {
             return length;
         }

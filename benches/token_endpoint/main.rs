@@ -172,14 +172,15 @@ fn latencies((measured, off): (&Measured, &Measured), requests: usize) {
     let in_a_stretch = (pace * STRETCH) as usize;
     for (name, times) in [("a request", &times), ("ledger off", &without)] {
         let stretches = times.chunks(in_a_stretch).map(|times| quantile(times, 0.99)).collect();
-        let [half, most] = [0.5, 0.99].map(|share| quantile(times, share));
-        let usual = median(stretches);
-        println!(
-            "  {name:<16}  median {half:.2} ms, p99 {most:.2} ms; of {STRETCH} s each, its median {usual:.2} ms"
-        );
+        let (all, usual) = (median_and_p99(times), median(stretches));
+        println!("  {name:<16}  {all}; of {STRETCH} s each, its median {usual:.2} ms");
     }
-    let [half, most] = [0.5, 0.99].map(|share| quantile(&commits, share));
-    println!("  a bare commit     median {half:.2} ms, p99 {most:.2} ms");
+    println!("  a bare commit     {}", median_and_p99(&commits));
+}
+
+fn median_and_p99(times: &[f64]) -> String {
+    let [half, most] = [0.5, 0.99].map(|share| quantile(times, share));
+    format!("median {half:.2} ms, p99 {most:.2} ms")
 }
 
 fn quantile(times: &[f64], share: f64) -> f64 {
