@@ -27,7 +27,7 @@ pub struct Member {
     pub created_at: Timestamp,
     /// When the membership was suspended: the person's API keys here get no token.
     pub suspended_at: Option<Timestamp>,
-    /// When the person was suspended in every organization, by an admin of the installation.
+    /// When the person was suspended in every organization, by an admin of the account.
     pub person_suspended_at: Option<Timestamp>,
 }
 
