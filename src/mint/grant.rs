@@ -59,7 +59,7 @@ struct Entries<'s> {
 }
 
 impl<'i> AuthenticatedKey<'i> {
-    /// Status, then owner, then address: contract, section 5.
+    /// Status, then owner, then address: the first that fails is what the refusal tells.
     pub(super) fn admit(
         self,
         caller: Caller<'_>,

@@ -374,7 +374,8 @@ impl Mint {
             && self.ledger.is_open()
     }
 
-    /// Issues a token, or says why not. The order of the checks is the contract's (section 5). Once
+    /// Issues a token, or says why not. The checks come in the order of docs/contract.md,
+    /// "Refusal". Once
     /// the secret has matched, what comes of it is counted. The token is had when it is on record.
     ///
     /// # Errors

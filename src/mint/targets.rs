@@ -6,12 +6,9 @@ use crate::mint::entries::{ApiKeyEntry, AudienceEntry, OrgEntry};
 use crate::mint::index::State;
 use crate::mint::slab::Place;
 use crate::mint::{Refused, TokenRequest};
-use crate::model::audience::TokenType;
+use crate::model::audience::{MANAGEMENT_SLUG, TokenType};
 use crate::model::id::AudienceId;
 use crate::model::installation::TokenLifetime;
-
-/// The slug under which every organization finds the audience of the management API.
-pub(super) const MANAGEMENT_SLUG: &str = "management";
 
 /// The audiences that a key may ask for.
 pub(super) struct Targets<'s> {

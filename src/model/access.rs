@@ -1,5 +1,5 @@
 //! Who calls, with what, and what it holds: the scopes, audiences, expiry and address rules of the
-//! credential that was presented (contract, section 3).
+//! credential that was presented.
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -55,8 +55,8 @@ impl Fields {
     }
 }
 
-/// Whether there is a character in it that no database of ours stores or looks for.
-fn holds_nul(value: &Value) -> bool {
+/// Whether a text in there holds what PostgreSQL has no way to store or look for.
+pub(crate) fn holds_nul(value: &Value) -> bool {
     match value {
         Value::String(text) => text.contains('\0'),
         Value::Array(items) => items.iter().any(holds_nul),

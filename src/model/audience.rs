@@ -14,6 +14,9 @@ use crate::model::raw_keys::{AskRawKeys, RawKeys};
 use crate::model::scope_catalogue::ScopeCatalogue;
 use crate::model::time::Timestamp;
 
+/// The slug under which every organization finds the audience of the management API.
+pub const MANAGEMENT_SLUG: &str = "management";
+
 /// An audience, as it is stored.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Audience {

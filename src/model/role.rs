@@ -1,4 +1,4 @@
-//! Roles: named bundles of scopes, bound to an owner at one level (contract, section 4).
+//! Roles: named bundles of scopes, bound to an owner at one level.
 
 use std::fmt;
 use std::str::FromStr;

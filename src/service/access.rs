@@ -120,7 +120,7 @@ pub(crate) struct Given<'g> {
     pub(crate) ip_rules: &'g IpRules,
 }
 
-/// Refuses to give what the presented credential does not hold (contract, section 3).
+/// Refuses to give what the presented credential does not hold.
 pub(crate) fn require_to_hold(actor: &Actor, given: Given<'_>) -> Result<()> {
     if let Some(scope) = given.scopes.and_then(|scopes| actor.first_beyond(scopes)) {
         return Err(beyond(&format!("the scope `{scope}`")));

@@ -1,4 +1,4 @@
-//! What becomes of an API key: edited, rotated, refreshed, revoked, deleted (contract, section 9).
+//! What becomes of an API key: edited, rotated, refreshed, revoked, deleted.
 
 use std::time::Duration;
 

@@ -4,7 +4,9 @@ use tenmint_verifier::Action;
 
 use crate::error::{Error, Result};
 use crate::model::access::Actor;
-use crate::model::audience::{Audience, AudienceUri, CreateAudience, EditAudience};
+use crate::model::audience::{
+    Audience, AudienceUri, CreateAudience, EditAudience, MANAGEMENT_SLUG,
+};
 use crate::model::id::{AudienceId, OrgId, Slug};
 use crate::model::installation::{Issuer, TokenLifetime};
 use crate::model::raw_keys::RawKeys;
@@ -21,9 +23,6 @@ use crate::service::{Service, page_limit, random};
 use crate::store::changes::Subject;
 use crate::store::page::{Cursor, Page};
 use crate::store::{Connection, audiences};
-
-/// The slug under which every organization finds the audience of the management API.
-pub const MANAGEMENT_SLUG: &str = "management";
 
 impl Service {
     /// Registers an audience.

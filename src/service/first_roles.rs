@@ -1,4 +1,4 @@
-//! The roles that a new bot gets, with the defaults of the contract, section 4.
+//! The roles that a new bot gets where the request names none.
 
 use tenmint_verifier::ScopeSet;
 

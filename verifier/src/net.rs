@@ -1,4 +1,4 @@
-//! Address rules of an API key, as its tokens carry them in `net` (contract, section 6).
+//! Address rules of an API key, as its tokens carry them in `net` (docs/contract.md, "The token").
 //!
 //! IPv4 and IPv6 are apart, and an IPv4-mapped IPv6 address is IPv4. Whose address the caller's is,
 //! is not decided here.

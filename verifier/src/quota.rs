@@ -1,4 +1,4 @@
-//! The quota of an API key, as its tokens carry it in `quota` (contract, section 6).
+//! The quota of an API key, as its tokens carry it in `quota` (docs/contract.md, "The token").
 
 use serde::Serialize;
 use serde::de::{Error, MapAccess};

@@ -1,4 +1,4 @@
-//! The canonical form of filters and resources (contract, section 3), and the fix for what is not.
+//! The canonical form of filters and resources (docs/scopes.md, "Grammar"), and the fix for what is not.
 
 use crate::error::SyntaxError;
 

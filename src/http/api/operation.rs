@@ -12,7 +12,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use crate::http::App;
 use crate::http::api::guard::{Guard, guard};
 
-/// Which side of the service an operation touches (contract, section 4).
+/// Which side of the service an operation touches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Plane {
     /// One organization, and its spaces.

@@ -6,7 +6,7 @@
 use serde_json::{Map, Value};
 
 use crate::error::{Error, InvalidField, Result};
-use crate::model::ask::{self, Asked, Object};
+use crate::model::ask::{self, Asked, Object, holds_nul};
 use crate::model::import::{COLUMNS, Column, ImportApiKey, ImportFormat, REQUIRED_COLUMNS};
 use crate::service::import::lines::{Line, MAX_LINE_BYTES};
 use crate::service::spaces::shown;
@@ -162,15 +162,6 @@ fn object_of_json(line: &str) -> Result<Map<String, Value>> {
         Ok(Object(object)) if object.values().any(holds_nul) => Err(wrong("the line holds a NUL")),
         Ok(Object(object)) => Ok(object),
         Err(_) => Err(wrong("the line is no JSON object, or names a field twice")),
-    }
-}
-
-/// Whether a text in there holds what PostgreSQL has no way to store.
-fn holds_nul(value: &Value) -> bool {
-    match value {
-        Value::String(text) => text.contains('\0'),
-        Value::Array(items) => items.iter().any(holds_nul),
-        _ => false,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Who may what: credentials, roles, and the two planes (contract, sections 4 and 10).
+//! Who may what: credentials, roles, and the two planes.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What becomes of a key: rotated, refreshed, revoked, deleted (contract, section 9).
+//! What becomes of a key: rotated, refreshed, revoked, deleted.
 
 use std::sync::Arc;
 use std::time::Duration;

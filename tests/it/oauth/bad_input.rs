@@ -1,5 +1,5 @@
-//! What a token request must not be: each row of the contract's section 5 and of the checklist of
-//! the token endpoint. Every refusal is JSON with a registered code, and no input makes a 5xx.
+//! What a token request must not be: each row of docs/contract.md, "Refusal", and what else real clients
+//! send. Every refusal is JSON with a registered code, and no input makes a 5xx.
 
 use crate::server::{Answer, basic, on_both_engines};
 

@@ -1,4 +1,4 @@
-//! `POST /oauth/token`: what a good request gets, and what each refusal says (contract, section 5).
+//! `POST /oauth/token`: what a good request gets, and what each refusal says.
 
 use std::time::Duration;
 

@@ -62,7 +62,7 @@ fn check_union(a: &ScopeSet, b: &ScopeSet, universe: &Universe) {
     assert_eq!(ScopeSet::parse_any_length(either.as_str()).unwrap(), either);
 }
 
-/// The grammar of the contract, section 3, word by word.
+/// The grammar of docs/scopes.md, word by word.
 fn is_set(text: &str) -> bool {
     let scopes: Vec<&str> = text.split(' ').collect();
     text.len() <= 4096 && scopes.len() <= 64 && scopes.iter().all(|scope| is_scope(scope))
