@@ -224,6 +224,14 @@ impl Ledger {
         self.open.lock().is_closed = true;
     }
 
+    /// Refuses all who wait. Where tokens leave before they are recorded, what was given stays, to be
+    /// recorded later.
+    pub fn refuse_waiting(&self) {
+        if self.mode == LedgerMode::Durable {
+            drop(self.take());
+        }
+    }
+
     /// Takes facts again.
     pub fn reopen(&self) {
         self.open.lock().is_closed = false;

@@ -91,7 +91,7 @@ impl Keeper {
     pub async fn replay(&self) -> Result<u64> {
         let waiting = self.spool.as_ref().map(|spool| (spool, spool.waiting_bytes()));
         let Some((spool, bytes @ 1..)) = waiting else { return Ok(0) };
-        spool.replay(&self.store).await?;
+        spool.replay(&self.service, &self.store).await?;
         tracing::info!(bytes, "all that was spooled is in the ledger");
         Ok(bytes)
     }

@@ -57,7 +57,7 @@ impl Service {
         }
         create_private_directory(&config.directory)?;
         let store = LedgerStore::open(&self.database).await?;
-        spool::replay_left_behind(&config.directory, &store).await?;
+        spool::replay_left_behind(&config.directory, self, &store).await?;
         let file = config.directory.join(LAST_CHAIN);
         let previous = match read_last_chain(&file)? {
             Some(last) => end_of(&store, last).await?,

@@ -119,8 +119,7 @@ impl Recorder {
                 tracing::error!(%cause, source, "tokens cannot be recorded: none is issued");
                 self.mint.ledger().close();
                 drop(waiting);
-                // what came meanwhile is refused with it
-                drop(self.mint.ledger().take());
+                self.mint.ledger().refuse_waiting();
                 Some(batch)
             }
         }
@@ -148,7 +147,8 @@ impl Recorder {
             }
             sleep(RETRY_EVERY).await;
         }
-        tracing::error!(facts = batch.facts, "tokens that never left are not recorded");
+        let facts = batch.facts;
+        tracing::error!(facts, "a batch is lost; with `ledger.mode = \"durable\"`, its tokens never left");
     }
 
     fn figures(&self) -> &LedgerFigures {

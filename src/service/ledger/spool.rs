@@ -1,8 +1,9 @@
 //! The spool: batches in a file of this node, as long as the database does not take them.
 //!
 //! Each is synced before its tokens leave, and all go to the database in their order. A batch that
-//! the database has already is known there by its number and value, so none is doubled. SQLite has
-//! no spool: its file lies on the same disk.
+//! the database has already is known there by its number and value, so none is doubled. One whose place
+//! another batch has goes to a chain of its own, and what cannot be read is set aside: nothing is
+//! thrown away. SQLite has no spool: its file lies on the same disk.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -13,8 +14,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::error::{Error, Result};
-use crate::model::ledger::Batch;
+use crate::model::ledger::{Batch, Chain, Sealer};
 use crate::model::token_id::ChainId;
+use crate::service::Service;
 use crate::service::refresh::within;
 use crate::store::ledger::{Inserted, LedgerStore};
 use crate::store::{DatabaseUrl, create_private_directory, private_file};
@@ -28,6 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The directory of spools in that of a node, and the ending of their names.
 const DIRECTORY: &str = "ledger-spool";
 const ENDING: &str = "batches";
+/// The ending of what could not be read.
+const UNREAD: &str = "unread";
 
 /// The spool of one chain.
 #[derive(Debug)]
@@ -84,13 +88,16 @@ impl Spool {
     }
 
     /// Takes what waits to the database, until all of it is there.
-    pub(super) async fn replay(&self, store: &LedgerStore) -> Result<()> {
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where the database does not take it, or where a batch cannot be read.
+    pub(super) async fn replay(&self, service: &Service, store: &LedgerStore) -> Result<()> {
         loop {
             let open = self.open.clone();
             let Some((batch, length)) = blocking(move || open.lock().next()).await? else {
                 return Ok(());
             };
-            insert(store, &batch).await?;
+            insert(service, store, batch).await?;
             let (open, path) = (self.open.clone(), self.path.clone());
             blocking(move || open.lock().advance(&path, length)).await?;
         }
@@ -121,7 +128,10 @@ impl Open {
         let Some(file) = self.file.as_mut().filter(|_| self.done < self.length) else {
             return Ok(None);
         };
-        read_batch(file, self.done).map(|read| read.map(|(batch, next)| (batch, next - self.done)))
+        let Some((batch, next)) = read_batch(file, self.done)? else {
+            return Err(std::io::Error::other("a batch in the spool of the ledger cannot be read"));
+        };
+        Ok(Some((batch, next - self.done)))
     }
 
     /// The database has the next so many bytes. A spool that is done is begun anew.
@@ -171,17 +181,21 @@ fn read_batch(file: &mut File, at: u64) -> std::io::Result<Option<(Batch, u64)>>
 ///
 /// # Errors
 /// [`Error::Unavailable`] where the database does not take it: nothing is lost.
-pub(super) async fn replay_left_behind(directory: &Path, store: &LedgerStore) -> Result<()> {
+pub(super) async fn replay_left_behind(
+    directory: &Path,
+    service: &Service,
+    store: &LedgerStore,
+) -> Result<()> {
     let Ok(entries) = std::fs::read_dir(directory.join(DIRECTORY)) else { return Ok(()) };
     for path in entries.flatten().map(|entry| entry.path()) {
         if path.extension().is_some_and(|ending| ending == ENDING) {
-            replay_file(&path, store).await?;
+            replay_file(&path, service, store).await?;
         }
     }
     Ok(())
 }
 
-async fn replay_file(path: &Path, store: &LedgerStore) -> Result<()> {
+async fn replay_file(path: &Path, service: &Service, store: &LedgerStore) -> Result<()> {
     let mut file = File::open(path).map_err(unavailable)?;
     if file.try_lock().is_err() {
         // of a node that runs
@@ -189,23 +203,51 @@ async fn replay_file(path: &Path, store: &LedgerStore) -> Result<()> {
     }
     let (mut at, mut batches) = (0, 0_u64);
     while let Some((batch, next)) = read_batch(&mut file, at).map_err(unavailable)? {
-        insert(store, &batch).await?;
+        insert(service, store, batch).await?;
         (at, batches) = (next, batches + 1);
     }
+    set_rest_aside(&mut file, at, path).map_err(unavailable)?;
     tracing::info!(batches, "what an earlier run had spooled is in the ledger");
     std::fs::remove_file(path).map_err(unavailable)
 }
 
-async fn insert(store: &LedgerStore, batch: &Batch) -> Result<()> {
-    match within(PATIENCE, store.insert(batch)).await? {
-        Inserted::There => Ok(()),
-        Inserted::Taken => {
-            // `ledger verify` finds the place; what waits behind must not be held up for ever
-            let spooled = batch.head();
-            tracing::error!(%spooled, "the ledger holds another batch in the place of a spooled one");
-            Ok(())
-        }
+/// Keeps what stands behind the last batch that can be read. Most likely a crash tore a write there, whose
+/// tokens never left; but it may be damage, with more batches behind it.
+fn set_rest_aside(file: &mut File, at: u64, path: &Path) -> std::io::Result<()> {
+    let bytes = file.metadata()?.len().saturating_sub(at);
+    if bytes == 0 {
+        return Ok(());
     }
+    let aside = path.with_extension(UNREAD);
+    file.seek(SeekFrom::Start(at))?;
+    let mut kept = private_file().truncate(true).open(&aside)?;
+    std::io::copy(file, &mut kept)?;
+    kept.sync_all()?;
+    let path = aside.display();
+    tracing::error!(bytes, %path, "the end of a spool cannot be read: it is kept in a file");
+    Ok(())
+}
+
+async fn insert(service: &Service, store: &LedgerStore, mut batch: Batch) -> Result<()> {
+    if within(PATIENCE, store.insert(&batch)).await? == Inserted::There {
+        return Ok(());
+    }
+    let taken = batch.head();
+    tracing::error!(%taken, "the ledger holds another batch in the place of a spooled one: a chain begins for it");
+    let chain = chain_of(&batch);
+    // where it is there, an earlier try began it
+    within(PATIENCE, store.insert_chain(&chain)).await?;
+    Sealer::new(service.ledger_key(), &chain).begin_anew(&mut batch, &chain);
+    match within(PATIENCE, store.insert(&batch)).await? {
+        Inserted::There => Ok(()),
+        Inserted::Taken => Err(Error::Broken(format!("the chain {} is in use", chain.id))),
+    }
+}
+
+/// A chain for one batch. It follows from the batch alone, so that another try makes the same one.
+fn chain_of(batch: &Batch) -> Chain {
+    let [a, b, c, ..] = *batch.value.as_bytes();
+    Chain { id: ChainId::from_random([a, b, c]), started_at: batch.first_at, previous: None }
 }
 
 async fn blocking<T: Send + 'static>(

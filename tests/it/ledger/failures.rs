@@ -1,7 +1,11 @@
 //! What happens to tokens while the ledger cannot be written.
 
+use std::path::{Path, PathBuf};
+
 use sqlx::AnyConnection;
 use tenmint::model::ledger::LedgerMode;
+use tenmint::service::Service;
+use tenmint::service::node::{Node, NodeConfig};
 
 use crate::ledger::{all, id_of, reader, run, tables, token_of};
 use crate::server::{Engine, Server, Setup};
@@ -138,6 +142,13 @@ async fn on_postgresql_a_connection_that_ended_meanwhile_is_replaced_and_nothing
     assert_eq!(recorded(&server).await, ids);
 }
 
+/// The next run in the directory of a node that was stopped.
+async fn next_run_of(server: &Server) -> Node {
+    let keys_dir = server.directory.path().join("keys");
+    let service = Service::open(&server.database, &keys_dir, server.clock.clone()).await.unwrap();
+    Node::start(service, NodeConfig::in_directory(server.directory.path())).await.unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_postgresql_what_a_run_left_in_the_spool_is_recorded_by_the_next() {
     let Some(mut server) = on_postgres().await else { return };
@@ -147,19 +158,112 @@ async fn on_postgresql_what_a_run_left_in_the_spool_is_recorded_by_the_next() {
     let ids = [id_of(&token_of(&server, &key).await), id_of(&token_of(&server, &key).await)];
     server.stop().await;
     mend_inserts(&mut tables, Engine::Postgres).await;
-    let keys_dir = server.directory.path().join("keys");
-    let open =
-        || tenmint::service::Service::open(&server.database, &keys_dir, server.clock.clone());
-    let config = tenmint::service::node::NodeConfig::in_directory(server.directory.path());
-    let node = tenmint::service::node::Node::start(open().await.unwrap(), config).await.unwrap();
+    let node = next_run_of(&server).await;
+    let ledger = node.service.read_ledger().await.unwrap();
     let mut found = Vec::new();
     for id in ids {
-        found.extend(
-            open().await.unwrap().read_ledger().await.unwrap().find_token(id).await.unwrap(),
-        );
+        found.extend(ledger.find_token(id).await.unwrap());
     }
     assert_eq!(found.iter().map(|fact| fact.token_id).collect::<Vec<_>>(), ids);
     node.stop().await;
+}
+
+/// Another batch, in the place behind the last one of its chain.
+async fn usurp_the_next_place(tables: &mut AnyConnection) {
+    let usurped = run(
+        tables,
+        "INSERT INTO ledger_batches (chain, number, facts, first_at, last_at, value, filter, body)
+         SELECT chain, number + 1, facts, first_at, last_at, value, filter, body FROM ledger_batches",
+    )
+    .await;
+    assert_eq!(usurped, 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgresql_a_spooled_batch_whose_place_another_has_is_recorded_in_a_chain_of_its_own() {
+    let Some(server) = on_postgres().await else { return };
+    let key = server.api_key("chat").await;
+    let first = id_of(&token_of(&server, &key).await);
+    let mut tables = tables(&server).await;
+    break_inserts(&mut tables, Engine::Postgres).await;
+    let spooled = [id_of(&token_of(&server, &key).await), id_of(&token_of(&server, &key).await)];
+    mend_inserts(&mut tables, Engine::Postgres).await;
+    usurp_the_next_place(&mut tables).await;
+    let keeper = server.node.as_ref().unwrap().ledger_keeper().unwrap();
+    assert!(keeper.replay().await.unwrap() > 0);
+    assert_eq!(keeper.replay().await.unwrap(), 0);
+    // the first twice: its batch is what has the place now
+    let mut expected = vec![first, first];
+    expected.extend(spooled);
+    expected.sort_unstable();
+    assert_eq!(recorded(&server).await, expected);
+    let ledger = reader(&server).await;
+    for id in spooled {
+        assert_eq!(ledger.find_token(id).await.unwrap().map(|fact| fact.token_id), Some(id));
+    }
+    let reports = server.service.verify_ledger(&ledger, &[]).await.unwrap();
+    let faults: Vec<_> = reports.iter().filter_map(|report| report.fault.as_ref()).collect();
+    assert_eq!(faults.len(), 1, "the place that was taken is named, and no other: {reports:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgresql_what_cannot_be_read_of_a_spool_is_kept_in_a_file() {
+    let Some(mut server) = on_postgres().await else { return };
+    let key = server.api_key("chat").await;
+    let mut tables = tables(&server).await;
+    break_inserts(&mut tables, Engine::Postgres).await;
+    let whole = id_of(&token_of(&server, &key).await);
+    let spool = the_file_in(&server.directory.path().join("ledger-spool"));
+    let end_of_first = std::fs::metadata(&spool).unwrap().len();
+    let damaged = id_of(&token_of(&server, &key).await);
+    server.stop().await;
+    let mut bytes = std::fs::read(&spool).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&spool, &bytes).unwrap();
+    mend_inserts(&mut tables, Engine::Postgres).await;
+    let node = next_run_of(&server).await;
+    let ledger = node.service.read_ledger().await.unwrap();
+    assert!(ledger.find_token(whole).await.unwrap().is_some());
+    assert!(ledger.find_token(damaged).await.unwrap().is_none());
+    let kept = the_file_in(&server.directory.path().join("ledger-spool"));
+    assert_eq!(kept.extension().unwrap(), "unread");
+    assert_eq!(std::fs::read(kept).unwrap(), bytes[usize::try_from(end_of_first).unwrap()..]);
+    node.stop().await;
+}
+
+fn the_file_in(directory: &Path) -> PathBuf {
+    let mut files: Vec<_> = std::fs::read_dir(directory).unwrap().collect();
+    assert_eq!(files.len(), 1, "{files:?}");
+    files.remove(0).unwrap().path()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_buffered_ledger_keeps_what_has_left_while_none_can_be_recorded() {
+    let setup = Setup { ledger: LedgerMode::Buffered, ..Setup::on(Engine::Sqlite) };
+    let mut server = setup.start().await.unwrap();
+    let key = server.api_key("chat").await;
+    let mut tables = tables(&server).await;
+    // while the file is locked, one token is in the hand of the recorder, and the next waits
+    run(&mut tables, "BEGIN EXCLUSIVE").await;
+    break_inserts(&mut tables, Engine::Sqlite).await;
+    let mut ids = vec![id_of(&token_of(&server, &key).await)];
+    let ledger = server.node.as_ref().unwrap().mint.clone();
+    while ledger.ledger().waiting() > 0 {
+        tokio::task::yield_now().await;
+    }
+    ids.push(id_of(&token_of(&server, &key).await));
+    run(&mut tables, "COMMIT").await;
+    while ledger.ledger().is_open() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(server.token(&key, "").await.status, 503, "what cannot be recorded does not pile up");
+    mend_inserts(&mut tables, Engine::Sqlite).await;
+    while !ledger.ledger().is_open() {
+        tokio::task::yield_now().await;
+    }
+    server.stop().await;
+    ids.sort_unstable();
+    assert_eq!(recorded(&server).await, ids);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
