@@ -1,7 +1,9 @@
 //! The journal of revocations: a file apart from the database, to which every node appends what ends for
-//! ever before a call that ended it is answered. A database that was restored is held to it.
+//! ever, before a call that ended it is answered. A database that was restored is held to it.
 //!
-//! Lines are only ever added. Ids and keyed digests stand in it, and no secret.
+//! Lines are only ever added. Ids and keyed digests stand in it, and no secret. A revocation does not fail
+//! with the disk of the journal: what could not be written waits, is tried again every second, and is counted
+//! for whoever watches the node.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -115,7 +117,12 @@ impl Journal {
         self.state.lock().known.revision
     }
 
-    /// Appends what is news. What cannot be written is logged once, and written with the next.
+    /// How many lines are not known to be on the disk.
+    pub(crate) fn waiting(&self) -> usize {
+        self.state.lock().pending.len()
+    }
+
+    /// Appends what is news, and what could not be written before. A failure is logged when it begins.
     pub(crate) async fn note(self: &Arc<Self>, revision: i64, ended: Vec<Ended>) {
         {
             let mut state = self.state.lock();
@@ -191,6 +198,21 @@ mod tests {
         let known = Journal::open(&path).unwrap().known();
         assert_eq!(known.api_keys, [id(1), id(2)].into());
         assert_eq!(known.revision, 9);
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_written_waits_and_is_written_with_the_next_try() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal");
+        let journal = Arc::new(Journal::open(&path).unwrap());
+        let read_only = File::open(&path).unwrap();
+        let writable = std::mem::replace(&mut journal.state.lock().file, read_only);
+        journal.note(3, vec![Ended::ApiKey(id(1))]).await;
+        assert_eq!(journal.waiting(), 1);
+        journal.state.lock().file = writable;
+        journal.note(0, Vec::new()).await;
+        assert_eq!(journal.waiting(), 0);
+        assert_eq!(Journal::open(&path).unwrap().known().api_keys, [id(1)].into());
     }
 
     #[test]

@@ -16,32 +16,36 @@ const STATES: [SigningKeyState; 3] =
 impl Observed {
     pub(super) fn tell_of_node(&self, page: &mut Page) {
         let now = self.app.clock.now();
-        self.tell_of_database(page, now);
-        self.tell_of_feed(page);
+        let age = self.app.mint.index().age(now).map_or(f64::INFINITY, |age| age.as_secs_f64());
+        self.tell_of_database(page, now, age);
+        self.tell_of_revocations(page, age);
         self.tell_of_memory(page);
         self.tell_of_signing_keys(page, now);
         self.tell_of_ledger(page, now);
         self.tell_of_spool(page);
     }
 
-    fn tell_of_database(&self, page: &mut Page, now: Timestamp) {
+    fn tell_of_database(&self, page: &mut Page, now: Timestamp, age: f64) {
         let index = self.app.mint.index();
         let help = "1 while tokens can be issued";
         page.gauge("tenmint_ready", help, f64::from(u8::from(self.app.mint.is_ready(now))));
         let help = "how long ago the database was last read; `+Inf` where what was read cannot be relied on";
-        let age = index.age(now).map_or(f64::INFINITY, |age| age.as_secs_f64());
         page.gauge("tenmint_database_age_seconds", help, age);
         let help = "the revision of the database that is applied";
         let revision = index.revision().and_then(|revision| u64::try_from(revision).ok());
         page.gauge("tenmint_applied_revision", help, as_f64(revision.unwrap_or(0)));
     }
 
-    fn tell_of_feed(&self, page: &mut Page) {
+    fn tell_of_revocations(&self, page: &mut Page, age: f64) {
         let feed = self.app.mint.feed();
         let help = "the revision of the revocation feed";
         page.gauge("tenmint_feed_revision", help, as_f64(feed.revision()));
         let help = "verifiers that wait for the revocation feed to move";
         page.gauge("tenmint_feed_waiting_verifiers", help, of(feed.waiting()));
+        let help = "how long ago the feed was last known to hold all that was revoked; `+Inf` where it cannot be known";
+        page.gauge("tenmint_feed_lag_seconds", help, age);
+        let help = "keys, secrets and signing keys that ended and that the journal of revocations lacks";
+        page.gauge("tenmint_journal_lines_waiting", help, of(self.follower.unjournaled()));
     }
 
     fn tell_of_memory(&self, page: &mut Page) {

@@ -154,6 +154,8 @@ impl Follower {
     async fn poll(&self, tell_offset: bool) -> Result<()> {
         self.correct_clock(tell_offset).await?;
         self.catch_up().await?;
+        // what the journal could not write is tried again
+        self.note_ended(0, Vec::new()).await;
         self.catch_up_with_imports().await
     }
 
@@ -192,6 +194,11 @@ impl Follower {
     /// How many nodes there are, as far as the database has told.
     pub(crate) fn nodes(&self) -> u32 {
         self.presence.nodes()
+    }
+
+    /// Lines that the journal of revocations could not write yet.
+    pub(crate) fn unjournaled(&self) -> usize {
+        self.journal.as_ref().map_or(0, |journal| journal.waiting())
     }
 
     /// Tells that this node serves no more, so that nothing waits for it.
