@@ -1,13 +1,27 @@
-//! The files of `docs/deploy`: they parse, and name settings, paths and ports that there are.
+//! The files of `docs/deploy`: they parse, name settings, paths and ports that there are, and a node starts by
+//! them.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use tempfile::TempDir;
 use yaml_rust2::{Yaml, YamlLoader};
 
+use crate::cli::{Serving, free_address};
+
 const TEMPLATES: [&str; 5] =
-    ["configmap.yaml", "deployment.yaml", "pdb.yaml", "service.yaml", "servicemonitor.yaml"];
+    ["configmap.yaml", "pdb.yaml", "service.yaml", "servicemonitor.yaml", "statefulset.yaml"];
+
+/// What another choice makes of the values: the text that stands there, and the one in its place.
+type Choice = (&'static str, &'static str);
+
+const MONITORED: Choice =
+    ("serviceMonitor:\n  enabled: false\n", "serviceMonitor:\n  enabled: true\n");
+const NOT_PERSISTENT: Choice =
+    ("  enabled: true\n  # Both hold", "  enabled: false\n  # Both hold");
+const OF_A_CLASS: Choice = ("storageClass: \"\"", "storageClass: fast");
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/deploy")
@@ -69,27 +83,60 @@ fn evaluated(expression: &str, values: &Yaml) -> String {
     text
 }
 
-/// A template with the default values. What is optional is there.
+/// A line with what stands in the place of its expressions.
+fn filled(line: &str, values: &Yaml) -> String {
+    let (mut text, mut rest) = (String::new(), line);
+    while let Some((before, behind)) = rest.split_once("{{") {
+        let (expression, behind) = behind.split_once("}}").unwrap();
+        text += before;
+        text += &evaluated(expression.trim(), values);
+        rest = behind;
+    }
+    text + rest + "\n"
+}
+
+/// Whether what stands under this condition is there.
+fn holds(condition: &str, values: &Yaml) -> bool {
+    let (path, wanted) = match condition.strip_prefix("not ") {
+        Some(path) => (path, false),
+        None => (condition, true),
+    };
+    let path = path.strip_prefix(".Values.").unwrap();
+    let is_said = !["", "false", "[]"].contains(&text_of(&value(values, path)).as_str());
+    is_said == wanted
+}
+
+/// A template with these values.
 fn rendered(name: &str, values: &Yaml) -> String {
     let template = file(&format!("helm/tenmint/templates/{name}"));
     let mut text = String::new();
-    for line in template.lines().filter(|line| !line.trim_start().starts_with("{{-")) {
-        let mut rest = line;
-        while let Some((before, behind)) = rest.split_once("{{") {
-            let (expression, behind) = behind.split_once("}}").unwrap();
-            text += before;
-            text += &evaluated(expression.trim(), values);
-            rest = behind;
+    // whether what is in each of the blocks around a line is there
+    let mut blocks = Vec::new();
+    for line in template.lines() {
+        let action = line.trim_start().strip_prefix("{{- ");
+        match action.map(|action| action.strip_suffix(" }}").unwrap()) {
+            None if blocks.contains(&false) => {}
+            None => text += &filled(line, values),
+            Some("end") => assert!(blocks.pop().is_some(), "{name}: an end of nothing"),
+            Some(action) => match action.strip_prefix("if ") {
+                Some(condition) => blocks.push(holds(condition, values)),
+                // what it gives is of no interest here
+                None => assert!(action.starts_with("toYaml "), "{name}: `{action}` is new"),
+            },
         }
-        text += rest;
-        text += "\n";
     }
+    assert!(blocks.is_empty(), "{name}: an `if` without an end");
     text
 }
 
-/// All that the chart makes, with its default values.
-fn chart() -> Vec<Yaml> {
-    let values = yaml("helm/tenmint/values.yaml").remove(0);
+/// All that the chart makes, with its default values but for these.
+fn chart_with(choices: &[Choice]) -> Vec<Yaml> {
+    let mut text = file("helm/tenmint/values.yaml");
+    for (from, to) in choices {
+        assert_eq!(text.matches(from).count(), 1, "values.yaml: {from}");
+        text = text.replace(from, to);
+    }
+    let values = YamlLoader::load_from_str(&text).unwrap().remove(0);
     let load = |name: &&str| {
         let text = rendered(name, &values);
         YamlLoader::load_from_str(&text).unwrap_or_else(|cause| panic!("{name}: {cause}\n{text}"))
@@ -97,8 +144,13 @@ fn chart() -> Vec<Yaml> {
     TEMPLATES.iter().flat_map(load).collect()
 }
 
+fn of_kind_with(kind: &str, choices: &[Choice]) -> Yaml {
+    let mut documents = chart_with(choices).into_iter();
+    documents.find(|document| document["kind"].as_str() == Some(kind)).unwrap()
+}
+
 fn of_kind(kind: &str) -> Yaml {
-    chart().into_iter().find(|document| document["kind"].as_str() == Some(kind)).unwrap()
+    of_kind_with(kind, &[])
 }
 
 /// The dotted names of all settings of a `tenmint.toml`.
@@ -119,11 +171,13 @@ fn every_yaml_file_of_a_deployment_parses_and_every_template_is_known() {
     for name in ["prometheus/alerts.yml", "prometheus/prometheus.yml", "helm/tenmint/Chart.yaml"] {
         assert_eq!(yaml(name).len(), 1, "{name}");
     }
-    let kinds: Vec<String> =
-        chart().iter().map(|document| document["kind"].as_str().unwrap().to_owned()).collect();
+    let chart = chart_with(&[MONITORED]);
+    let kinds: Vec<&str> =
+        chart.iter().map(|document| document["kind"].as_str().unwrap()).collect();
     let expected =
-        ["ConfigMap", "Deployment", "PodDisruptionBudget", "Service", "Service", "ServiceMonitor"];
+        ["ConfigMap", "PodDisruptionBudget", "Service", "Service", "ServiceMonitor", "StatefulSet"];
     assert_eq!(kinds, expected);
+    assert_eq!(chart_with(&[]).len(), expected.len() - 1, "nobody has to have an operator");
     let found = std::fs::read_dir(root().join("helm/tenmint/templates")).unwrap();
     let found: BTreeSet<String> =
         found.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
@@ -159,13 +213,15 @@ fn every_value_of_the_chart_is_used() {
 fn every_setting_of_a_deployment_is_one_of_the_page() {
     let page = settings_page();
     let in_chart = of_kind("ConfigMap")["data"]["tenmint.toml"].as_str().unwrap().to_owned();
-    let names = settings_in(&in_chart);
-    assert!(names.contains(&"observe.listen".to_owned()), "{names:?}");
-    for name in names {
-        assert!(page.contains(&format!("\n| `{name}` |")), "`{name}` is no setting");
+    for text in [in_chart, file("systemd/tenmint.toml")] {
+        let names = settings_in(&text);
+        assert!(names.contains(&"observe.listen".to_owned()), "{names:?}");
+        for name in names {
+            assert!(page.contains(&format!("\n| `{name}` |")), "`{name}` is no setting");
+        }
     }
     let files =
-        ["systemd/tenmint.service", "Containerfile", "helm/tenmint/templates/deployment.yaml"];
+        ["systemd/tenmint.service", "Containerfile", "helm/tenmint/templates/statefulset.yaml"];
     let mut variables = 0;
     for name in files {
         let text = file(name);
@@ -194,8 +250,8 @@ fn the_program_takes_the_configuration_of_the_chart() {
 
 #[test]
 fn probes_ask_for_health_where_it_is_told_and_ports_belong_together() {
-    let deployment = of_kind("Deployment");
-    let pod = &deployment["spec"]["template"]["spec"];
+    let nodes = of_kind("StatefulSet");
+    let pod = &nodes["spec"]["template"]["spec"];
     let container = &pod["containers"][0];
     let ports: Vec<(&str, i64)> = container["ports"]
         .as_vec()
@@ -219,16 +275,112 @@ fn probes_ask_for_health_where_it_is_told_and_ports_belong_together() {
         assert_eq!(security["capabilities"]["drop"][0].as_str(), Some("ALL"));
     }
     assert_eq!(pod["securityContext"]["runAsNonRoot"].as_bool(), Some(true));
-    let mounted: BTreeSet<&str> = ["containers", "initContainers"]
-        .iter()
-        .flat_map(|kind| pod[*kind][0]["volumeMounts"].as_vec().unwrap())
-        .map(|mount| mount["name"].as_str().unwrap())
-        .collect();
-    let volumes = pod["volumes"].as_vec().unwrap().iter();
-    assert_eq!(mounted, volumes.map(|volume| volume["name"].as_str().unwrap()).collect());
     let targets = yaml("prometheus/prometheus.yml").remove(0);
     let target = targets["scrape_configs"][0]["static_configs"][0]["targets"][0].clone();
-    assert!(file("systemd/tenmint.service").contains(target.as_str().unwrap()));
+    let told: toml::Table = file("systemd/tenmint.toml").parse().unwrap();
+    assert_eq!(told["observe"]["listen"].as_str(), target.as_str());
+}
+
+/// The texts of one member of all items of a list, which may be missing.
+fn each<'y>(list: &'y Yaml, member: &str) -> Vec<&'y str> {
+    let items = list.as_vec().into_iter().flatten();
+    items.map(|item| item[member].as_str().unwrap()).collect()
+}
+
+/// The item of this name.
+fn named<'y>(list: &'y Yaml, name: &str) -> &'y Yaml {
+    list.as_vec().unwrap().iter().find(|item| item["name"].as_str() == Some(name)).unwrap()
+}
+
+#[test]
+fn every_volume_of_a_pod_is_mounted_and_every_mount_is_of_a_volume() {
+    for choices in [&[] as &[Choice], &[NOT_PERSISTENT]] {
+        let nodes = of_kind_with("StatefulSet", choices);
+        let pod = &nodes["spec"]["template"]["spec"];
+        let mounted: BTreeSet<&str> = ["containers", "initContainers"]
+            .iter()
+            .flat_map(|kind| each(&pod[*kind][0]["volumeMounts"], "name"))
+            .collect();
+        let claims = nodes["spec"]["volumeClaimTemplates"].as_vec().into_iter().flatten();
+        let claimed = claims.map(|claim| claim["metadata"]["name"].as_str().unwrap());
+        let volumes: Vec<&str> = each(&pod["volumes"], "name").into_iter().chain(claimed).collect();
+        assert_eq!(
+            volumes.len(),
+            mounted.len(),
+            "one is there twice, or is not mounted: {volumes:?}"
+        );
+        assert_eq!(mounted, volumes.into_iter().collect());
+    }
+}
+
+#[test]
+fn the_spool_and_the_journal_of_a_pod_outlive_it() {
+    let nodes = of_kind_with("StatefulSet", &[OF_A_CLASS]);
+    let claims = nodes["spec"]["volumeClaimTemplates"].as_vec().unwrap();
+    assert_eq!(claims.len(), 1);
+    assert_eq!(claims[0]["metadata"]["name"].as_str(), Some("data"));
+    let claim = &claims[0]["spec"];
+    assert_eq!(claim["accessModes"][0].as_str(), Some("ReadWriteOnce"));
+    assert_eq!(claim["resources"]["requests"]["storage"].as_str(), Some("2Gi"));
+    assert_eq!(claim["storageClassName"].as_str(), Some("fast"));
+    let of_default = of_kind("StatefulSet");
+    let of_default = &of_default["spec"]["volumeClaimTemplates"][0]["spec"];
+    assert!(of_default["storageClassName"].is_badvalue(), "an empty one is none at all");
+    let pod = &nodes["spec"]["template"]["spec"];
+    assert!(
+        !each(&pod["volumes"], "name").contains(&"data"),
+        "a volume of the pod hides the claim"
+    );
+    let container = &pod["containers"][0];
+    // the innermost mount is where a path lies
+    let volume_of = |path: &str| {
+        let mounts = container["volumeMounts"].as_vec().unwrap().iter();
+        let around = mounts
+            .filter(|mount| Path::new(path).starts_with(mount["mountPath"].as_str().unwrap()));
+        let mount = around.max_by_key(|mount| mount["mountPath"].as_str().unwrap().len()).unwrap();
+        (mount["name"].as_str().unwrap(), mount["readOnly"].as_bool().unwrap_or(false))
+    };
+    // the environment stands over the file, so these are the places; the spool is below the first
+    for variable in ["TENMINT_DATA_DIR", "TENMINT_REVOCATION_JOURNAL"] {
+        let place = named(&container["env"], variable)["value"].as_str().unwrap();
+        assert_eq!(volume_of(place), ("data", false), "{variable}");
+    }
+    let security = &pod["securityContext"];
+    assert_eq!(security["fsGroup"], security["runAsGroup"], "else the user could not write there");
+    assert!(security["fsGroup"].as_i64().is_some());
+}
+
+#[test]
+fn without_claims_the_data_of_a_pod_ends_with_it_and_the_values_say_so() {
+    let nodes = of_kind_with("StatefulSet", &[NOT_PERSISTENT]);
+    assert!(nodes["spec"]["volumeClaimTemplates"].is_badvalue());
+    let data = named(&nodes["spec"]["template"]["spec"]["volumes"], "data");
+    assert_eq!(data["emptyDir"]["sizeLimit"].as_str(), Some("2Gi"));
+    let values = file("helm/tenmint/values.yaml");
+    let about = values.split("\npersistence:\n").nth(1).unwrap().split("enabled:").next().unwrap();
+    for word in ["`false`", "TenmintSpooling", "journal", "restore"] {
+        assert!(about.contains(word), "{word}: {about}");
+    }
+}
+
+#[test]
+fn no_pod_waits_for_another_and_each_has_a_name() {
+    let chart = chart_with(&[]);
+    let nodes = of_kind("StatefulSet");
+    let nodes = &nodes["spec"];
+    assert_eq!(nodes["podManagementPolicy"].as_str(), Some("Parallel"));
+    assert_eq!(nodes["updateStrategy"]["type"].as_str(), Some("RollingUpdate"));
+    let name = nodes["serviceName"].as_str();
+    let service = chart.iter().find(|document| {
+        document["kind"].as_str() == Some("Service")
+            && document["metadata"]["name"].as_str() == name
+    });
+    let service = &service.unwrap()["spec"];
+    assert_eq!(service["clusterIP"].as_str(), Some("None"), "it names pods, and is none itself");
+    let labels = &nodes["template"]["metadata"]["labels"];
+    assert_eq!(&service["selector"], labels);
+    assert_eq!(&nodes["selector"]["matchLabels"], labels);
+    assert_eq!(&of_kind("PodDisruptionBudget")["spec"]["selector"]["matchLabels"], labels);
 }
 
 #[test]
@@ -254,6 +406,7 @@ fn systemd_finds_nothing_wrong_with_the_unit() {
         "NoNewPrivileges=yes",
         "StateDirectory=tenmint tenmint-journal",
         "UMask=0077",
+        "LimitCORE=0",
     ] {
         assert!(unit.lines().any(|told| told == line), "{line}");
     }
@@ -269,4 +422,154 @@ fn systemd_finds_nothing_wrong_with_the_unit() {
     // units of the machine itself are none of ours
     let ours: Vec<&str> = said.lines().filter(|line| line.contains("tenmint.service")).collect();
     assert!(ours.is_empty(), "{said}");
+}
+
+/// What a unit says under this name, in its order.
+fn told<'u>(unit: &'u str, name: &str) -> Vec<&'u str> {
+    let said = unit.lines().filter_map(|line| line.split_once('='));
+    said.filter(|(said, _)| *said == name).map(|(_, value)| value).collect()
+}
+
+/// What stands in for what only root may do, and only on a machine of its own: users and services are not made,
+/// and files belong to whoever runs this.
+const STAND_INS: &str = r#"set -euo pipefail
+useradd() { :; }
+systemctl() { :; }
+runuser() { shift 3; "$@"; }
+install() {
+    local kept=()
+    while (($#)); do
+        case $1 in
+            -o | -g) shift 2 ;;
+            *) kept+=("$1"); shift ;;
+        esac
+    done
+    command install "${kept[@]}"
+}
+"#;
+
+/// A machine below a directory, with the repository once it is built.
+struct Machine {
+    root: TempDir,
+    /// Where its node listens, and where it tells figures.
+    addresses: [String; 2],
+}
+
+impl Machine {
+    fn new() -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let machine = Self { root, addresses: [free_address(), free_address()] };
+        for directory in [
+            "etc/systemd/system",
+            "usr/local/bin",
+            "var/lib",
+            "repository/target/release",
+            "repository/docs/deploy/systemd",
+        ] {
+            std::fs::create_dir_all(machine.path(directory)).unwrap();
+        }
+        let program = machine.path("repository/target/release/tenmint");
+        symlink(env!("CARGO_BIN_EXE_tenmint"), program).unwrap();
+        for name in ["systemd/tenmint.service", "systemd/tenmint.toml"] {
+            let copy = machine.path("repository/docs/deploy").join(name);
+            std::fs::write(copy, machine.here(&file(name))).unwrap();
+        }
+        // what lies about where root stands is none of the node's
+        std::fs::write(machine.path("repository/tenmint.toml"), "not for a node").unwrap();
+        machine
+    }
+
+    fn path(&self, place: &str) -> PathBuf {
+        self.root.path().join(place)
+    }
+
+    fn read(&self, place: &str) -> String {
+        std::fs::read_to_string(self.path(place)).unwrap_or_else(|cause| panic!("{place}: {cause}"))
+    }
+
+    fn mode(&self, place: &str) -> u32 {
+        self.path(place).metadata().unwrap().permissions().mode() & 0o777
+    }
+
+    /// A text with its absolute places in this machine, and with its addresses.
+    fn here(&self, text: &str) -> String {
+        let root = self.root.path().display();
+        let mut text = text
+            .replace("127.0.0.1:8080", &self.addresses[0])
+            .replace("127.0.0.1:9464", &self.addresses[1]);
+        for place in ["/etc/", "/usr/local/bin/", "/var/lib/"] {
+            text = text.replace(place, &format!("{root}{place}"));
+        }
+        text
+    }
+
+    /// Does what the top of the unit says, in the repository.
+    fn set_up(&self) {
+        let unit = file("systemd/tenmint.service");
+        let top = unit.lines().map_while(|line| line.strip_prefix('#'));
+        let commands: Vec<&str> = top.filter_map(|line| line.strip_prefix("   ")).collect();
+        let script = STAND_INS.to_owned() + &self.here(&commands.join("\n"));
+        let mut shell = Command::new("bash");
+        shell.args(["-c", &script]).current_dir(self.path("repository"));
+        let output = shell.env_clear().env("PATH", "/usr/bin:/bin").output().unwrap();
+        let said = crate::cli::stdout(&output) + &crate::cli::stderr(&output);
+        assert!(output.status.success(), "{script}\n{said}");
+    }
+
+    /// Starts the node as systemd would, by the unit that is installed.
+    fn start(&self) -> Serving {
+        let unit = self.read("etc/systemd/system/tenmint.service");
+        for name in told(&unit, "StateDirectory").iter().flat_map(|names| names.split(' ')) {
+            std::fs::create_dir_all(self.path("var/lib").join(name)).unwrap();
+        }
+        let line = told(&unit, "ExecStart").concat();
+        let mut words = line.split(' ');
+        let environment = told(&unit, "Environment");
+        let mut command = Command::new(words.next().unwrap());
+        command.args(words).current_dir("/").env_clear();
+        command.envs(environment.iter().map(|variable| variable.split_once('=').unwrap()));
+        Serving::of(command)
+    }
+}
+
+/// All files below a directory.
+fn files_below(directory: &Path) -> BTreeSet<PathBuf> {
+    let paths = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    paths.flat_map(|path| if path.is_dir() { files_below(&path) } else { [path].into() }).collect()
+}
+
+fn curl(arguments: &[&str]) -> String {
+    let output = Command::new("curl").args(["-s", "-S", "-f"]).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", crate::cli::stderr(&output));
+    crate::cli::stdout(&output)
+}
+
+#[test]
+fn a_node_starts_by_what_the_unit_says() {
+    let machine = Machine::new();
+    machine.set_up();
+    for (place, mode) in [
+        ("etc/tenmint", 0o750),
+        ("etc/tenmint/keys", 0o700),
+        ("etc/tenmint/keys/master.key", 0o600),
+        ("etc/tenmint/tenmint.toml", 0o640),
+        ("var/lib/tenmint", 0o700),
+        ("repository/administrator.key", 0o600),
+    ] {
+        assert_eq!(machine.mode(place), mode, "{place}: {:o}", machine.mode(place));
+    }
+    let to_be_read = files_below(&machine.path("etc"));
+    let serving = machine.start();
+    let [address, observed] = &machine.addresses;
+    assert_eq!(curl(&[&format!("http://{observed}/readyz")]), r#"{"status":"ready"}"#);
+    let administrator = format!(":{}", machine.read("repository/administrator.key").trim_end());
+    let url = format!("http://{address}/oauth/token");
+    let answer = curl(&["-u", &administrator, "-d", "grant_type=client_credentials", &url]);
+    assert!(answer.contains("\"access_token\""), "{answer}");
+    serving.stop();
+    // `ProtectSystem=strict` leaves it no other places to write to than the state directories
+    assert_eq!(files_below(&machine.path("etc")), to_be_read);
+    for place in ["tenmint/tenmint.db", "tenmint-journal/revocations.journal"] {
+        assert!(machine.path("var/lib").join(place).exists(), "{place}");
+    }
 }
