@@ -137,6 +137,11 @@ impl Feed {
         self.moved.send_replace(state.revision);
     }
 
+    /// Whether a signing key was withdrawn, as far as anybody told.
+    pub fn has_withdrawn(&self, kid: &Kid) -> bool {
+        self.state.lock().withdrawn.iter().any(|known| known == kid.as_str())
+    }
+
     fn take(&self, state: &mut State, recorded: &[Revocation]) {
         let kept = self.kept;
         let entries = recorded.iter().filter_map(|recorded| Entry::of(recorded, kept));

@@ -1,6 +1,7 @@
 //! What ends for ever, as the journal of revocations keeps it apart from the database: one line each.
 //!
-//! A restore of an older backup knows nothing of it, and must not bring it back.
+//! A restore of an older backup knows nothing of it, and must not bring it back. Lines that say nothing but
+//! how far the database had come tell a backup that is older.
 
 use std::fmt;
 use std::str::FromStr;
@@ -43,16 +44,17 @@ impl Ended {
 pub struct JournalLine {
     /// The revision.
     pub revision: i64,
-    /// What has ended.
-    pub ended: Ended,
+    /// What has ended; nothing where the line only says how far the database had come.
+    pub ended: Option<Ended>,
 }
 
 impl fmt::Display for JournalLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ", self.revision)?;
         match &self.ended {
-            Ended::ApiKey(id) => write!(f, "api_key {id}"),
-            Ended::Secret(digest, end) => {
+            None => f.write_str("seen"),
+            Some(Ended::ApiKey(id)) => write!(f, "api_key {id}"),
+            Some(Ended::Secret(digest, end)) => {
                 write!(
                     f,
                     "secret {} {}",
@@ -60,7 +62,7 @@ impl fmt::Display for JournalLine {
                     end.as_millis()
                 )
             }
-            Ended::SigningKey(kid) => write!(f, "signing_key {kid}"),
+            Some(Ended::SigningKey(kid)) => write!(f, "signing_key {kid}"),
         }
     }
 }
@@ -80,13 +82,14 @@ impl FromStr for JournalLine {
 fn parsed(line: &str) -> Option<JournalLine> {
     let mut words = line.split(' ');
     let revision = words.next()?.parse().ok()?;
-    let ended = match (words.next()?, words.next()?, words.next()) {
-        ("api_key", id, None) => Ended::ApiKey(id.parse().ok()?),
-        ("signing_key", kid, None) => Ended::SigningKey(kid.parse().ok()?),
-        ("secret", digest, Some(end)) => {
+    let ended = match (words.next()?, words.next(), words.next()) {
+        ("seen", None, None) => None,
+        ("api_key", Some(id), None) => Some(Ended::ApiKey(id.parse().ok()?)),
+        ("signing_key", Some(kid), None) => Some(Ended::SigningKey(kid.parse().ok()?)),
+        ("secret", Some(digest), Some(end)) => {
             let digest = URL_SAFE_NO_PAD.decode(digest).ok()?.try_into().ok()?;
             let end = Timestamp::from_millis(end.parse().ok()?);
-            Ended::Secret(SecretDigest::from_bytes(digest), end)
+            Some(Ended::Secret(SecretDigest::from_bytes(digest), end))
         }
         _ => return None,
     };
@@ -101,9 +104,10 @@ mod tests {
     fn a_line_is_read_back_and_a_part_of_one_never_is() {
         let end = Timestamp::from_millis(1_800_000_000_000);
         for ended in [
-            Ended::ApiKey(ApiKeyId::from_random([7; 16])),
-            Ended::Secret(SecretDigest::from_bytes([9; 32]), end),
-            Ended::SigningKey(Kid::from_random([3; 16])),
+            None,
+            Some(Ended::ApiKey(ApiKeyId::from_random([7; 16]))),
+            Some(Ended::Secret(SecretDigest::from_bytes([9; 32]), end)),
+            Some(Ended::SigningKey(Kid::from_random([3; 16]))),
         ] {
             let line = JournalLine { revision: 1_234, ended };
             assert_eq!(line.to_string().parse(), Ok(line.clone()));
@@ -112,7 +116,7 @@ mod tests {
             assert_ne!(torn.parse(), Ok(line), "{torn}");
         }
         for text in
-            ["", "7", "7 api_key", "7 api_key key_x", "x api_key", "7 other x", "7 secret AA"]
+            ["", "7", "7 api_key", "7 api_key key_x", "x api_key", "7 other x", "7 secret AA", "7 seen x"]
         {
             assert_eq!(text.parse::<JournalLine>(), Err(InvalidJournalLine), "{text}");
         }

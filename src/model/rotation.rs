@@ -43,10 +43,13 @@ impl RotationSchedule {
         }
     }
 
-    /// The same, where a node goes on for so long without its database.
+    /// The same, where a node goes on for so long without its database: it may sign with a key for so long
+    /// after others have promoted the next one.
     #[must_use]
     pub fn with_outages_of(self, serve_for: Duration) -> Self {
-        Self { gone_after: serve_for + NODE_MARGIN, ..self }
+        let beyond = serve_for.saturating_sub(AFTER_THE_LAST_TOKEN);
+        let (gone_after, retire_for) = (serve_for + NODE_MARGIN, self.retire_for + beyond);
+        Self { gone_after, retire_for, ..self }
     }
 
     /// The moment before which a key does not sign; nothing where no rotation to it is planned.

@@ -53,17 +53,19 @@ pub(crate) struct Known {
 impl Known {
     /// Takes one in. Says whether it is news.
     fn take(&mut self, line: &JournalLine) -> bool {
+        let is_later = line.revision > self.revision;
         self.revision = self.revision.max(line.revision);
         match &line.ended {
-            Ended::ApiKey(id) => self.api_keys.insert(*id),
-            Ended::Secret(digest, end) => {
+            None => is_later,
+            Some(Ended::ApiKey(id)) => self.api_keys.insert(*id),
+            Some(Ended::Secret(digest, end)) => {
                 let known = self.secrets.get(digest).is_some_and(|known| known <= end);
                 if !known {
                     self.secrets.insert(*digest, *end);
                 }
                 !known
             }
-            Ended::SigningKey(kid) => {
+            Some(Ended::SigningKey(kid)) => {
                 let known = self.signing_keys.contains(kid);
                 if !known {
                     self.signing_keys.push(kid.clone());
@@ -89,8 +91,10 @@ impl Journal {
             ))
         };
         let mut file = private_file().read(true).append(true).open(path).map_err(unusable)?;
-        let mut text = String::new();
-        file.read_to_string(&mut text).map_err(unusable)?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes).map_err(unusable)?;
+        // a damaged byte spoils its line, and no other
+        let text = String::from_utf8_lossy(&bytes);
         let (mut known, mut bad) = (Known::default(), 0);
         for line in text.lines() {
             match line.parse() {
@@ -124,10 +128,20 @@ impl Journal {
 
     /// Appends what is news, and what could not be written before. A failure is logged when it begins.
     pub(crate) async fn note(self: &Arc<Self>, revision: i64, ended: Vec<Ended>) {
+        let line = |ended| JournalLine { revision, ended: Some(ended) };
+        self.write_down(ended.into_iter().map(line)).await;
+    }
+
+    /// Appends how far the database has come: one that comes from an older backup is known by that. Like
+    /// [`Self::note`] where it is news.
+    pub(crate) async fn note_seen(self: &Arc<Self>, revision: i64) {
+        self.write_down([JournalLine { revision, ended: None }]).await;
+    }
+
+    async fn write_down(self: &Arc<Self>, lines: impl IntoIterator<Item = JournalLine>) {
         {
             let mut state = self.state.lock();
-            for ended in ended {
-                let line = JournalLine { revision, ended };
+            for line in lines {
                 if state.known.take(&line) {
                     state.pending.push(line);
                 }
@@ -191,13 +205,28 @@ mod tests {
     async fn a_line_that_was_torn_costs_no_other() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal");
-        let whole = JournalLine { revision: 7, ended: Ended::ApiKey(id(1)) };
-        std::fs::write(&path, format!("{whole}\n8 api_key key_01234")).unwrap();
+        let whole = JournalLine { revision: 7, ended: Some(Ended::ApiKey(id(1))) };
+        let mut text = b"6 api_key \xff\n".to_vec();
+        text.extend_from_slice(format!("{whole}\n8 api_key key_01234").as_bytes());
+        std::fs::write(&path, text).unwrap();
         let journal = Arc::new(Journal::open(&path).unwrap());
         journal.note(9, vec![Ended::ApiKey(id(2))]).await;
         let known = Journal::open(&path).unwrap().known();
         assert_eq!(known.api_keys, [id(1), id(2)].into());
         assert_eq!(known.revision, 9);
+    }
+
+    #[tokio::test]
+    async fn how_far_the_database_has_come_is_noted_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal");
+        let journal = Arc::new(Journal::open(&path).unwrap());
+        journal.note(4, vec![Ended::ApiKey(id(1))]).await;
+        for revision in [4, 5, 5, 3] {
+            journal.note_seen(revision).await;
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 2);
+        assert_eq!(Journal::open(&path).unwrap().revision(), 5);
     }
 
     #[tokio::test]

@@ -135,12 +135,14 @@ impl fmt::Display for Subject {
 }
 
 /// How far the database has come, and how far back its changes reach.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Progress {
     /// The newest revision.
     pub revision: i64,
     /// The newest revision whose changes were pruned.
     pub pruned: i64,
+    /// The epoch of these revisions: another one begins where a database went back in time.
+    pub epoch: String,
 }
 
 /// Raises the revision. The lock on the row lasts until the commit.
@@ -160,11 +162,14 @@ pub async fn raise_revision_above(connection: &mut Connection, seen: i64) -> Res
 
 /// How far the database has come.
 pub async fn progress(connection: &mut Connection) -> Result<Progress> {
-    let row = sqlx::query("SELECT revision, pruned_revision FROM installation WHERE id = 1")
-        .fetch_one(connection)
-        .await?;
+    let find = "SELECT revision, pruned_revision, feed_epoch FROM installation WHERE id = 1";
+    let row = sqlx::query(find).fetch_one(connection).await?;
     let row = Row::of("installation", &row);
-    Ok(Progress { revision: row.number("revision")?, pruned: row.number("pruned_revision")? })
+    Ok(Progress {
+        revision: row.number("revision")?,
+        pruned: row.number("pruned_revision")?,
+        epoch: row.text("feed_epoch")?,
+    })
 }
 
 pub(crate) async fn insert_all(

@@ -14,7 +14,7 @@ use tenmint::service::node::{Node, NodeConfig};
 use tenmint::store::{DatabaseUrl, Store};
 
 use crate::api::good;
-use crate::server::{Key, Server, fresh_postgres, on_both_engines};
+use crate::server::{Engine, Key, Server, Setup, fresh_postgres, on_both_engines};
 
 /// A copy of the database of a server, as it is now.
 async fn back_up(server: &Server) -> (DatabaseUrl, TempDir) {
@@ -52,6 +52,13 @@ fn refused(node: &Node, server: &Server, key: &Key) -> Option<Refused> {
     node.mint.issue(&request, from, server.clock.now()).err()
 }
 
+/// What a node tells a verifier that has heard nothing.
+fn feed_of(node: &Node, server: &Server) -> Value {
+    let feed = node.mint.signed_feed(&HeardFeed::default(), server.clock.now()).unwrap();
+    let claims = std::str::from_utf8(&feed.text).unwrap().split('.').nth(1).unwrap();
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap()
+}
+
 on_both_engines! {
     async fn no_revoked_key_comes_back_with_an_older_backup(server: Server) {
         let mut server = server;
@@ -86,17 +93,7 @@ on_both_engines! {
     async fn a_node_that_goes_on_while_its_database_is_restored_brings_nothing_back(server: Server) {
         let key = server.api_key("chat").await;
         server.revoke(&key.id).await;
-        // what a restore under a running node comes to
-        let store = Store::open(&server.database).await.unwrap();
-        let mut append = store.append().await.unwrap();
-        for statement in [
-            "UPDATE api_keys SET revoked_at = NULL",
-            "DELETE FROM revocations",
-            "UPDATE installation SET revision = revision - 1",
-        ] {
-            sqlx::query(statement).execute(&mut *append).await.unwrap();
-        }
-        append.commit().await.unwrap();
+        restore_to(&server, &["UPDATE api_keys SET revoked_at = NULL", "DELETE FROM revocations"], 1).await;
         server.follower.catch_up().await.unwrap();
         assert_eq!(server.token(&key, "").await.description(), "the API key was revoked");
         assert!(server.shown(&key.id).await.revoked_at.is_some(), "and in the database too");
@@ -120,6 +117,8 @@ on_both_engines! {
         let node = node_on(&server, &copy).await;
         assert_eq!(refused(&node, &server, &at_once), Some(Refused::Replaced));
         assert_eq!(refused(&node, &server, &in_grace), None, "its grace is not over");
+        let void = feed_of(&node, &server)["void"].clone();
+        assert_eq!(void.as_array().map(Vec::len), Some(1), "verifiers hear of what is over: {void}");
         server.clock.wind(Duration::from_mins(1));
         node.follower.catch_up().await.unwrap();
         assert_eq!(refused(&node, &server, &in_grace), Some(Refused::Replaced));
@@ -128,22 +127,16 @@ on_both_engines! {
 
     async fn no_withdrawn_signing_key_comes_back_with_an_older_backup(server: Server) {
         let mut server = server;
-        let keys = good(&server, "GET", "/v1/installation/signing-keys", Value::Null).await;
-        let signing = keys["items"].as_array().unwrap().iter().find(|key| key["state"] == "signing");
-        let leaked = signing.unwrap()["kid"].as_str().unwrap().to_owned();
+        let leaked = signing(&server).await;
         let key = server.api_key("chat").await;
         let (copy, _directory) = back_up(&server).await;
         good(&server, "POST", &format!("/v1/installation/signing-keys/{leaked}/withdraw"), Value::Null).await;
         server.stop().await;
         let node = node_on(&server, &copy).await;
-        node.service.take_due_steps().await.unwrap();
         let jwks = String::from_utf8(node.mint.public_keys().document.to_vec()).unwrap();
         assert!(!jwks.contains(&leaked), "{jwks}");
         assert_eq!(refused(&node, &server, &key), None, "the standby signs");
-        let feed = node.mint.signed_feed(&HeardFeed::default(), server.clock.now()).unwrap();
-        let claims = std::str::from_utf8(&feed.text).unwrap().split('.').nth(1).unwrap();
-        let claims: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap();
-        assert_eq!(claims["kids"], json!([leaked]));
+        assert_eq!(feed_of(&node, &server)["kids"], json!([leaked]));
         node.stop().await;
     }
 
@@ -165,4 +158,87 @@ on_both_engines! {
         assert_eq!(refused(&node, &server, &key), None);
         node.stop().await;
     }
+
+    async fn every_node_reads_anew_when_one_of_them_saw_the_database_go_back(server: Server) {
+        let keys_dir = server.directory.path().join("keys");
+        let service = Service::open(&server.database, &keys_dir, server.clock.clone()).await.unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let other = Node::start(service, NodeConfig::in_directory(elsewhere.path())).await.unwrap();
+        let lost = server.api_key("chat").await;
+        other.follower.catch_up().await.unwrap();
+        assert_eq!(refused(&other, &server, &lost), None);
+        // a replica that took over and lacks the key; revisions are up to where both nodes were
+        restore_to(&server, &["DELETE FROM api_key_secrets"], 1).await;
+        server.follower.catch_up().await.unwrap();
+        other.follower.catch_up().await.unwrap();
+        assert_eq!(refused(&other, &server, &lost), Some(Refused::UnknownClient));
+        let epoch = |etag: String| etag.rsplit_once('.').unwrap().0.to_owned();
+        assert_eq!(epoch(server.mint.feed().etag()), epoch(other.mint.feed().etag()));
+        other.stop().await;
+    }
+
+    async fn a_backup_that_lacks_changes_alone_begins_another_epoch_too(server: Server) {
+        let mut server = server;
+        let key = server.api_key("chat").await;
+        let (copy, _directory) = back_up(&server).await;
+        // nothing of this ends for ever
+        let path = format!("/v1/keys/{}", key.id);
+        good(&server, "PATCH", &path, json!({"scopes": ["chat", "a:x"]})).await;
+        let before = server.mint.feed().etag();
+        let revision = server.mint.index().revision().unwrap();
+        server.stop().await;
+        let node = node_on(&server, &copy).await;
+        assert!(node.mint.index().revision().unwrap() > revision);
+        let epoch = |etag: &str| etag.rsplit_once('.').unwrap().0.to_owned();
+        assert_ne!(epoch(&node.mint.feed().etag()), epoch(&before));
+        node.stop().await;
+    }
+}
+
+/// What a restore under a running node comes to, to so many revisions before.
+async fn restore_to(server: &Server, statements: &[&'static str], revisions: i64) {
+    let store = Store::open(&server.database).await.unwrap();
+    let mut append = store.append().await.unwrap();
+    for statement in statements {
+        sqlx::query(*statement).execute(&mut *append).await.unwrap();
+    }
+    sqlx::query("UPDATE installation SET revision = revision - $1")
+        .bind(revisions)
+        .execute(&mut *append)
+        .await
+        .unwrap();
+    append.commit().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_withdrawn_signing_key_that_a_restore_brings_back_signs_nothing_even_before_it_is_ended() {
+    let server = Setup::on(Engine::Sqlite).start().await.unwrap();
+    let key = server.api_key("chat").await;
+    let leaked = signing(&server).await;
+    let path = format!("/v1/installation/signing-keys/{leaked}/withdraw");
+    good(&server, "POST", &path, Value::Null).await;
+    assert_eq!(server.token(&key, "").await.status, 200);
+    restore_to(
+        &server,
+        &[
+            "UPDATE signing_keys SET signing_at = NULL WHERE withdrawn_at IS NULL",
+            "UPDATE signing_keys SET withdrawn_at = NULL, withdrawn_revision = NULL, retiring_at = NULL,
+             retired_at = NULL WHERE withdrawn_at IS NOT NULL",
+            // and it cannot be ended again either
+            "CREATE TRIGGER stuck BEFORE UPDATE ON signing_keys BEGIN SELECT RAISE(FAIL, 'stuck'); END",
+        ],
+        3,
+    )
+    .await;
+    assert!(server.follower.catch_up().await.is_err());
+    let jwks = server.get("/.well-known/jwks.json").await;
+    assert!(!jwks.body.contains(&leaked), "{}", jwks.body);
+    assert_eq!(server.token(&key, "").await.status, 503);
+}
+
+/// The `kid` of the key that signs.
+async fn signing(server: &Server) -> String {
+    let keys = good(server, "GET", "/v1/installation/signing-keys", Value::Null).await;
+    let signing = keys["items"].as_array().unwrap().iter().find(|key| key["state"] == "signing");
+    signing.unwrap()["kid"].as_str().unwrap().to_owned()
 }

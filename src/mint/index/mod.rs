@@ -139,7 +139,7 @@ impl Index {
         state.api_keys.reserve(api_keys);
         state.owners.reserve(bots);
         state.scope_texts.reserve(bots);
-        FilledIndex { state }
+        FilledIndex { state, is_doubted: false }
     }
 
     /// Finds the key that a verified token was issued to.
@@ -224,10 +224,13 @@ impl Index {
 
     /// Takes a whole new content: at the start, or when the changes between were lost.
     pub fn replace(&self, filled: FilledIndex, revision: i64, now: Timestamp) {
-        let mut filled = filled.state;
+        let FilledIndex { state: mut filled, is_doubted } = filled;
         let mut state = self.state.write();
         filled.doubts = std::mem::take(&mut state.doubts);
         filled.compared_with(revision, now);
+        if is_doubted {
+            filled.compared_at = None;
+        }
         *state = filled;
     }
 
@@ -260,12 +263,18 @@ impl Index {
 #[derive(Debug)]
 pub struct FilledIndex {
     state: State,
+    is_doubted: bool,
 }
 
 impl FilledIndex {
     /// Puts one noun, in the order of [`Change::order`].
     pub fn put(&mut self, change: Change) {
         self.state.put(change);
+    }
+
+    /// Has nothing issued from it before it was compared with the database once more.
+    pub fn doubt(&mut self) {
+        self.is_doubted = true;
     }
 
     /// Puts secrets of an API key that is there already; of another, none.

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::mint::entries::Ending;
-use crate::mint::index::{Index, State};
+use crate::mint::index::{FilledIndex, State};
 use crate::model::id::{ApiKeyId, OrgId};
 use crate::model::secret::SecretDigest;
 use crate::model::time::Timestamp;
@@ -13,8 +13,8 @@ use crate::model::time::Timestamp;
 pub struct Restored {
     /// Keys that were revoked, and their organizations.
     pub api_keys: Vec<(ApiKeyId, OrgId)>,
-    /// Secrets that were replaced, their last moments, and their keys.
-    pub secrets: Vec<(SecretDigest, Timestamp, ApiKeyId)>,
+    /// Secrets that were replaced, and their last moments, with their keys and organizations.
+    pub secrets: Vec<(SecretDigest, Timestamp, (ApiKeyId, OrgId))>,
 }
 
 impl Restored {
@@ -24,14 +24,14 @@ impl Restored {
     }
 }
 
-impl Index {
+impl FilledIndex {
     /// Of keys and secrets that have ended, those that live here.
     pub fn restored(
         &self,
         api_keys: &HashSet<ApiKeyId>,
         secrets: &HashMap<SecretDigest, Timestamp>,
     ) -> Restored {
-        let state = self.state.read();
+        let state = &self.state;
         Restored {
             api_keys: api_keys.iter().filter_map(|id| state.unrevoked(id)).collect(),
             secrets: secrets
@@ -49,9 +49,10 @@ impl State {
     }
 
     /// The key of a secret, if that lives for longer.
-    fn outlives(&self, digest: &SecretDigest, end: Timestamp) -> Option<ApiKeyId> {
+    fn outlives(&self, digest: &SecretDigest, end: Timestamp) -> Option<(ApiKeyId, OrgId)> {
         let secret = *self.secrets.get(digest)?;
         let entry = self.api_key(secret.api_key)?;
-        (self.end_of(secret) > Ending::of(Some(end))).then_some(entry.id)
+        let lives_on = self.end_of(secret) > Ending::of(Some(end));
+        lives_on.then_some((entry.id, self.org(entry.org)?.id))
     }
 }

@@ -21,12 +21,12 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::mint::ledger::Ledger;
-use crate::mint::{Change, Mint, Restored};
+use crate::mint::{Change, FilledIndex, Mint, Restored};
 use crate::model::journal::Ended;
 use crate::model::signing_key::{Kid, SigningKey};
 use crate::model::time::Timestamp;
 use crate::service::import::clean_up_imports;
-use crate::service::journal::Journal;
+use crate::service::journal::{Journal, Known};
 use crate::service::master_key::MasterKey;
 use crate::service::presence::Presence;
 use crate::service::refresh::filling::fill;
@@ -65,6 +65,8 @@ pub struct Follower {
     signing_keys: parking_lot::Mutex<Vec<SigningKey>>,
     presence: Presence,
     journal: Option<Arc<Journal>>,
+    /// The epoch of what was applied.
+    epoch: parking_lot::Mutex<Option<String>>,
     /// What a restore has brought back, and was not ended again yet.
     restored: parking_lot::Mutex<Option<(Restored, Vec<Kid>)>>,
     /// What was imported and is not in the index yet, the oldest first.
@@ -72,6 +74,10 @@ pub struct Follower {
     /// One look at a time, so that revisions are applied in their order.
     turn: Mutex<()>,
 }
+
+/// Revisions above the last one that was seen which the database may have had: a node that was killed had
+/// not noted the changes of its last second.
+const UNSEEN: i64 = 1_000;
 
 /// What a look at the database led to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +107,7 @@ impl Service {
             mint: mint.clone(),
             signing_keys: parking_lot::Mutex::default(),
             journal: self.journal.clone(),
+            epoch: parking_lot::Mutex::default(),
             restored: parking_lot::Mutex::default(),
             presence: Presence::new(self.store.clone(), self.schedule.gone_after)?,
             imported: parking_lot::Mutex::default(),
@@ -154,8 +161,8 @@ impl Follower {
     async fn poll(&self, tell_offset: bool) -> Result<()> {
         self.correct_clock(tell_offset).await?;
         self.catch_up().await?;
-        // what the journal could not write is tried again
-        self.note_ended(0, Vec::new()).await;
+        // what the journal could not write is tried again with it
+        self.note_seen(self.mint.index().revision().unwrap_or(0)).await;
         self.catch_up_with_imports().await
     }
 
@@ -203,6 +210,7 @@ impl Follower {
 
     /// Tells that this node serves no more, so that nothing waits for it.
     pub(crate) async fn leave(&self) {
+        self.note_seen(self.mint.index().revision().unwrap_or(0)).await;
         self.presence.leave().await;
     }
 
@@ -225,7 +233,13 @@ impl Follower {
         let progress = changes::progress(&mut read).await?;
         if seen > progress.revision {
             drop(read);
-            self.recover(seen, progress).await?;
+            self.begin_epoch_above(seen, &progress).await?;
+            return Ok(Look::ReadAnew);
+        }
+        if self.epoch.lock().as_ref() != Some(&progress.epoch) {
+            // at the start; or another node saw the database go back, or this one was cut short before it
+            // had read everything anew
+            self.reload(&mut read, &progress, now).await?;
             return Ok(Look::ReadAnew);
         }
         match applied {
@@ -236,15 +250,15 @@ impl Follower {
             Some(applied) if applied >= progress.pruned => {
                 let touched = changes::list_after(&mut read, applied).await?;
                 if touched.len() > MANY_CHANGES {
-                    self.reload(&mut read, progress.revision, now).await?;
+                    self.reload(&mut read, &progress, now).await?;
                     return Ok(Look::ReadAnew);
                 }
-                self.follow_revocations(&mut read, applied).await?;
+                self.follow_revocations(&mut read, applied, progress.revision).await?;
                 self.apply(&mut read, &touched, progress.revision, now).await?;
                 Ok(Look::Followed)
             }
             _ => {
-                self.reload(&mut read, progress.revision, now).await?;
+                self.reload(&mut read, &progress, now).await?;
                 Ok(Look::ReadAnew)
             }
         }
@@ -268,28 +282,34 @@ impl Follower {
         self.mint.index().doubt_imports(!imported.is_empty());
     }
 
-    /// The database is behind what was seen: it was restored, or a replica took over. Its revision
-    /// is raised above the old one, so that no revision ever means two things.
-    async fn recover(&self, applied: i64, progress: Progress) -> Result<()> {
-        tracing::error!(
-            applied,
-            found = progress.revision,
-            "the database went back in time: reading everything anew"
-        );
+    /// The database is behind what was seen: it was restored, or a replica took over. Its revision is raised
+    /// above the old one, so that no revision ever means two things, and another epoch begins, by which
+    /// every node knows that it has to read everything anew.
+    async fn begin_epoch_above(&self, seen: i64, progress: &Progress) -> Result<()> {
+        let found = progress.revision;
+        tracing::error!(seen, found, "the database went back in time: reading everything anew");
         let mut write = self.store.begin().await?;
-        changes::raise_revision_above(&mut write, applied).await?;
+        changes::raise_revision_above(&mut write, seen + UNSEEN).await?;
         let epoch = URL_SAFE_NO_PAD.encode(random::<9>()?);
         revocations::update_epoch(&mut write, &epoch).await?;
         write.commit().await?;
-        let mut read = self.store.read().await?;
-        let revision = changes::progress(&mut read).await?.revision;
-        self.reload(&mut read, revision, self.clock.now()).await
+        Ok(())
     }
 
     /// What was revoked is known before anything else is: a token that is issued meanwhile is of
     /// before.
-    async fn follow_revocations(&self, read: &mut Read, applied: i64) -> Result<()> {
-        self.mint.feed().apply(&revocations::list_after(read, applied).await?);
+    async fn follow_revocations(
+        &self,
+        read: &mut Read,
+        applied: i64,
+        revision: i64,
+    ) -> Result<()> {
+        let revoked = revocations::list_after(read, applied).await?;
+        if !revoked.is_empty() {
+            // a verifier that hears of it must not hear the same revision twice, whatever is restored
+            self.note_seen(revision).await;
+        }
+        self.mint.feed().apply(&revoked);
         Ok(())
     }
 
@@ -304,7 +324,7 @@ impl Follower {
         let mut imported = self.imported.lock().clone();
         for subject in touched {
             match subject {
-                Subject::SigningKeys => self.reload_signing_keys(read).await?,
+                Subject::SigningKeys => self.reload_signing_keys(read, revision).await?,
                 Subject::Imported(more) => imported.push_back(*more),
                 subject => applied.extend(read_subject(read, *subject).await?),
             }
@@ -327,32 +347,54 @@ impl Follower {
         *imported = left;
     }
 
-    async fn reload(&self, read: &mut Read, revision: i64, now: Timestamp) -> Result<()> {
-        let epoch = revocations::find_epoch(read).await?;
-        self.mint.feed().replace(&epoch, &revocations::list_after(read, 0).await?);
-        self.reload_signing_keys(read).await?;
+    /// Reads everything anew. Until that is done, the epoch of the database is not that of this node.
+    async fn reload(&self, read: &mut Read, progress: &Progress, now: Timestamp) -> Result<()> {
+        let Progress { revision, epoch, .. } = progress;
+        self.mint.feed().replace(epoch, &revocations::list_after(read, 0).await?);
+        let known = self.journal.as_ref().map(|journal| journal.known()).unwrap_or_default();
+        // what the database knows of them has a revision, and is taken in after
+        self.mint.feed().withdraw(known.signing_keys.iter().map(|kid| (kid, 0)));
+        self.reload_signing_keys(read, *revision).await?;
         let size = |count: i64| usize::try_from(count).unwrap_or(0);
         let (api_key_count, bot_count) =
             (api_keys::count(read).await?, owners::count_bots(read).await?);
         let empty = self.mint.index().begin_to_fill(size(api_key_count), size(bot_count));
-        let (filled, ended) = fill(read, &self.store, empty).await?;
-        self.mint.index().replace(filled, revision, now);
-        self.hold_to_journal(revision, ended).await;
+        let (mut filled, ended) = fill(read, &self.store, empty).await?;
+        self.note_ended(*revision, ended).await;
+        let brought_back = self.brought_back(&filled, &known);
+        if brought_back.is_some() {
+            filled.doubt();
+        }
+        *self.restored.lock() = brought_back;
+        self.mint.index().replace(filled, *revision, now);
+        *self.epoch.lock() = Some(epoch.clone());
         self.leave_imported(VecDeque::new());
         self.mint.index().forget_long_dead(now);
         Ok(())
     }
 
+    /// What the database holds as living and has ended, as the journal knows. Nothing is issued until it
+    /// was ended again.
+    fn brought_back(&self, filled: &FilledIndex, known: &Known) -> Option<(Restored, Vec<Kid>)> {
+        let keys = filled.restored(&known.api_keys, &known.secrets);
+        let mut withdrawn = known.signing_keys.clone();
+        let stored = self.signing_keys.lock();
+        withdrawn.retain(|kid| stored.iter().any(|key| key.kid == *kid && key.state().is_served()));
+        (!keys.is_empty() || !withdrawn.is_empty()).then_some((keys, withdrawn))
+    }
+
     /// Takes the signing keys into use. One that was withdrawn signs nothing any more before anybody is
-    /// told, or it would sign the news itself.
-    async fn reload_signing_keys(&self, read: &mut Read) -> Result<()> {
+    /// told, or it would sign the news itself; and none that a restore has brought back does.
+    async fn reload_signing_keys(&self, read: &mut Read, revision: i64) -> Result<()> {
         let stored = signing_keys::list(read).await?;
-        self.mint.replace_signer(signer_of(&stored, &self.master_key)?);
         let withdrawn = stored.iter().filter_map(|key| Some((&key.kid, key.withdrawn_revision?)));
-        self.mint.feed().withdraw(withdrawn.clone());
-        let ended = withdrawn.map(|(kid, _)| Ended::SigningKey(kid.clone())).collect();
+        let ended = withdrawn.clone().map(|(kid, _)| Ended::SigningKey(kid.clone())).collect();
+        let mut usable = stored.clone();
+        usable.retain(|key| !self.mint.feed().has_withdrawn(&key.kid));
+        self.mint.replace_signer(signer_of(&usable, &self.master_key)?);
+        self.mint.feed().withdraw(withdrawn);
         *self.signing_keys.lock() = stored;
-        self.note_ended(self.mint.index().revision().unwrap_or(0), ended).await;
+        self.note_ended(revision, ended).await;
         self.presence.has_news();
         Ok(())
     }
@@ -363,21 +405,10 @@ impl Follower {
         }
     }
 
-    /// After everything was read anew: what the database holds as ended is noted, and what it holds as
-    /// living that has ended is refused until it is ended again.
-    async fn hold_to_journal(&self, revision: i64, ended: Vec<Ended>) {
-        self.note_ended(revision, ended).await;
-        let Some(journal) = &self.journal else { return };
-        let known = journal.known();
-        // what the database knows of them has a revision, and was taken in before
-        self.mint.feed().withdraw(known.signing_keys.iter().map(|kid| (kid, 0)));
-        let keys = self.mint.index().restored(&known.api_keys, &known.secrets);
-        let signs_again = known.signing_keys.iter().any(|kid| self.mint.serves(kid));
-        if keys.is_empty() && !signs_again {
-            return;
+    async fn note_seen(&self, revision: i64) {
+        if let Some(journal) = &self.journal {
+            journal.note_seen(revision).await;
         }
-        self.mint.index().doubt();
-        *self.restored.lock() = Some((keys, known.signing_keys));
     }
 
     /// Ends again what a restore has brought back.
