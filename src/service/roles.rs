@@ -130,7 +130,7 @@ impl Service {
     pub async fn bind_role(
         &self,
         call: &Call,
-        (owner, at): (&str, &str),
+        (owner, at): (&str, BoundAt<'_>),
         ask: BindRole,
     ) -> Result<Changed<RoleBinding>> {
         let mut wrong = call.wrong();
@@ -157,7 +157,7 @@ impl Service {
     pub async fn unbind_role(
         &self,
         call: &Call,
-        (owner, at): (&str, &str),
+        (owner, at): (&str, BoundAt<'_>),
     ) -> Result<Changed<RoleBinding>> {
         let (mut write, place) = self.place_to_change(call, owner, at).await?;
         let before = self.current_role(&mut write, call, &place).await?;
@@ -240,33 +240,46 @@ impl Service {
         roles::list_at(&mut read, &RolePlace::Account, "", page_limit(u32::MAX)).await
     }
 
-    /// Begins a change of a role at a place: `account`, `organization`, or a space.
+    /// Begins a change of a role at a place.
     async fn place_to_change(
         &self,
         call: &Call,
         owner: &str,
-        at: &str,
+        at: BoundAt<'_>,
     ) -> Result<(Write<'_>, OwnerAt)> {
         let mut write = self.store.begin().await?;
-        if at == Level::Account.as_str() {
-            require_on_installation(&call.actor, &Action::Admin, "roles")?;
-            let owner = find_anyone(&mut write, owner).await?;
-            return Ok((write, OwnerAt { owner, place: RolePlace::Account, slug: None }));
-        }
-        if at == Level::Organization.as_str() {
-            let thing = part(call.org, None, "members", owner_segment(owner))?;
-            require(&call.actor, &Action::Admin, &thing, || format!("owner `{}`", shown(owner)))?;
-            let owner = find_owner(&mut write, call.org, owner).await?;
-            let place = RolePlace::Organization { organization: call.org };
-            return Ok((write, OwnerAt { owner, place, slug: None }));
-        }
-        let space = self.visible_space(&mut write, &call.actor, call.org, at).await?;
-        let thing = part(call.org, Some(&space.slug), "members", owner_segment(owner))?;
+        let space = match at {
+            BoundAt::Account => {
+                require_on_installation(&call.actor, &Action::Admin, "roles")?;
+                let owner = find_anyone(&mut write, owner).await?;
+                return Ok((write, OwnerAt { owner, place: RolePlace::Account, slug: None }));
+            }
+            BoundAt::Organization => None,
+            BoundAt::Space(space) => {
+                Some(self.visible_space(&mut write, &call.actor, call.org, space).await?)
+            }
+        };
+        let slug = space.as_ref().map(|space| space.slug.clone());
+        let thing = part(call.org, slug.as_ref(), "members", owner_segment(owner))?;
         require(&call.actor, &Action::Admin, &thing, || format!("owner `{}`", shown(owner)))?;
         let owner = find_owner(&mut write, call.org, owner).await?;
-        let place = RolePlace::Space { organization: call.org, space: space.id };
-        Ok((write, OwnerAt { owner, place, slug: Some(space.slug) }))
+        let organization = call.org;
+        let place = space.map_or(RolePlace::Organization { organization }, |space| {
+            RolePlace::Space { organization, space: space.id }
+        });
+        Ok((write, OwnerAt { owner, place, slug }))
     }
+}
+
+/// Where a role is bound, as a caller says it.
+#[derive(Debug, Clone, Copy)]
+pub enum BoundAt<'a> {
+    /// In all organizations.
+    Account,
+    /// In the organization of the call.
+    Organization,
+    /// In a space of it, by its id or slug.
+    Space(&'a str),
 }
 
 /// An owner at a place where it may have a role.

@@ -5,7 +5,7 @@ use tenmint_verifier::Action;
 use crate::error::{Error, Result};
 use crate::model::access::Actor;
 use crate::model::audit::SideChange;
-use crate::model::id::{OrgId, UserId};
+use crate::model::id::{ApiKeyId, OrgId, UserId};
 use crate::model::owner::OwnerId;
 use crate::model::revocation::{RevokedSubject, RevokedTokens};
 use crate::model::role::{RoleBinding, RolePlace, RoleRef};
@@ -121,7 +121,9 @@ impl Service {
         users::update_member(&mut write, &after).await?;
         if suspend {
             check_admins_left(&mut write, &places).await?;
-            self.revoke_tokens(&mut write, tokens_of(after.id), after.org).await?;
+            let owner = OwnerId::User(after.id);
+            let api_keys = api_keys::list_unrevoked_of(&mut write, &after.org, &owner).await?;
+            self.revoke_member_tokens(&mut write, &api_keys, RevokedTokens::Before, after.org).await?;
         }
         let action = if suspend { "user.suspend" } else { "user.resume" };
         self.finish_member(write, call, action, (before, after)).await
@@ -134,6 +136,7 @@ impl Service {
         let (now, org) = (self.clock.now(), member.org);
         let places = self.places_of(&mut write, &member).await?;
         let revoked = api_keys::revoke_all_of(&mut write, &org, &owner, now).await?;
+        self.revoke_member_tokens(&mut write, &revoked, RevokedTokens::All, org).await?;
         let bound = roles::list_bound(&mut write, &owner).await?;
         let lost = bound.iter().filter(|binding| binding.place.org() == Some(org));
         let revoked = keys_revoked(&revoked, (&owner, org), now);
@@ -141,7 +144,6 @@ impl Service {
         roles::unbind_all(&mut write, &owner, &org).await?;
         users::delete_member(&mut write, &org, &member.id).await?;
         check_admins_left(&mut write, &places).await?;
-        self.revoke_tokens(&mut write, tokens_of(member.id), org).await?;
         let done = Done::new("user.delete", org, member.id, member.clone())
             .touches([Subject::User(member.id)])
             .was(member)
@@ -169,13 +171,29 @@ impl Service {
         if suspend {
             check_admins_left(&mut write, &places).await?;
             // of no organization, so that it is never taken for covered by one
-            self.revoke_tokens(&mut write, tokens_of(*id), None).await?;
+            let tokens = RevokedSubject::Owner(OwnerId::User(*id));
+            self.revoke_tokens(&mut write, (tokens, RevokedTokens::Before), None).await?;
         }
         let action = if suspend { "person.suspend" } else { "person.resume" };
         let done = Done::on_installation(action, id.to_string(), after)
             .was(before)
             .touches([Subject::User(*id)]);
         self.finish(write, call, done).await
+    }
+
+    /// Ends tokens of a member, key by key: those that the person has in another organization are none of
+    /// the business of this one.
+    async fn revoke_member_tokens(
+        &self,
+        write: &mut Write<'_>,
+        api_keys: &[ApiKeyId],
+        tokens: RevokedTokens,
+        org: OrgId,
+    ) -> Result<()> {
+        for id in api_keys {
+            self.revoke_tokens(write, (RevokedSubject::ApiKey(*id), tokens), org).await?;
+        }
+        Ok(())
     }
 
     /// Where a member is an admin, of what may end with its membership: in its organization, and in
@@ -250,11 +268,6 @@ fn concealed(mut changed: Changed<Member>, bound: Option<RoleBinding>) -> Result
     let bound = bound.map(|binding| RoleBinding { owner, ..binding });
     changed.also = bound.iter().map(role_bound).collect();
     Ok(changed)
-}
-
-/// The tokens of a person, in every organization: where it is still a member, its clients fetch anew.
-fn tokens_of(id: UserId) -> (RevokedSubject, RevokedTokens) {
-    (RevokedSubject::Owner(OwnerId::User(id)), RevokedTokens::Before)
 }
 
 async fn find_member(connection: &mut Connection, org: OrgId, id: &str) -> Result<Member> {

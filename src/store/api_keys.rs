@@ -222,6 +222,23 @@ pub async fn revoke_all_of(
     all_revoked(write, &rows, now).await
 }
 
+/// The API keys of an owner in an organization that were not revoked: their ids.
+pub async fn list_unrevoked_of(
+    connection: &mut Connection,
+    org: &OrgId,
+    owner: &OwnerId,
+) -> Result<Vec<ApiKeyId>> {
+    let rows = sqlx::query(
+        "SELECT id FROM api_keys
+         WHERE organization_id = $1 AND owner_id = $2 AND revoked_at IS NULL",
+    )
+    .bind(org.to_string())
+    .bind(owner.to_string())
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(|row| Row::of("api_keys", row).parsed("id")).collect()
+}
+
 /// Revokes all API keys of a space, and tells the nodes of each: their ids.
 pub async fn revoke_all_in(
     write: &mut Write<'_>,

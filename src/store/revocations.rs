@@ -36,7 +36,8 @@ pub async fn insert(
     Ok(())
 }
 
-/// Records one, and drops what it says already.
+/// Records one, and drops what it says already. What was revoked in several organizations is of none, so
+/// that no end of one of them covers it.
 async fn record(
     write: &mut Write<'_>,
     (subject, tokens): (&RevokedSubject, RevokedTokens),
@@ -53,6 +54,8 @@ async fn record(
          (subject_id, organization_id, api_key_id, below, revision, recorded_at)
          VALUES ($1, $2, $3, $4, $5, $6)
          ON CONFLICT (subject_id) DO UPDATE SET
+         organization_id = CASE WHEN revocations.organization_id = excluded.organization_id
+         THEN excluded.organization_id END,
          below = CASE WHEN revocations.below IS NULL THEN NULL ELSE excluded.below END,
          revision = excluded.revision, recorded_at = excluded.recorded_at",
     )

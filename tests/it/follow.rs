@@ -9,6 +9,7 @@ use tenmint::model::api_key::CreateApiKey;
 use tenmint::model::role::BindRole;
 use tenmint::model::space::{CreateSpace, EditSpace};
 use tenmint::service::Service;
+use tenmint::service::roles::BoundAt;
 use tenmint::store::Store;
 use tenmint::store::changes::{self, Subject};
 use tokio::time::timeout;
@@ -52,7 +53,7 @@ on_both_engines! {
         let key = server.create(CreateApiKey::default()).await;
         let bot = server.shown(&key.id).await.owner.to_string();
         let ask = BindRole { role: Some("member".to_owned()) };
-        service.bind_role(&call, (&bot, "alpha"), ask).await.unwrap();
+        service.bind_role(&call, (&bot, BoundAt::Space("alpha")), ask).await.unwrap();
         let scope = "scope=write:spaces/alpha/x";
         assert_eq!(server.token(&key, scope).await.outcome(), "200");
         service.delete_space(&call, "alpha").await.unwrap();

@@ -11,8 +11,9 @@ use crate::http::api::operation::{Operation, Plane, delete, get, post, put};
 use crate::http::api::request::{Nothing, Read, Write};
 use crate::model::id::UserId;
 use crate::model::installation::{ApiKeyPrefix, Installation, Issuer, TokenLifetime};
-use crate::model::role::{BindRole, Level, RoleBinding};
+use crate::model::role::{BindRole, RoleBinding};
 use crate::model::user::Person;
+use crate::service::roles::BoundAt;
 
 /// What the installation was set up with.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -83,13 +84,13 @@ async fn list_admins(read: Read<Nothing>) -> Result<Answer> {
 
 async fn bind(Path(owner): Path<String>, write: Write<BindRole>) -> Result<Answer> {
     let service = write.service().clone();
-    let at = (owner.as_str(), Level::Account.as_str());
+    let at = (owner.as_str(), BoundAt::Account);
     let changed = service.bind_role(&write.call, at, write.ask).await?;
     Ok(written(changed, StatusCode::OK, |binding| binding))
 }
 
 async fn unbind(Path(owner): Path<String>, write: Write<Nothing>) -> Result<Answer> {
-    let at = (owner.as_str(), Level::Account.as_str());
+    let at = (owner.as_str(), BoundAt::Account);
     let changed = write.service().unbind_role(&write.call, at).await?;
     Ok(written(changed, StatusCode::OK, |binding| binding))
 }

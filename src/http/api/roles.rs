@@ -7,7 +7,8 @@ use crate::error::Result;
 use crate::http::api::answer::{Answer, Listed, Written, shown, written};
 use crate::http::api::operation::{Operation, delete, get, patch, post, put};
 use crate::http::api::request::{ListQuery, Nothing, Read, Write, page_of};
-use crate::model::role::{BindRole, CreateRole, EditRole, Level, Role, RoleBinding};
+use crate::model::role::{BindRole, CreateRole, EditRole, Role, RoleBinding};
+use crate::service::roles::BoundAt;
 
 pub(super) fn operations() -> Vec<Operation> {
     const ADMIN: &str = "admin:org/roles/{id}, and the scopes of the role";
@@ -91,13 +92,13 @@ async fn list_of(Path(owner): Path<String>, read: Read<Nothing>) -> Result<Answe
 
 async fn bind(Path(owner): Path<String>, write: Write<BindRole>) -> Result<Answer> {
     let service = write.service().clone();
-    let at = (owner.as_str(), Level::Organization.as_str());
+    let at = (owner.as_str(), BoundAt::Organization);
     let changed = service.bind_role(&write.call, at, write.ask).await?;
     Ok(written(changed, StatusCode::OK, |binding| binding))
 }
 
 async fn unbind(Path(owner): Path<String>, write: Write<Nothing>) -> Result<Answer> {
-    let at = (owner.as_str(), Level::Organization.as_str());
+    let at = (owner.as_str(), BoundAt::Organization);
     let changed = write.service().unbind_role(&write.call, at).await?;
     Ok(written(changed, StatusCode::OK, |binding| binding))
 }

@@ -13,6 +13,7 @@ use crate::model::ask::asks;
 use crate::model::owner::OwnerId;
 use crate::model::role::{BindRole, RoleBinding};
 use crate::model::space::{CreateSpace, EditSpace, Space};
+use crate::service::roles::BoundAt;
 
 asks! {
     /// Which page of the owners that have a role in a space.
@@ -137,7 +138,7 @@ async fn bind(
     write: Write<BindRole>,
 ) -> Result<Answer> {
     let service = write.service().clone();
-    let changed = service.bind_role(&write.call, (&owner, &space), write.ask).await?;
+    let changed = service.bind_role(&write.call, (&owner, BoundAt::Space(&space)), write.ask).await?;
     Ok(written(changed, StatusCode::OK, |binding| binding))
 }
 
@@ -145,6 +146,6 @@ async fn unbind(
     Path((space, owner)): Path<(String, String)>,
     write: Write<Nothing>,
 ) -> Result<Answer> {
-    let changed = write.service().unbind_role(&write.call, (&owner, &space)).await?;
+    let changed = write.service().unbind_role(&write.call, (&owner, BoundAt::Space(&space))).await?;
     Ok(written(changed, StatusCode::OK, |binding| binding))
 }

@@ -167,7 +167,10 @@ impl Walk<'_> {
         match self.beginning() {
             Err(fault) => report.fault = Some(fault),
             Ok((number, value)) => {
-                report.fault = self.walk(&mut report, (number, value)).await?;
+                report.fault = match self.replaced_at(number, value) {
+                    Some(replaced) if number > 0 => Some(replaced),
+                    _ => self.walk(&mut report, (number, value)).await?,
+                };
                 if report.fault.is_none() {
                     report.fault = self.is_cut_off(report.last_number());
                 }
@@ -206,15 +209,20 @@ impl Walk<'_> {
                 if value != batch.value {
                     return Ok(Some(Fault::Changed(number)));
                 }
-                let seen = self.expected.iter().find(|head| head.number == number);
-                if let Some(seen) = seen.filter(|head| head.value != value) {
-                    return Ok(Some(Fault::Replaced(*seen)));
+                if let Some(replaced) = self.replaced_at(number, value) {
+                    return Ok(Some(replaced));
                 }
                 report.batches += 1;
                 report.facts = report.facts.saturating_add(batch.facts);
                 report.head = Some(batch.head());
             }
         }
+    }
+
+    /// Whether anybody saw another batch in a place.
+    fn replaced_at(&self, number: u64, value: ChainValue) -> Option<Fault> {
+        let is_other = |head: &&Head| head.number == number && head.value != value;
+        self.expected.iter().find(is_other).map(|head| Fault::Replaced(*head))
     }
 
     /// Whether something behind the last batch was seen.

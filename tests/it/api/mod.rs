@@ -161,11 +161,11 @@ async fn member(server: &Server, email: &str, role: &str) -> String {
 }
 
 /// A key of a person, put into the database: a person has no other first key before it can log in.
-async fn user_key(server: &Server, user: &str, scopes: Option<&str>) -> Key {
+pub async fn user_key(server: &Server, user: &str, scopes: Option<&str>) -> Key {
     user_key_in(server, server.org.id, user, scopes).await
 }
 
-async fn user_key_in(server: &Server, org: OrgId, user: &str, scopes: Option<&str>) -> Key {
+pub async fn user_key_in(server: &Server, org: OrgId, user: &str, scopes: Option<&str>) -> Key {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let random = NEXT.fetch_add(1, Ordering::Relaxed);
     let store = Store::open(&server.database).await.unwrap();

@@ -52,6 +52,21 @@ on_both_engines! {
         assert_eq!(made("account", "read:org/*").await, "400 invalid_request");
     }
 
+    async fn a_space_that_is_called_like_a_level_gives_no_role_beyond_it(server: Server) {
+        for slug in ["account", "organization"] {
+            good(&server, "POST", "/v1/spaces", json!({"slug": slug})).await;
+            let bot = bot(&server).await;
+            let path = format!("/v1/spaces/{slug}/members/{bot}");
+            let bound = good(&server, "PUT", &path, json!({"role": "member"})).await;
+            assert_eq!(text(&bound, "level"), "space", "{bound}");
+            let key = key(&server, json!({"bot": bot})).await;
+            assert_eq!(server.token(&key, &format!("scope=read:spaces/{slug}/x")).await.outcome(), "200");
+            assert_eq!(server.token(&key, "scope=read:org/keys/*").await.outcome(), "400 invalid_scope");
+            good(&server, "DELETE", &path, Value::Null).await;
+            assert_eq!(outcome(&server, "DELETE", &format!("/v1/owners/{bot}/role"), Value::Null).await, "404 not_found");
+        }
+    }
+
     async fn a_role_of_a_space_holds_in_the_space_where_it_is_bound(server: Server) {
         for slug in ["alpha", "beta"] {
             good(&server, "POST", "/v1/spaces", json!({"slug": slug})).await;

@@ -5,6 +5,7 @@ use tenmint::model::api_key::{CreateApiKey, EditApiKey, RefreshApiKey, RotateApi
 use tenmint::model::bot::EditBot;
 use tenmint::model::role::{BindRole, EditRole};
 use tenmint::model::user::CreateUser;
+use tenmint::service::roles::BoundAt;
 
 use crate::invariants::model::{Key, Owner, Role, Target, Text, reach};
 use crate::invariants::steps::{Edit, Expires, New, Scopes, Step};
@@ -320,7 +321,8 @@ impl Case<'_> {
         let of = self.model.owners[owner].clone();
         let call = self.call(of.org, dry_run);
         let slug = space.map(|at| format!("s{at}"));
-        let at = (of.id.as_str(), slug.as_deref().unwrap_or("organization"));
+        let place = slug.as_deref().map_or(BoundAt::Organization, BoundAt::Space);
+        let at = (of.id.as_str(), place);
         match role {
             Some(role) => {
                 let ask = BindRole { role: Some(self.name_of(role)) };

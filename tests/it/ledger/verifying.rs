@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tenmint::model::ledger::Head;
+use tenmint::model::ledger::{ChainValue, Head};
 use tenmint::service::Service;
 use tenmint::service::ledger::LedgerConfig;
 use tenmint::service::ledger::verify::{ChainReport, Fault};
@@ -53,6 +53,17 @@ on_both_engines! {
         let later = Head { number: 6, ..head };
         assert_eq!(verified(&server, &[later]).await[0].fault, Some(Fault::CutOff(later)));
         let other = Head { number: 4, ..head };
+        assert_eq!(verified(&server, &[other]).await[0].fault, Some(Fault::Replaced(other)));
+    }
+
+    async fn a_head_from_a_log_counts_beside_a_checkpoint_of_the_same_batch(server: Server) {
+        let key = server.api_key("chat").await;
+        batches(&server, &key, 2).await;
+        let before = verified(&server, &[]).await[0].head.unwrap();
+        checkpoint(&server).await;
+        assert_eq!(verified(&server, &[before]).await[0].fault, None);
+        // whoever holds the master key seals anew, and tells the checkpoint so; the log cannot be told
+        let other = Head { value: ChainValue::from_bytes([7; 32]), ..before };
         assert_eq!(verified(&server, &[other]).await[0].fault, Some(Fault::Replaced(other)));
     }
 

@@ -11,7 +11,7 @@ use tenmint::store::changes::Subject;
 use tenmint::store::{Store, revocations};
 use tenmint_verifier::{Claims, InvalidToken, Revocation, Revocations, VerifyError};
 
-use crate::api::{good, key, key_of};
+use crate::api::{good, key, key_of, user_key, user_key_in};
 use crate::oauth::post_form;
 use crate::server::{AUDIENCE, Answer, Key, START, Server, on_both_engines};
 
@@ -31,6 +31,13 @@ pub(super) async fn heard(server: &Server) -> Revocations {
         held.void(serde_json::from_value::<Revocation>(entry.clone()).unwrap());
     }
     held
+}
+
+/// Whether it voids a token of these claims.
+fn voids(held: &Revocations, claims: &Value) -> bool {
+    let rev = claims["rev"].as_u64().unwrap();
+    let subjects = ["client_id", "sub", "org", "space"];
+    subjects.iter().filter_map(|name| claims[name].as_str()).any(|id| held.voids_of(id, rev))
 }
 
 /// A token of a key, as its readers see it.
@@ -137,32 +144,50 @@ on_both_engines! {
             good(&server, "POST", &format!("{place}/resume"), Value::Null).await;
             assert_eq!(whoami(&management).await, 401, "{place}");
             let held = heard(&server).await;
-            let subjects = ["client_id", "sub", "org", "space"];
-            let voids = |claims: &Value| {
-                let rev = claims["rev"].as_u64().unwrap();
-                subjects.iter().filter_map(|name| claims[name].as_str()).any(|id| held.voids_of(id, rev))
-            };
-            assert!(voids(&issued), "{place}");
+            assert!(voids(&held, &issued), "{place}");
             let after = server.token(key, "audience=management").await;
             assert_eq!(whoami(&after.token()).await, 200, "{place}");
-            assert!(!voids(&after.claims()), "{place}");
+            assert!(!voids(&held, &after.claims()), "{place}");
         }
     }
 
-    async fn a_member_that_is_suspended_or_removed_loses_its_tokens(server: Server) {
-        let user = good(&server, "POST", "/v1/users", json!({"email": "ada@example.com"})).await["id"].as_str().unwrap().to_owned();
-        let rev = || u64::try_from(server.mint.index().revision().unwrap()).unwrap();
-        for (method, path) in [
-            ("POST", format!("/v1/users/{user}/suspend")),
-            ("POST", format!("/v1/installation/users/{user}/suspend")),
-            ("DELETE", format!("/v1/users/{user}")),
+    async fn a_member_that_is_suspended_or_removed_loses_its_tokens_there_and_nowhere_else(server: Server) {
+        let other = good(&server, "POST", "/v1/organizations", json!({"slug": "other"})).await;
+        let other: OrgId = other["id"].as_str().unwrap().parse().unwrap();
+        let ask = json!({"email": "ada@example.com"});
+        let ada = good(&server, "POST", "/v1/users", ask.clone()).await["id"].as_str().unwrap().to_owned();
+        good(&server, "POST", "/v1/users?organization=other", ask).await;
+        let here = user_key(&server, &ada, None).await;
+        let there = user_key_in(&server, other, &ada, None).await;
+        for (method, path, is_everywhere) in [
+            ("POST", format!("/v1/users/{ada}/suspend"), false),
+            ("POST", format!("/v1/users/{ada}/resume"), false),
+            ("POST", format!("/v1/installation/users/{ada}/suspend"), true),
+            ("POST", format!("/v1/installation/users/{ada}/resume"), true),
+            ("DELETE", format!("/v1/users/{ada}"), false),
         ] {
-            let before = rev();
+            if path.ends_with("/resume") {
+                good(&server, method, &path, Value::Null).await;
+                continue;
+            }
+            let management = async |key| server.token(key, "audience=management").await.claims();
+            let (here, there) = (management(&here).await, management(&there).await);
             good(&server, method, &path, Value::Null).await;
             let held = heard(&server).await;
-            assert!(held.voids_of(&user, before), "{path}");
-            assert!(!held.voids_of(&user, rev()), "{path}");
+            assert_eq!((voids(&held, &here), voids(&held, &there)), (true, is_everywhere), "{path}");
         }
+    }
+
+    async fn no_end_of_an_organization_hides_that_a_person_was_suspended_everywhere(server: Server) {
+        let ask = json!({"email": "ada@example.com"});
+        let ada = good(&server, "POST", "/v1/users", ask).await["id"].as_str().unwrap().to_owned();
+        void(&server, vec![RevokedSubject::Owner(ada.parse().unwrap())], server.org.id).await;
+        good(&server, "POST", &format!("/v1/installation/users/{ada}/suspend"), Value::Null).await;
+        void(&server, vec![RevokedSubject::Org(server.org.id)], server.org.id).await;
+        let store = Store::open(&server.database).await.unwrap();
+        // what a node reads that starts now
+        let left = revocations::list_after(&mut store.read().await.unwrap(), 0).await.unwrap();
+        assert!(left.iter().any(|left| left.subject == ada), "{left:?}");
     }
 
     async fn a_verifier_hears_what_came_after_what_it_knows(server: Server) {
