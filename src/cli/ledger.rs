@@ -165,6 +165,9 @@ async fn verify(
     let items: Vec<Value> = reports.iter().map(report_body).collect();
     written(rows.add(&items))?;
     written(rows.finish(None))?;
+    for head in reports.iter().flat_map(|report| &report.unchecked) {
+        output.note(&format!("{head} has grown old and was dropped: nothing tells whether it was there"));
+    }
     let faults = reports.iter().filter_map(|report| Some((report.chain, report.fault.as_ref()?)));
     let faults: Vec<String> =
         faults.map(|(chain, fault)| format!("chain {chain}: {fault}")).collect();

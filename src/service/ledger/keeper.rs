@@ -100,6 +100,10 @@ impl Keeper {
     /// which whoever holds the database cannot change.
     pub async fn checkpoint(&self) -> Result<()> {
         let Some(head) = *self.seen.lock() else { return Ok(()) };
+        if self.spool().is_some_and(|spool| !spool.is_empty()) {
+            // the end of the chain is not in the database yet: it would look cut off there
+            return Ok(());
+        }
         if *self.told.lock() == Some(head) {
             return Ok(());
         }

@@ -65,6 +65,8 @@ pub struct ChainReport {
     pub seen_at: Option<Timestamp>,
     /// Batches behind that: whoever holds database and master key could cut them off unseen.
     pub unseen: u64,
+    /// Heads that somebody wrote down and that were dropped since: nothing tells whether they were there.
+    pub unchecked: Vec<Head>,
     /// The first fault.
     pub fault: Option<Fault>,
 }
@@ -79,6 +81,25 @@ impl Service {
         ledger: &LedgerReader,
         noted: &[Head],
     ) -> Result<Vec<ChainReport>> {
+        let before = self.walk_all(ledger, noted).await?;
+        if before.iter().all(|report| report.fault.is_none()) {
+            return Ok(before);
+        }
+        // a chain that began meanwhile looks like a fault, and so do batches that grew old: what is one
+        // is found twice
+        let mut reports = self.walk_all(ledger, noted).await?;
+        for report in reports.iter_mut().filter(|report| report.fault.is_some()) {
+            let sound = |before: &&ChainReport| {
+                before.chain == report.chain && before.fault.is_none()
+            };
+            if let Some(before) = before.iter().find(sound) {
+                *report = before.clone();
+            }
+        }
+        Ok(reports)
+    }
+
+    async fn walk_all(&self, ledger: &LedgerReader, noted: &[Head]) -> Result<Vec<ChainReport>> {
         let store = &ledger.store;
         let checkpoints = self.store.list_ledger_checkpoints().await?;
         // read before the batches, so that what is recorded meanwhile is no fault
@@ -106,6 +127,9 @@ impl Service {
                 expected: expected.get(&id).map_or(&[], Vec::as_slice),
             };
             let mut report = walk.run(id).await?;
+            let pruned = prunings.get(&id).map_or(0, |(pruning, _)| pruning.head.number);
+            let is_dropped = |head: &&Head| head.chain == id && head.number < pruned;
+            report.unchecked = noted.iter().filter(is_dropped).copied().collect();
             if let Some((head, at)) = checkpoints.iter().find(|(head, _)| head.chain == id) {
                 report.seen_at = Some(*at);
                 report.unseen = report.last_number().saturating_sub(head.number);
@@ -162,6 +186,7 @@ impl Walk<'_> {
             head: self.pruning.map(|(pruning, _)| pruning.head),
             seen_at: None,
             unseen: 0,
+            unchecked: Vec::new(),
             fault: None,
         };
         match self.beginning() {

@@ -93,6 +93,9 @@ async fn on_postgresql_tokens_leave_by_the_spool_and_are_recorded_once_it_is_bac
         ids.push(id_of(&token_of(&server, &key).await));
     }
     let keeper = server.node.as_ref().unwrap().ledger_keeper().unwrap();
+    keeper.checkpoint().await.unwrap();
+    let reports = server.service.verify_ledger(&reader(&server).await, &[]).await.unwrap();
+    assert!(reports.iter().all(|report| report.fault.is_none()), "nothing is cut off: {reports:?}");
     assert!(keeper.replay().await.is_err());
     assert_eq!(recorded(&server).await.len(), 1);
     mend_inserts(&mut tables, Engine::Postgres).await;

@@ -133,6 +133,10 @@ on_both_engines! {
         assert_eq!(all(&server).await.len(), 1);
         batches(&server, &key, 1).await;
         assert_eq!(faults(&server).await, []);
+        let head = verified(&server, &[]).await.iter().find_map(|report| report.head).unwrap();
+        let dropped = Head { number: 1, ..head };
+        let reports = verified(&server, &[dropped]).await;
+        assert!(reports.iter().any(|report| report.unchecked == [dropped]), "{reports:?}");
         let mut tables = tables(&server).await;
         run(&mut tables, "UPDATE ledger_prunings SET facts = 1").await;
         assert_eq!(faults(&server).await, [Fault::PruningChanged]);
