@@ -113,11 +113,12 @@ fn lists() -> Vec<(&'static str, ListApiKeys)> {
 
 /// The first page, one in the middle and one at the end.
 fn cursors(ask: &ListApiKeys, keys: u32) -> Vec<(&'static str, Option<Cursor>)> {
-    let at = |number: u32| {
-        let name = ask.name.as_ref().map(|_| format!("key {number}"));
+    let at = |number: u32, rest: &str| {
+        // a cursor of a list by name is within what was asked for
+        let name = ask.name.as_ref().map(|prefix| prefix.to_lowercase() + rest);
         Some(Cursor { name, revision: i64::from(number), id: String::new() })
     };
-    vec![("first", None), ("middle", at(keys / 2)), ("last", at(60))]
+    vec![("first", None), ("middle", at(keys / 2, "5")), ("last", at(60, "9999"))]
 }
 
 fn operator(org: OrgId) -> Actor {
