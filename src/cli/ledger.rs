@@ -166,7 +166,9 @@ async fn verify(
     written(rows.add(&items))?;
     written(rows.finish(None))?;
     for head in reports.iter().flat_map(|report| &report.unchecked) {
-        output.note(&format!("{head} has grown old and was dropped: nothing tells whether it was there"));
+        output.note(&format!(
+            "{head} has grown old and was dropped: nothing tells whether it was there"
+        ));
     }
     let faults = reports.iter().filter_map(|report| Some((report.chain, report.fault.as_ref()?)));
     let faults: Vec<String> =

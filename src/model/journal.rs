@@ -115,9 +115,16 @@ mod tests {
             let torn = text.split_at(text.len() / 2).0;
             assert_ne!(torn.parse(), Ok(line), "{torn}");
         }
-        for text in
-            ["", "7", "7 api_key", "7 api_key key_x", "x api_key", "7 other x", "7 secret AA", "7 seen x"]
-        {
+        for text in [
+            "",
+            "7",
+            "7 api_key",
+            "7 api_key key_x",
+            "x api_key",
+            "7 other x",
+            "7 secret AA",
+            "7 seen x",
+        ] {
             assert_eq!(text.parse::<JournalLine>(), Err(InvalidJournalLine), "{text}");
         }
     }

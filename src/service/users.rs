@@ -123,7 +123,8 @@ impl Service {
             check_admins_left(&mut write, &places).await?;
             let owner = OwnerId::User(after.id);
             let api_keys = api_keys::list_unrevoked_of(&mut write, &after.org, &owner).await?;
-            self.revoke_member_tokens(&mut write, &api_keys, RevokedTokens::Before, after.org).await?;
+            self.revoke_member_tokens(&mut write, &api_keys, RevokedTokens::Before, after.org)
+                .await?;
         }
         let action = if suspend { "user.suspend" } else { "user.resume" };
         self.finish_member(write, call, action, (before, after)).await

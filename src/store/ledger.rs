@@ -149,6 +149,18 @@ impl LedgerStore {
         Ok(inserted)
     }
 
+    /// Records batches together, durably: all of them, or none where another batch has a place of theirs.
+    pub async fn insert_all(&self, batches: &[Batch]) -> Result<Inserted> {
+        let mut transaction = self.pool.begin().await?;
+        for batch in batches {
+            if self.insert_over(&mut transaction, batch).await? == Inserted::Taken {
+                return Ok(Inserted::Taken);
+            }
+        }
+        transaction.commit().await?;
+        Ok(Inserted::There)
+    }
+
     async fn insert_over(&self, connection: &mut Connection, batch: &Batch) -> Result<Inserted> {
         let inserted = sqlx::query(
             "INSERT INTO ledger_batches
@@ -163,27 +175,19 @@ impl LedgerStore {
         .bind(batch.value.as_bytes().to_vec())
         .bind(batch.filter.as_bytes().to_vec())
         .bind(batch.body.clone())
-        .execute(connection)
+        .execute(&mut *connection)
         .await?;
         if inserted.rows_affected() > 0 {
             return Ok(Inserted::There);
         }
-        let found = self.find(batch.chain, batch.number).await?;
+        let found = find(connection, batch.chain, batch.number).await?;
         let is_same = found.is_some_and(|found| found.value == batch.value);
         Ok(if is_same { Inserted::There } else { Inserted::Taken })
     }
 
     /// A batch by its number.
     pub async fn find(&self, chain: ChainId, number: u64) -> Result<Option<Batch>> {
-        let row = sqlx::query(
-            "SELECT chain, number, facts, first_at, last_at, value, filter, body
-             FROM ledger_batches WHERE chain = $1 AND number = $2",
-        )
-        .bind(i64::from(chain.as_number()))
-        .bind(signed(number))
-        .fetch_optional(&self.pool)
-        .await?;
-        row.as_ref().map(|row| batch_of(&row_of(row))).transpose()
+        find(&mut *self.pool.acquire().await?, chain, number).await
     }
 
     /// The batches of a chain behind a number.
@@ -453,6 +457,18 @@ fn place_of(row: &Row<'_>) -> Result<Place> {
 
 fn outline_of(row: &Row<'_>) -> Result<Outline> {
     Ok(Outline { place: place_of(row)?, filter: Filter::from_bytes(row.bytes("filter")?) })
+}
+
+async fn find(connection: &mut Connection, chain: ChainId, number: u64) -> Result<Option<Batch>> {
+    let row = sqlx::query(
+        "SELECT chain, number, facts, first_at, last_at, value, filter, body
+         FROM ledger_batches WHERE chain = $1 AND number = $2",
+    )
+    .bind(i64::from(chain.as_number()))
+    .bind(signed(number))
+    .fetch_optional(connection)
+    .await?;
+    row.as_ref().map(|row| batch_of(&row_of(row))).transpose()
 }
 
 fn batch_of(row: &Row<'_>) -> Result<Batch> {

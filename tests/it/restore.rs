@@ -211,7 +211,8 @@ async fn restore_to(server: &Server, statements: &[&'static str], revisions: i64
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_withdrawn_signing_key_that_a_restore_brings_back_signs_nothing_even_before_it_is_ended() {
+async fn a_withdrawn_signing_key_that_a_restore_brings_back_signs_nothing_even_before_it_is_ended()
+{
     let server = Setup::on(Engine::Sqlite).start().await.unwrap();
     let key = server.api_key("chat").await;
     let leaked = signing(&server).await;

@@ -138,7 +138,8 @@ async fn bind(
     write: Write<BindRole>,
 ) -> Result<Answer> {
     let service = write.service().clone();
-    let changed = service.bind_role(&write.call, (&owner, BoundAt::Space(&space)), write.ask).await?;
+    let changed =
+        service.bind_role(&write.call, (&owner, BoundAt::Space(&space)), write.ask).await?;
     Ok(written(changed, StatusCode::OK, |binding| binding))
 }
 
@@ -146,6 +147,7 @@ async fn unbind(
     Path((space, owner)): Path<(String, String)>,
     write: Write<Nothing>,
 ) -> Result<Answer> {
-    let changed = write.service().unbind_role(&write.call, (&owner, BoundAt::Space(&space))).await?;
+    let changed =
+        write.service().unbind_role(&write.call, (&owner, BoundAt::Space(&space))).await?;
     Ok(written(changed, StatusCode::OK, |binding| binding))
 }

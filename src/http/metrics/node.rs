@@ -44,7 +44,8 @@ impl Observed {
         page.gauge("tenmint_feed_waiting_verifiers", help, of(feed.waiting()));
         let help = "how long ago the feed was last known to hold all that was revoked; `+Inf` where it cannot be known";
         page.gauge("tenmint_feed_lag_seconds", help, age);
-        let help = "keys, secrets and signing keys that ended and that the journal of revocations lacks";
+        let help =
+            "keys, secrets and signing keys that ended and that the journal of revocations lacks";
         page.gauge("tenmint_journal_lines_waiting", help, of(self.follower.unjournaled()));
     }
 

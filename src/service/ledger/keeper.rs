@@ -21,6 +21,8 @@ const TICKS_PER_CHECKPOINT: u64 = 60;
 const TICKS_PER_PRUNING: u64 = 3_600;
 /// Work that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the spool is replayed at once: it may fill meanwhile.
+const REPLAY_FOR: Duration = Duration::from_secs(5);
 /// Batches that one transaction drops.
 const PRUNED_AT_ONCE: i64 = 200;
 
@@ -87,12 +89,18 @@ impl Keeper {
         Ok(())
     }
 
-    /// Takes what was spooled to the database. Says how many bytes there were.
+    /// Takes what was spooled to the database, as long as the rest of the work can wait. Says how many bytes
+    /// there were.
     pub async fn replay(&self) -> Result<u64> {
         let waiting = self.spool.as_ref().map(|spool| (spool, spool.waiting_bytes()));
         let Some((spool, bytes @ 1..)) = waiting else { return Ok(0) };
-        spool.replay(&self.service, &self.store).await?;
-        tracing::info!(bytes, "all that was spooled is in the ledger");
+        let until = self.service.clock.steady() + REPLAY_FOR;
+        while self.service.clock.steady() < until {
+            if !spool.replay_some(&self.service, &self.store).await? {
+                tracing::info!(bytes, "all that was spooled is in the ledger");
+                break;
+            }
+        }
         Ok(bytes)
     }
 

@@ -148,7 +148,10 @@ impl Recorder {
             sleep(RETRY_EVERY).await;
         }
         let facts = batch.facts;
-        tracing::error!(facts, "a batch is lost; with `ledger.mode = \"durable\"`, its tokens never left");
+        tracing::error!(
+            facts,
+            "a batch is lost; with `ledger.mode = \"durable\"`, its tokens never left"
+        );
     }
 
     fn figures(&self) -> &LedgerFigures {

@@ -89,9 +89,8 @@ impl Service {
         // is found twice
         let mut reports = self.walk_all(ledger, noted).await?;
         for report in reports.iter_mut().filter(|report| report.fault.is_some()) {
-            let sound = |before: &&ChainReport| {
-                before.chain == report.chain && before.fault.is_none()
-            };
+            let sound =
+                |before: &&ChainReport| before.chain == report.chain && before.fault.is_none();
             if let Some(before) = before.iter().find(sound) {
                 *report = before.clone();
             }

@@ -298,12 +298,7 @@ impl Follower {
 
     /// What was revoked is known before anything else is: a token that is issued meanwhile is of
     /// before.
-    async fn follow_revocations(
-        &self,
-        read: &mut Read,
-        applied: i64,
-        revision: i64,
-    ) -> Result<()> {
+    async fn follow_revocations(&self, read: &mut Read, applied: i64, revision: i64) -> Result<()> {
         let revoked = revocations::list_after(read, applied).await?;
         if !revoked.is_empty() {
             // a verifier that hears of it must not hear the same revision twice, whatever is restored

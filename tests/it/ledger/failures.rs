@@ -259,7 +259,11 @@ async fn a_buffered_ledger_keeps_what_has_left_while_none_can_be_recorded() {
     while ledger.ledger().is_open() {
         tokio::task::yield_now().await;
     }
-    assert_eq!(server.token(&key, "").await.status, 503, "what cannot be recorded does not pile up");
+    assert_eq!(
+        server.token(&key, "").await.status,
+        503,
+        "what cannot be recorded does not pile up"
+    );
     mend_inserts(&mut tables, Engine::Sqlite).await;
     while !ledger.ledger().is_open() {
         tokio::task::yield_now().await;

@@ -1,0 +1,224 @@
+//! The spool: batches in files of this node, as long as the database does not take them.
+//!
+//! Each is synced before its tokens leave, and all go to the database in their order. A batch that
+//! the database has already is known there by its number and value, so none is doubled. One whose place
+//! another batch has goes to a chain of its own, and what cannot be read is set aside: nothing is
+//! thrown away. SQLite has no spool: its file lies on the same disk.
+
+mod replaying;
+mod segment;
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::error::{Error, Result};
+use crate::model::ledger::Batch;
+use crate::model::token_id::ChainId;
+use crate::service::Service;
+use crate::store::DatabaseUrl;
+use crate::store::ledger::LedgerStore;
+
+pub(super) use replaying::replay_left_behind;
+
+use segment::Segment;
+
+/// Bytes of a spool at most: ten minutes at 30,000 tokens a second.
+const MAX_BYTES: u64 = 1 << 30;
+/// Bytes of a file, from which on another one is begun: a file is deleted once the database has all of it,
+/// so that a spool that fills while it drains takes no more room than what waits.
+const SEGMENT_BYTES: u64 = 64 << 20;
+/// The directory of spools in that of a node, and the ending of their names.
+const DIRECTORY: &str = "ledger-spool";
+const ENDING: &str = "batches";
+
+/// The spool of one chain.
+#[derive(Debug)]
+pub struct Spool {
+    open: Arc<Mutex<Open>>,
+}
+
+#[derive(Debug)]
+struct Open {
+    directory: PathBuf,
+    chain: ChainId,
+    /// From so many bytes on, a segment grows no more.
+    segment_bytes: u64,
+    /// From old to new; the last one grows.
+    segments: VecDeque<Segment>,
+    /// How many there were before.
+    begun: u32,
+    /// Batches that the database does not have.
+    batches: u64,
+}
+
+impl Spool {
+    /// The spool of a chain in the directory of its node, where the database is on another disk.
+    pub(super) fn for_database(
+        database: &DatabaseUrl,
+        directory: &Path,
+        chain: ChainId,
+    ) -> Option<Self> {
+        database.is_remote().then(|| Self::new(directory.join(DIRECTORY), chain, SEGMENT_BYTES))
+    }
+
+    fn new(directory: PathBuf, chain: ChainId, segment_bytes: u64) -> Self {
+        let segments = VecDeque::new();
+        let open = Open { directory, chain, segment_bytes, segments, begun: 0, batches: 0 };
+        Self { open: Arc::new(Mutex::new(open)) }
+    }
+
+    /// Whether the database has all batches that came here.
+    pub fn is_empty(&self) -> bool {
+        self.waiting_bytes() == 0
+    }
+
+    /// Bytes that wait for the database.
+    pub fn waiting_bytes(&self) -> u64 {
+        self.open.lock().segments.iter().map(Segment::waiting).sum()
+    }
+
+    /// Batches that wait for the database.
+    pub fn waiting_batches(&self) -> u64 {
+        self.open.lock().batches
+    }
+
+    /// Adds a batch, durably.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where the spool is full or cannot be written.
+    pub(super) async fn append(&self, batch: &Batch) -> Result<()> {
+        let (bytes, open) = (batch.to_spooled(), self.open.clone());
+        blocking(move || open.lock().append(&bytes)).await
+    }
+
+    /// Takes the oldest batches that wait to the database. Says whether there were any.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where the database does not take them, or where a batch cannot be read.
+    pub(super) async fn replay_some(&self, service: &Service, store: &LedgerStore) -> Result<bool> {
+        let open = self.open.clone();
+        let (batches, bytes) = blocking(move || open.lock().next()).await?;
+        let count = batches.len() as u64;
+        if count > 0 {
+            replaying::insert(service, store, batches).await?;
+            let open = self.open.clone();
+            blocking(move || open.lock().advance(bytes, count)).await?;
+        }
+        Ok(count > 0)
+    }
+}
+
+impl Open {
+    fn append(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        let there: u64 = self.segments.iter().map(Segment::length).sum();
+        if there + bytes.len() as u64 > MAX_BYTES {
+            return Err(std::io::Error::other("the spool of the ledger is full"));
+        }
+        if self.segments.back().is_none_or(|last| last.length() >= self.segment_bytes) {
+            // numbered, so that names sort in the order of the batches
+            let name = format!("{}-{:06}.{ENDING}", self.chain, self.begun);
+            self.segments.push_back(Segment::create(self.directory.join(name))?);
+            self.begun += 1;
+        }
+        if let Some(last) = self.segments.back_mut() {
+            last.append(bytes)?;
+            self.batches += 1;
+        }
+        Ok(())
+    }
+
+    fn next(&mut self) -> std::io::Result<(Vec<Batch>, u64)> {
+        self.segments.front_mut().map_or_else(|| Ok((Vec::new(), 0)), Segment::next)
+    }
+
+    /// The database has the next so many bytes and batches. A file that is done is deleted.
+    fn advance(&mut self, bytes: u64, batches: u64) -> std::io::Result<()> {
+        self.batches = self.batches.saturating_sub(batches);
+        let Some(first) = self.segments.front_mut() else { return Ok(()) };
+        first.advance(bytes);
+        if first.waiting() == 0
+            && let Some(done) = self.segments.pop_front()
+        {
+            done.delete()?;
+        }
+        Ok(())
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|cause| Error::Broken(cause.to_string()))?.map_err(unavailable)
+}
+
+fn unavailable(cause: std::io::Error) -> Error {
+    Error::Unavailable(Box::new(cause))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ledger::{ChainValue, Filter};
+    use crate::model::time::Timestamp;
+
+    fn batch(number: u64) -> Batch {
+        Batch {
+            chain: ChainId::from_number(1),
+            number,
+            facts: 1,
+            first_at: Timestamp::from_millis(1),
+            last_at: Timestamp::from_millis(1),
+            value: ChainValue::from_bytes([1; 32]),
+            filter: Filter::from_bytes(Vec::new()),
+            body: vec![7; 300],
+        }
+    }
+
+    fn files(directory: &Path) -> usize {
+        std::fs::read_dir(directory).map_or(0, Iterator::count)
+    }
+
+    #[tokio::test]
+    async fn what_the_database_has_takes_no_room_while_more_comes() {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = Spool::new(directory.path().join(DIRECTORY), ChainId::from_number(1), 1_000);
+        let (mut appended, mut taken) = (0, Vec::new());
+        for _ in 0..100 {
+            for _ in 0..10 {
+                appended += 1;
+                spool.append(&batch(appended)).await.unwrap();
+            }
+            while spool.waiting_batches() > 2 {
+                let mut open = spool.open.lock();
+                let (batches, bytes) = open.next().unwrap();
+                open.advance(bytes, batches.len() as u64).unwrap();
+                taken.extend(batches.iter().map(|batch| batch.number));
+            }
+            assert!(files(&directory.path().join(DIRECTORY)) <= 2);
+        }
+        assert!(taken.iter().copied().eq(1..=taken.len() as u64), "in their order: {taken:?}");
+        assert_eq!(taken.len() as u64 + spool.waiting_batches(), appended);
+        while !spool.is_empty() {
+            let mut open = spool.open.lock();
+            let (batches, bytes) = open.next().unwrap();
+            open.advance(bytes, batches.len() as u64).unwrap();
+        }
+        assert_eq!((files(&directory.path().join(DIRECTORY)), spool.waiting_batches()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_spool_takes_so_much_and_no_more() {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = Spool::new(directory.path().join(DIRECTORY), ChainId::from_number(1), 1_000);
+        spool.append(&batch(1)).await.unwrap();
+        // a file with a hole takes no room on the disk
+        spool.open.lock().segments[0].pretend(MAX_BYTES - 1);
+        let refused = spool.append(&batch(2)).await.unwrap_err();
+        assert!(matches!(refused, Error::Unavailable(_)), "{refused:?}");
+        assert_eq!(spool.waiting_batches(), 1);
+    }
+}

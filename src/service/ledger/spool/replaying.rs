@@ -1,0 +1,115 @@
+//! From the spool to the database.
+
+use std::fs::File;
+use std::io::{Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::model::ledger::{Batch, Chain, Sealer};
+use crate::model::token_id::ChainId;
+use crate::service::Service;
+use crate::service::ledger::spool::segment::read_some;
+use crate::service::ledger::spool::{DIRECTORY, ENDING, unavailable};
+use crate::service::refresh::within;
+use crate::store::ledger::{Inserted, LedgerStore};
+use crate::store::private_file;
+
+/// What takes longer has to wait for the next try.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The ending of what could not be read.
+const UNREAD: &str = "unread";
+
+/// Takes to the database what earlier runs left in the directory of a node, and deletes it.
+///
+/// # Errors
+/// [`Error::Unavailable`] where the database does not take it: nothing is lost.
+pub(in crate::service::ledger) async fn replay_left_behind(
+    directory: &Path,
+    service: &Service,
+    store: &LedgerStore,
+) -> Result<()> {
+    let Ok(entries) = std::fs::read_dir(directory.join(DIRECTORY)) else { return Ok(()) };
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|ending| ending == ENDING));
+    paths.sort();
+    for path in paths {
+        replay_file(&path, service, store).await?;
+    }
+    Ok(())
+}
+
+async fn replay_file(path: &Path, service: &Service, store: &LedgerStore) -> Result<()> {
+    let mut file = File::open(path).map_err(unavailable)?;
+    if file.try_lock().is_err() {
+        // of a node that runs
+        return Ok(());
+    }
+    let (mut at, mut count) = (0, 0);
+    loop {
+        let (batches, next) = read_some(&mut file, at).map_err(unavailable)?;
+        if batches.is_empty() {
+            break;
+        }
+        count += batches.len();
+        insert(service, store, batches).await?;
+        at = next;
+    }
+    set_rest_aside(&mut file, at, path).map_err(unavailable)?;
+    tracing::info!(batches = count, "what an earlier run had spooled is in the ledger");
+    std::fs::remove_file(path).map_err(unavailable)
+}
+
+/// Keeps what stands behind the last batch that can be read. Most likely a crash tore a write there, whose
+/// tokens never left; but it may be damage, with more batches behind it.
+fn set_rest_aside(file: &mut File, at: u64, path: &Path) -> std::io::Result<()> {
+    let bytes = file.metadata()?.len().saturating_sub(at);
+    if bytes == 0 {
+        return Ok(());
+    }
+    let aside = path.with_extension(UNREAD);
+    file.seek(SeekFrom::Start(at))?;
+    let mut kept = private_file().truncate(true).open(&aside)?;
+    std::io::copy(file, &mut kept)?;
+    kept.sync_all()?;
+    let path = aside.display();
+    tracing::error!(bytes, %path, "the end of a spool cannot be read: it is kept in a file");
+    Ok(())
+}
+
+/// Has the database take batches, together where their places are free.
+pub(super) async fn insert(
+    service: &Service,
+    store: &LedgerStore,
+    batches: Vec<Batch>,
+) -> Result<()> {
+    if within(PATIENCE, store.insert_all(&batches)).await? == Inserted::There {
+        return Ok(());
+    }
+    for batch in batches {
+        if within(PATIENCE, store.insert(&batch)).await? == Inserted::Taken {
+            insert_elsewhere(service, store, batch).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Has it take a batch whose place another one has, in a chain of its own.
+async fn insert_elsewhere(service: &Service, store: &LedgerStore, mut batch: Batch) -> Result<()> {
+    let taken = batch.head();
+    tracing::error!(%taken, "the ledger holds another batch in the place of a spooled one: a chain begins for it");
+    let chain = chain_of(&batch);
+    // where it is there, an earlier try began it
+    within(PATIENCE, store.insert_chain(&chain)).await?;
+    Sealer::new(service.ledger_key(), &chain).begin_anew(&mut batch, &chain);
+    match within(PATIENCE, store.insert(&batch)).await? {
+        Inserted::There => Ok(()),
+        Inserted::Taken => Err(Error::Broken(format!("the chain {} is in use", chain.id))),
+    }
+}
+
+/// A chain for one batch. It follows from the batch alone, so that another try makes the same one.
+fn chain_of(batch: &Batch) -> Chain {
+    let [a, b, c, ..] = *batch.value.as_bytes();
+    Chain { id: ChainId::from_random([a, b, c]), started_at: batch.first_at, previous: None }
+}

@@ -1,0 +1,106 @@
+//! One file of a spool.
+
+use std::fs::File;
+use std::io::{Read, Result, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use crate::model::ledger::Batch;
+use crate::store::{create_private_directory, private_file};
+
+/// Bytes of a batch at most: the most facts, all of them long.
+const MAX_BATCH_BYTES: u64 = 512 << 20;
+/// Batches and bytes that are read at once.
+const READ_AT_ONCE: usize = 64;
+const BYTES_AT_ONCE: u64 = 8 << 20;
+
+/// A file of batches, locked as long as its node runs.
+#[derive(Debug)]
+pub(super) struct Segment {
+    path: PathBuf,
+    file: File,
+    /// Bytes of whole batches.
+    length: u64,
+    /// Bytes of batches that the database has.
+    done: u64,
+}
+
+impl Segment {
+    pub(super) fn create(path: PathBuf) -> Result<Self> {
+        let directory = path.parent().unwrap_or(Path::new("."));
+        create_private_directory(directory).map_err(std::io::Error::other)?;
+        let file = private_file().read(true).open(&path)?;
+        file.lock()?;
+        // a name that is lost in a crash is a file that is lost
+        File::open(directory)?.sync_all()?;
+        Ok(Self { path, file, length: 0, done: 0 })
+    }
+
+    pub(super) fn length(&self) -> u64 {
+        self.length
+    }
+
+    pub(super) fn waiting(&self) -> u64 {
+        self.length - self.done
+    }
+
+    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        let end = self.length + bytes.len() as u64;
+        // what an earlier try wrote by half is written over
+        self.file.seek(SeekFrom::Start(self.length))?;
+        self.file.write_all(bytes)?;
+        self.file.set_len(end)?;
+        self.file.sync_data()?;
+        self.length = end;
+        Ok(())
+    }
+
+    /// The next batches that the database does not have, and how many bytes they take.
+    pub(super) fn next(&mut self) -> Result<(Vec<Batch>, u64)> {
+        let (batches, end) = read_some(&mut self.file, self.done)?;
+        if batches.is_empty() && self.waiting() > 0 {
+            return Err(std::io::Error::other("a batch in the spool of the ledger cannot be read"));
+        }
+        Ok((batches, end - self.done))
+    }
+
+    pub(super) fn advance(&mut self, bytes: u64) {
+        self.done += bytes;
+    }
+
+    pub(super) fn delete(self) -> Result<()> {
+        std::fs::remove_file(self.path)
+    }
+
+    #[cfg(test)]
+    pub(super) fn pretend(&mut self, length: u64) {
+        self.length = length;
+    }
+}
+
+/// Some batches from a place of a file, up to its end or to one that cannot be read, and the place behind them.
+pub(super) fn read_some(file: &mut File, from: u64) -> Result<(Vec<Batch>, u64)> {
+    let (mut batches, mut at) = (Vec::new(), from);
+    while batches.len() < READ_AT_ONCE && at - from < BYTES_AT_ONCE {
+        let Some((batch, next)) = read_batch(file, at)? else { break };
+        batches.push(batch);
+        at = next;
+    }
+    Ok((batches, at))
+}
+
+/// The batch at a place of a file, and the place behind it.
+fn read_batch(file: &mut File, at: u64) -> Result<Option<(Batch, u64)>> {
+    file.seek(SeekFrom::Start(at))?;
+    let mut head = [0; 8];
+    if file.take(8).read(&mut head)? < head.len() {
+        return Ok(None);
+    }
+    let [a, b, c, d, ..] = head;
+    let length = u64::from(u32::from_be_bytes([a, b, c, d]));
+    if length > MAX_BATCH_BYTES {
+        return Ok(None);
+    }
+    let mut bytes = head.to_vec();
+    file.take(length).read_to_end(&mut bytes)?;
+    Ok(Batch::from_spooled(&bytes).map(|(batch, read)| (batch, at + read as u64)))
+}
