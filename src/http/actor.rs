@@ -52,7 +52,11 @@ pub(super) fn is_api_key_of_nobody(app: &App, head: &Parts) -> bool {
     })
 }
 
-fn presented(head: &Parts) -> Result<Presented> {
+/// The credential that is presented.
+///
+/// # Errors
+/// [`Error::Unauthenticated`] where there is none, or none that can be read.
+pub(super) fn presented(head: &Parts) -> Result<Presented> {
     let mut values = head.headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         return Err(Error::Unauthenticated("send one Authorization header with an API key"));

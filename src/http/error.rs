@@ -81,7 +81,7 @@ pub(super) fn https_required(detail: &str) -> Response<Body> {
 
 /// What an address is told from which too many came.
 pub(super) const TOO_MANY_FAILURES: &str =
-    "too many API keys that are not known came from this address";
+    "too many API keys that are not known, or hold no more, came from this address";
 
 /// The refusal of one more API key that is nobody's.
 pub(super) fn too_many_failures(too_many: TooManyFailures) -> Response<Body> {

@@ -77,18 +77,20 @@ async fn may_see_into(
     Ok(actor.may(&Action::Read, &thing))
 }
 
-/// The space that an entry is about: what was written says it, and of what was refused the object.
+/// The space that an entry is about: what was written says it; where only a field was, or where it was
+/// refused, the object.
 async fn space_of(connection: &mut Connection, entry: &AuditEntry) -> Result<Option<SpaceId>> {
     let states = [&entry.after, &entry.before];
     let said = states.into_iter().flatten().find_map(|state| state.get("space")?.as_str());
     if let Some(said) = said {
         return Ok(said.parse().ok());
     }
-    if entry.outcome == "done" {
-        return Ok(None);
-    }
     if let Ok(id) = entry.object.parse::<ApiKeyId>() {
         return Ok(api_keys::find(connection, &id).await?.and_then(|api_key| api_key.space));
+    }
+    if entry.outcome == "done" && !entry.action.starts_with("bot.") {
+        // a role of the organization is told there, also where its bot is in a space
+        return Ok(None);
     }
     match entry.object.parse::<BotId>() {
         Ok(id) => Ok(bots::find(connection, &id).await?.and_then(|bot| bot.space)),

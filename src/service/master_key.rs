@@ -101,10 +101,17 @@ impl MasterKey {
 
     /// Calls the key that follows the master key, and the one of before the old one.
     pub(crate) fn settle(&self) -> Result<()> {
-        let path = Self::path_in(&self.keys_dir);
-        std::fs::rename(&path, self.keys_dir.join(OLD_NAME))
-            .and_then(|()| std::fs::rename(self.next_path(), &path))
-            .map_err(|cause| unusable(&path, cause))
+        let (path, old) = (Self::path_in(&self.keys_dir), self.keys_dir.join(OLD_NAME));
+        let settle = || {
+            // whenever it is cut short, a file has the name of the master key
+            let copy = old.with_extension("new");
+            std::fs::copy(&path, &copy)?;
+            File::open(&copy)?.sync_all()?;
+            std::fs::rename(&copy, &old)?;
+            std::fs::rename(self.next_path(), &path)?;
+            File::open(&self.keys_dir)?.sync_all()
+        };
+        settle().map_err(|cause| unusable(&path, cause))
     }
 
     /// Opens the pepper, and seals from now on with the key that sealed it.

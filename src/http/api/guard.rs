@@ -11,7 +11,7 @@ use http::Response;
 use http::request::Parts;
 
 use crate::error::{Error, Result};
-use crate::http::actor::{actor_of, holder_of, is_api_key_of_nobody, origin_of};
+use crate::http::actor::{actor_of, holder_of, is_api_key_of_nobody, origin_of, presented};
 use crate::http::api::operation::Plane;
 use crate::http::api::request::Query;
 use crate::http::error::{self, Said};
@@ -67,7 +67,12 @@ async fn guarded(guard: &Guard, request: Request, next: Next) -> Response<Body> 
         Ok(actor) => actor,
         Err(cause) => {
             let known = guard.known(&head, &cause);
-            let response = guard.refusal(&head, cause);
+            if guard.is_failure(&head, &cause, known.is_some())
+                && let Err(too_many) = guard.app.count_failure(guard.app.caller_of(&head))
+            {
+                return error::too_many_failures(too_many);
+            }
+            let response = cause.into_response();
             let Some(refusee) = known else { return response };
             return guard.audited(&refusee, &names, response).await;
         }
@@ -99,21 +104,18 @@ impl Refusee {
 
 impl Guard {
     async fn identify(&self, head: &Parts) -> Result<Actor> {
+        // nobody who shows nothing has the database looked at
+        presented(head)?;
         // judged by what holds at the moment of the call, on whichever node it arrives
         self.app.service.follow().await?;
         actor_of(&self.app, head)
     }
 
-    /// The answer to who is not known, or to the address from which too many came.
-    fn refusal(&self, head: &Parts, cause: Error) -> Response<Body> {
-        let app = &self.app;
-        if matches!(cause, Error::Unauthenticated(_))
-            && is_api_key_of_nobody(app, head)
-            && let Err(too_many) = app.count_failure(app.caller_of(head))
-        {
-            return error::too_many_failures(too_many);
-        }
-        cause.into_response()
+    /// Whether it counts against the address it came from: a key that nobody has, which may be a guess, and
+    /// what would be written to the audit, which must not grow as fast as somebody can ask.
+    fn is_failure(&self, head: &Parts, cause: &Error, is_audited: bool) -> bool {
+        matches!(cause, Error::Unauthenticated(_))
+            && (is_audited || is_api_key_of_nobody(&self.app, head))
     }
 
     /// Who would change something with a credential that is refused and known all the same.

@@ -188,7 +188,7 @@ impl Recorder {
     async fn insert(&mut self, batch: &mut Batch, patience: Duration) -> Result<()> {
         match within(patience, self.store.insert(batch)).await? {
             Inserted::There => Ok(()),
-            Inserted::Taken => self.begin_anew(batch).await,
+            Inserted::Taken => within(patience, self.begin_anew(batch)).await,
         }
     }
 

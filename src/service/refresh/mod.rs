@@ -11,6 +11,7 @@ pub(crate) use stored::Stored;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use base64::Engine;
@@ -71,8 +72,10 @@ pub struct Follower {
     restored: parking_lot::Mutex<Option<(Restored, Vec<Kid>)>>,
     /// What was imported and is not in the index yet, the oldest first.
     imported: parking_lot::Mutex<VecDeque<Imported>>,
-    /// One look at a time, so that revisions are applied in their order.
-    turn: Mutex<()>,
+    /// One look at a time, so that revisions are applied in their order: the last one that succeeded.
+    turn: Mutex<u64>,
+    /// How many looks have begun.
+    begun: AtomicU64,
 }
 
 /// Revisions above the last one that was seen which the database may have had: a node that was killed had
@@ -111,7 +114,8 @@ impl Service {
             restored: parking_lot::Mutex::default(),
             presence: Presence::new(self.store.clone(), self.schedule.gone_after)?,
             imported: parking_lot::Mutex::default(),
-            turn: Mutex::new(()),
+            turn: Mutex::default(),
+            begun: AtomicU64::new(0),
         });
         // before it publishes anything: from here on, a signing key waits for this node
         follower.presence.tell(0, self.clock.now()).await?;
@@ -186,7 +190,13 @@ impl Follower {
     /// Applies what changed since the last look. After a success, the index is at least at the
     /// revision that the database had when this was called.
     pub async fn catch_up(&self) -> Result<()> {
-        let _turn = self.turn.lock().await;
+        let before = self.begun.load(Ordering::Acquire);
+        let mut succeeded = self.turn.lock().await;
+        if *succeeded > before {
+            // whoever waited in line beside others is served by a look that began after it came
+            return Ok(());
+        }
+        let look = self.begun.fetch_add(1, Ordering::AcqRel) + 1;
         // two readers fill an index, the second a moment later: another look makes them one
         loop {
             self.end_again().await?;
@@ -195,6 +205,7 @@ impl Follower {
             }
         }
         self.presence.keep_told(self.mint.index().revision(), self.clock.now()).await;
+        *succeeded = look;
         Ok(())
     }
 

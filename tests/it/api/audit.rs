@@ -166,8 +166,13 @@ on_both_engines! {
         // and what those bots may do in the organization
         let outside = [&vec!["role.bind done".to_owned(); 3], &told[inside.len()..]].concat();
         assert_eq!(of(&reader).await, outside);
+        let ask = json!({"grace_period_seconds": 60});
+        good(&server, "POST", &format!("{}/refresh", at(&made)), ask).await;
+        // the role of the new key's bot comes along
+        let after = of(&reader).await;
+        assert!(after.iter().all(|line| !line.starts_with("api_key.edit")), "nor what a change brings along: {after:?}");
         good(&server, "DELETE", &at(&made), Value::Null).await;
-        assert_eq!(of(&reader).await.len(), outside.len(), "nor what comes after");
+        assert_eq!(of(&reader).await.len(), after.len(), "nor what comes after");
     }
 
     async fn no_entry_holds_a_secret(server: Server) {

@@ -110,6 +110,23 @@ on_both_engines! {
         assert_eq!(token_from(&server, "127.0.0.1", WRONG).await.status, 401);
     }
 
+    async fn changes_with_a_dead_credential_fill_the_audit_no_faster_than_the_rate(server: Server) {
+        let dead = server.api_key("read:projects/*").await;
+        server.revoke(&dead.id).await;
+        let create = async || server.api(&dead, "POST", "/v1/keys", json!({})).await;
+        for _ in 0..MOST {
+            assert_eq!(create().await.status, 401);
+        }
+        for _ in 0..5 {
+            let refused = create().await;
+            assert_eq!((refused.status, refused.json()["code"].as_str()), (429, Some("too_many_failures")));
+        }
+        let path = format!("/v1/audit?api_key={}&limit=200", dead.id);
+        let audit = server.api(&server.administrator, "GET", &path, json!(null)).await.json();
+        let refused = audit["items"].as_array().unwrap().iter().filter(|entry| entry["outcome"] != "done");
+        assert_eq!(refused.count(), MOST);
+    }
+
     async fn the_other_faces_count_into_the_same(server: Server) {
         let known = server.administrator.clone();
         let stranger = Key { text: WRONG.to_owned(), ..known.clone() };

@@ -34,8 +34,8 @@ on_both_engines! {
         walk.server.revoke(&revoked.id).await;
         let unknown = format!("{}x", &revoked.text[..revoked.text.len() - 1]);
         for operation in &walk.operations {
-            // so many keys of nobody from one address would be told to wait
-            walk.server.clock.wind(Duration::from_secs(1));
+            // so many from one address would be told to wait
+            walk.server.clock.wind(Duration::from_secs(3));
             let target = operation.target(&walk.mine);
             let (method, body) = (operation.method.as_str(), operation.body());
             let alone = walk.server.send(method, &target, &[], b"").await;
