@@ -338,7 +338,11 @@ fn start_log(dev: bool) -> Result<()> {
     let wanted = std::env::var("TENMINT_LOG").unwrap_or_else(|_| "info".to_owned());
     let filter = EnvFilter::try_new(&wanted)
         .map_err(|cause| Error::Setup(format!("`TENMINT_LOG` is no filter: {cause}")))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // a log that cannot be written, as on a full disk, ends no request: it would be told to the same place
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     if dev {
         log.with_ansi(false).compact().init();
     } else {

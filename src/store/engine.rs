@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sqlx::any::AnyPoolOptions;
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::{Any, AnyPool, Executor};
+use sqlx::{Any, AnyPool, Connection, Executor};
 
 use crate::clock::system_time;
 use crate::error::{Error, Result};
@@ -110,6 +110,11 @@ impl DatabaseUrl {
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .after_connect(move |connection, _| {
                 Box::pin(async move { connection.execute(set_up).await.map(drop) })
+            })
+            // SQLite ends a transaction by itself where the disk takes no more. The driver goes on to think
+            // that the connection is in it, and would begin no other one
+            .before_acquire(|connection, _| {
+                Box::pin(async move { Ok(!connection.is_in_transaction()) })
             })
             .connect(&self.text)
             .await?;
@@ -216,9 +221,11 @@ impl Engine {
     pub(super) fn set_up(&self) -> &'static str {
         match self {
             Self::Sqlite { .. } => {
-                // pages are cached by the system too: enough here that a batch of an import fits
+                // pages are cached by the system too: enough here that a batch of an import fits. What is
+                // begun last fails where the file can only be read, which SQLite would open all the same: a
+                // connection that stays so would outlast the trouble
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -8192; \
-                 PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 5000"
+                 PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 5000; BEGIN IMMEDIATE; COMMIT"
             }
             Self::Postgres => {
                 "SET lock_timeout = '2s'; SET statement_timeout = '5s'; \
@@ -237,7 +244,7 @@ impl Engine {
                 // search made it keep is cut off above 64 MB
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
                  PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864; \
-                 PRAGMA busy_timeout = 5000"
+                 PRAGMA busy_timeout = 5000; BEGIN IMMEDIATE; COMMIT"
             }
             Self::Postgres => self.set_up(),
         }

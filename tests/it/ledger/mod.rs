@@ -2,8 +2,8 @@
 //! changed or taken out unseen.
 
 mod failures;
-mod full_disk;
 mod killed;
+mod unwritable;
 mod verifying;
 
 use std::collections::BTreeMap;

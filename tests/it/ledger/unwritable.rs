@@ -1,0 +1,163 @@
+//! A disk that takes no more, and one that can only be read: nothing is lost or doubled, and the node goes on
+//! by itself.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use serde_json::json;
+
+use crate::answer::Answer;
+use crate::cli::{Home, Serving, free_address};
+use crate::ledger::{self, hold_to_record};
+use crate::server::{basic, token_request};
+
+const ROUNDS: usize = 3;
+
+/// The system lets no file of the server grow, as a disk that is full would not.
+#[tokio::test]
+async fn a_full_disk_loses_and_doubles_no_record_and_the_node_recovers_by_itself() {
+    let home = Home::new();
+    let (node, command) = Node::of(&home);
+    let serving = Serving::of(without_signal(&command));
+    node.hold_through(|is_full| limit_files(&serving, is_full.then_some(1)));
+    drop(serving);
+    node.hold_to_record(&home).await;
+}
+
+/// Every write to a file fails, as on a disk that the system has made read-only after an error.
+#[tokio::test]
+async fn a_file_that_can_only_be_read_loses_and_doubles_no_record_and_the_node_recovers_by_itself()
+{
+    let home = Home::new();
+    let (node, mut command) = Node::of(&home);
+    let flag = home.path().join("read-only");
+    command.env("LD_PRELOAD", read_only_library(home.path())).env("TENMINT_TEST_READ_ONLY", &flag);
+    let serving = Serving::of(command);
+    node.hold_through(|is_read_only| {
+        if is_read_only { std::fs::write(&flag, "") } else { std::fs::remove_file(&flag) }.unwrap();
+    });
+    drop(serving);
+    node.hold_to_record(&home).await;
+}
+
+/// A node that is asked while its disk is broken.
+struct Node {
+    address: String,
+    id: String,
+    api_key: String,
+    received: std::cell::RefCell<Vec<tenmint::model::token_id::TokenId>>,
+}
+
+impl Node {
+    fn of(home: &Home) -> (Self, Command) {
+        let init = home.init("https://auth.example.com");
+        let field = |name: &str| init["api_key"][name].as_str().unwrap().to_owned();
+        let address = free_address();
+        let command = home.command(&["serve", "--listen", &address]);
+        let (id, api_key) = (field("id"), field("api_key"));
+        (Self { address, id, api_key, received: Vec::new().into() }, command)
+    }
+
+    fn token(&self) -> Answer {
+        ask(&self.address, &token_request(&basic(&self.id, &self.api_key)))
+    }
+
+    fn create(&self) -> Answer {
+        ask(&self.address, &create_request(&self.api_key))
+    }
+
+    fn receive(&self, answer: &Answer) {
+        self.received.borrow_mut().push(ledger::received(answer));
+    }
+
+    fn hold_through(&self, set_broken: impl Fn(bool)) {
+        for round in 0..ROUNDS {
+            self.receive(&self.token());
+            set_broken(true);
+            for _ in 0..3 {
+                let refused = self.token();
+                assert_eq!(refused.outcome(), "503 temporarily_unavailable", "round {round}");
+                assert!(refused.header("retry-after").is_some());
+            }
+            let refused = self.create();
+            assert_eq!(refused.status, 503, "{refused:?}");
+            assert!(refused.header("retry-after").is_some(), "{refused:?}");
+            assert_eq!(ask(&self.address, "GET /healthz HTTP/1.0\r\n\r\n").status, 200);
+            assert_eq!(ask(&self.address, "GET /readyz HTTP/1.0\r\n\r\n").status, 503);
+            set_broken(false);
+            self.receive(&until_it_succeeds(|| self.token()));
+            assert_eq!(self.create().status, 201, "no connection is left in a state of before");
+            assert_eq!(ask(&self.address, "GET /readyz HTTP/1.0\r\n\r\n").status, 200);
+        }
+        let list = "GET /v1/keys?name=app&limit=200 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
+        let listed =
+            ask(&self.address, &format!("{list}Authorization: Bearer {}\r\n\r\n", self.api_key));
+        assert_eq!(listed.status, 200, "{listed:?}");
+        let made = listed.json()["items"].as_array().unwrap().len();
+        assert_eq!(made, ROUNDS, "each that was answered 201, and none that was refused");
+    }
+
+    async fn hold_to_record(&self, home: &Home) {
+        hold_to_record(home, &self.received.borrow()).await;
+    }
+}
+
+/// A library that fails writes while there is a file of a name: the kernel makes nothing read-only that
+/// somebody writes to.
+fn read_only_library(directory: &Path) -> PathBuf {
+    let (source, library) = (directory.join("read_only.c"), directory.join("read_only.so"));
+    std::fs::write(&source, include_str!("read_only.c")).unwrap();
+    let mut compile = Command::new("cc");
+    compile.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source);
+    assert!(compile.status().unwrap().success());
+    library
+}
+
+/// The same command, without the signal that the system ends a process by whose file may not grow: then
+/// writing fails.
+fn without_signal(command: &Command) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]).arg(command.get_program());
+    shell.args(command.get_args()).env_clear();
+    shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    shell.current_dir(command.get_current_dir().unwrap());
+    shell
+}
+
+/// Up to where files of the server may be written.
+fn limit_files(serving: &Serving, bytes: Option<u64>) {
+    let limit = Rlimit { current: bytes, maximum: None };
+    prlimit(Pid::from_child(&serving.child).into(), Resource::Fsize, limit).unwrap();
+}
+
+fn ask(address: &str, request: &str) -> Answer {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    Answer::parse(&answer)
+}
+
+/// A node tries again by itself, four times a second.
+fn until_it_succeeds(request: impl Fn() -> Answer) -> Answer {
+    loop {
+        let answer = request();
+        match answer.status {
+            200 | 201 => return answer,
+            503 => {}
+            _ => panic!("{answer:?}"),
+        }
+    }
+}
+
+fn create_request(api_key: &str) -> String {
+    let body = json!({"name": "app", "scopes": ["chat"]}).to_string();
+    format!(
+        "POST /v1/keys HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {api_key}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
