@@ -48,8 +48,8 @@ impl RotationSchedule {
     #[must_use]
     pub fn with_outages_of(self, serve_for: Duration) -> Self {
         let beyond = serve_for.saturating_sub(AFTER_THE_LAST_TOKEN);
-        let (gone_after, retire_for) = (serve_for + NODE_MARGIN, self.retire_for + beyond);
-        Self { gone_after, retire_for, ..self }
+        let (retire_for, gone_after) = (self.retire_for + beyond, serve_for + NODE_MARGIN);
+        Self { retire_for, gone_after, ..self }
     }
 
     /// The moment before which a key does not sign; nothing where no rotation to it is planned.

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::json;
+use tenmint::model::token_id::TokenId;
 
 use crate::answer::Answer;
 use crate::cli::{Home, Serving, free_address};
@@ -22,9 +23,9 @@ async fn a_full_disk_loses_and_doubles_no_record_and_the_node_recovers_by_itself
     let home = Home::new();
     let (node, command) = Node::of(&home);
     let serving = Serving::of(without_signal(&command));
-    node.hold_through(|is_full| limit_files(&serving, is_full.then_some(1)));
+    let received = node.hold_through(|is_full| limit_files(&serving, is_full.then_some(1)));
     drop(serving);
-    node.hold_to_record(&home).await;
+    hold_to_record(&home, &received).await;
 }
 
 /// Every write to a file fails, as on a disk that the system has made read-only after an error.
@@ -36,11 +37,11 @@ async fn a_file_that_can_only_be_read_loses_and_doubles_no_record_and_the_node_r
     let flag = home.path().join("read-only");
     command.env("LD_PRELOAD", read_only_library(home.path())).env("TENMINT_TEST_READ_ONLY", &flag);
     let serving = Serving::of(command);
-    node.hold_through(|is_read_only| {
+    let received = node.hold_through(|is_read_only| {
         if is_read_only { std::fs::write(&flag, "") } else { std::fs::remove_file(&flag) }.unwrap();
     });
     drop(serving);
-    node.hold_to_record(&home).await;
+    hold_to_record(&home, &received).await;
 }
 
 /// A node that is asked while its disk is broken.
@@ -48,7 +49,6 @@ struct Node {
     address: String,
     id: String,
     api_key: String,
-    received: std::cell::RefCell<Vec<tenmint::model::token_id::TokenId>>,
 }
 
 impl Node {
@@ -58,7 +58,7 @@ impl Node {
         let address = free_address();
         let command = home.command(&["serve", "--listen", &address]);
         let (id, api_key) = (field("id"), field("api_key"));
-        (Self { address, id, api_key, received: Vec::new().into() }, command)
+        (Self { address, id, api_key }, command)
     }
 
     fn token(&self) -> Answer {
@@ -69,13 +69,11 @@ impl Node {
         ask(&self.address, &create_request(&self.api_key))
     }
 
-    fn receive(&self, answer: &Answer) {
-        self.received.borrow_mut().push(ledger::received(answer));
-    }
-
-    fn hold_through(&self, set_broken: impl Fn(bool)) {
+    /// Breaks the disk and mends it, a few times. The tokens that were received.
+    fn hold_through(&self, set_broken: impl Fn(bool)) -> Vec<TokenId> {
+        let mut received = Vec::new();
         for round in 0..ROUNDS {
-            self.receive(&self.token());
+            received.push(ledger::received(&self.token()));
             set_broken(true);
             for _ in 0..3 {
                 let refused = self.token();
@@ -88,7 +86,7 @@ impl Node {
             assert_eq!(ask(&self.address, "GET /healthz HTTP/1.0\r\n\r\n").status, 200);
             assert_eq!(ask(&self.address, "GET /readyz HTTP/1.0\r\n\r\n").status, 503);
             set_broken(false);
-            self.receive(&until_it_succeeds(|| self.token()));
+            received.push(ledger::received(&until_it_succeeds(|| self.token())));
             assert_eq!(self.create().status, 201, "no connection is left in a state of before");
             assert_eq!(ask(&self.address, "GET /readyz HTTP/1.0\r\n\r\n").status, 200);
         }
@@ -98,10 +96,7 @@ impl Node {
         assert_eq!(listed.status, 200, "{listed:?}");
         let made = listed.json()["items"].as_array().unwrap().len();
         assert_eq!(made, ROUNDS, "each that was answered 201, and none that was refused");
-    }
-
-    async fn hold_to_record(&self, home: &Home) {
-        hold_to_record(home, &self.received.borrow()).await;
+        received
     }
 }
 
