@@ -63,7 +63,9 @@ fn main() {
         println!("{class:<14} median {:.2}", median(times.clone()));
     }
     for (a, b) in [(0, 1), (0, 2), (1, 2)] {
-        println!("z {} / {}: {:.1}", CLASSES[a], CLASSES[b], z(&times[a], &times[b]));
+        let z = z(&times[a], &times[b]);
+        println!("z {} / {}: {z:.1}", CLASSES[a], CLASSES[b]);
+        assert!(z < 5.0, "{} and {} can be told apart", CLASSES[a], CLASSES[b]);
     }
     drop(server);
 }

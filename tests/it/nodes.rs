@@ -36,6 +36,8 @@ fn an_edit_and_a_revocation_on_one_node_hold_on_the_other() {
         for (here, there) in [(first, second), (second, first)] {
             let took = follow_a_life(here, there, admin);
             println!("{engine}: seen on the other node after {took:?}");
+            let took = follow_a_withdrawal(here, there, admin);
+            println!("{engine}: a signing key is gone from the other node after {took:?}");
         }
         for node in nodes {
             node.stop();
@@ -72,13 +74,34 @@ fn follow_a_life(here: &str, there: &str, admin: &str) -> [Duration; 3] {
     [known, narrowed, dead]
 }
 
+/// The time until another node serves, signs and tells nothing any more of a signing key that leaked.
+fn follow_a_withdrawal(here: &str, there: &str, admin: &str) -> Duration {
+    let bearer = format!("Authorization: Bearer {admin}\r\nContent-Type: application/json\r\n");
+    let keys = send(here, "GET", "/v1/installation/signing-keys", &bearer, "").json();
+    let signs = |key: &&Value| key["state"] == "signing";
+    let leaked = keys["items"].as_array().unwrap().iter().find(signs).unwrap()["kid"].clone();
+    let leaked = leaked.as_str().unwrap();
+    let path = format!("/v1/installation/signing-keys/{leaked}/withdraw");
+    assert_eq!(send(here, "POST", &path, &bearer, "{}").status, 200);
+    let withdrawn = Instant::now();
+    let took = until(withdrawn, || {
+        let jwks = send(there, "GET", "/.well-known/jwks.json", "", "");
+        jwks.status == 200 && !jwks.body.contains(leaked)
+    });
+    let feed = send(there, "GET", "/oauth/revocations", "", "").body;
+    let claims = URL_SAFE_NO_PAD.decode(feed.split('.').nth(1).unwrap()).unwrap();
+    let claims: Value = serde_json::from_slice(&claims).unwrap();
+    assert!(claims["kids"].as_array().unwrap().contains(&Value::from(leaked)), "{claims}");
+    took
+}
+
 /// Looks again and again, and says how long it took.
 fn until(since: Instant, holds: impl Fn() -> bool) -> Duration {
     assert!((0..10_000).any(|_| holds()), "the other node never learns of it");
     since.elapsed()
 }
 
-fn send(address: &str, method: &str, path: &str, head: &str, body: &str) -> Answer {
+pub fn send(address: &str, method: &str, path: &str, head: &str, body: &str) -> Answer {
     let mut stream = TcpStream::connect(address).unwrap();
     let length = body.len();
     let request = format!(

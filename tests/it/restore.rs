@@ -1,11 +1,13 @@
 //! A restore of an older backup brings nothing back that has ended for ever.
 
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
+use sqlx::{AnyConnection, Connection};
 use tempfile::TempDir;
 use tenmint::mint::{Caller, ClientCredential, HeardFeed, Refused, TokenRequest};
 use tenmint::model::secret::PlainSecret;
@@ -14,7 +16,9 @@ use tenmint::service::node::{Node, NodeConfig};
 use tenmint::store::{DatabaseUrl, Store};
 
 use crate::api::good;
-use crate::server::{Engine, Key, Server, Setup, fresh_postgres, on_both_engines};
+use crate::cli::{Home, Serving, free_address, stderr};
+use crate::nodes::send;
+use crate::server::{Engine, Key, Server, Setup, basic, fresh_postgres, on_both_engines};
 
 /// A copy of the database of a server, as it is now.
 async fn back_up(server: &Server) -> (DatabaseUrl, TempDir) {
@@ -242,4 +246,81 @@ async fn signing(server: &Server) -> String {
     let keys = good(server, "GET", "/v1/installation/signing-keys", Value::Null).await;
     let signing = keys["items"].as_array().unwrap().iter().find(|key| key["state"] == "signing");
     signing.unwrap()["kid"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_copy_that_was_made_while_a_node_serves_is_restored_by_the_steps_of_the_docs() {
+    let home = Home::new();
+    let address = free_address();
+    let admin = home.init(&format!("http://{address}"))["api_key"]["api_key"].clone();
+    let admin = admin.as_str().unwrap();
+    let serve = || Serving::start(&home, &["--listen", &address]);
+    let token = |api_key: &str| {
+        let form = "grant_type=client_credentials";
+        let head = format!(
+            "Authorization: {}\r\nContent-Type: application/x-www-form-urlencoded\r\n",
+            basic("", api_key)
+        );
+        send(&address, "POST", "/oauth/token", &head, form).status
+    };
+    let head = format!("Authorization: Bearer {admin}\r\nContent-Type: application/json\r\n");
+    let create = || {
+        let made =
+            send(&address, "POST", "/v1/keys", &head, r#"{"name": "app", "scopes": ["chat"]}"#);
+        assert_eq!(made.status, 201, "{made:?}");
+        let made = made.json();
+        [&made["id"], &made["api_key"]].map(|field| field.as_str().unwrap().to_owned())
+    };
+    let serving = serve();
+    let keys: Vec<[String; 2]> = (0..40).map(|_| create()).collect();
+    let (stop, made) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                create();
+                assert_eq!(token(admin), 200);
+                made.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        while made.load(Ordering::Relaxed) < 3 {
+            std::thread::yield_now();
+        }
+        let before = made.load(Ordering::Relaxed);
+        let backup = home.run(&["backup", "monday"]);
+        assert!(backup.status.success(), "{}", stderr(&backup));
+        while made.load(Ordering::Relaxed) < before + 3 {
+            std::thread::yield_now();
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    let (revoked, kept) = keys.split_at(20);
+    for [id, _] in revoked {
+        assert_eq!(
+            send(&address, "POST", &format!("/v1/keys/{id}/revoke"), &head, "{}").status,
+            200
+        );
+    }
+    serving.stop();
+    let data = home.path().join("data");
+    assert_eq!(checked(&home.path().join("monday/tenmint.db")).await, ["ok"]);
+    std::fs::copy(home.path().join("monday/tenmint.db"), data.join("tenmint.db")).unwrap();
+    for rest in ["tenmint.db-wal", "tenmint.db-shm"] {
+        let _ = std::fs::remove_file(data.join(rest));
+    }
+    let serving = serve();
+    assert!(revoked.iter().all(|[_, api_key]| token(api_key) == 401), "none of 20 comes back");
+    assert!(kept.iter().all(|[_, api_key]| token(api_key) == 200));
+    serving.stop();
+    let verified = home.run(&["ledger", "verify"]);
+    assert!(verified.status.success(), "{}", stderr(&verified));
+}
+
+/// What SQLite finds wrong with a file, or `ok`.
+async fn checked(file: &std::path::Path) -> Vec<String> {
+    sqlx::any::install_default_drivers();
+    let url = format!("sqlite://{}", file.display());
+    let mut database = AnyConnection::connect(&url).await.unwrap();
+    let broken = sqlx::query("PRAGMA foreign_key_check").fetch_all(&mut database).await.unwrap();
+    assert!(broken.is_empty(), "rows that point to nothing: {}", broken.len());
+    sqlx::query_scalar("PRAGMA integrity_check").fetch_all(&mut database).await.unwrap()
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::cli::{Home, Serving, free_address, stderr};
+use crate::cli::{Home, Serving, free_address, stderr, stdout};
 
 #[test]
 fn an_operator_finds_a_token_and_sees_that_nothing_was_changed_or_that_something_was() {
@@ -37,6 +37,32 @@ fn an_operator_finds_a_token_and_sees_that_nothing_was_changed_or_that_something
         let verified = home.run(&["ledger", "verify", "--head", &head]);
         assert_eq!(verified.status.code(), Some(1));
         assert!(stderr(&verified).contains("chain 000001"), "{}", stderr(&verified));
+        let all =
+            found["items"].as_array().unwrap().iter().chain(rest["items"].as_array().unwrap());
+        let all: Vec<&Value> = all.collect();
+        let output = home.run(&["ledger", "export", "-o", "jsonl"]);
+        let lines = stdout(&output);
+        let mut exported: Vec<Value> =
+            lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        // from old to new, where a search goes from new to old
+        exported.reverse();
+        assert_eq!(exported.iter().collect::<Vec<_>>(), all);
+        let count = |arguments: &[&str]| {
+            let found = home.json(&[&["ledger", "find"], arguments].concat());
+            found["items"].as_array().unwrap().len()
+        };
+        let oldest = all[2]["at"].as_str().unwrap();
+        let expected = [
+            (["--address", "127.0.0.1"], 3),
+            (["--address", "127.0.0.2"], 0),
+            (["--since", oldest], 3),
+            (["--since", "2099-01-01"], 0),
+            (["--until", "2099-01-01"], 3),
+            (["--until", oldest], 0),
+        ];
+        for (arguments, number) in expected {
+            assert_eq!(count(&arguments), number, "{arguments:?}");
+        }
         for wrong in [["--jti", "x"], ["--api-key", "x"], ["--address", "x"], ["--since", "x"]] {
             let refused = home.run(&[&["ledger", "find"], wrong.as_slice()].concat());
             assert_eq!(refused.status.code(), Some(2), "{wrong:?}");
