@@ -1,20 +1,27 @@
 //! Kill -9 at random moments: what was acknowledged is there, and nothing is there by half.
 
-use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
-use std::process::Stdio;
-use std::sync::mpsc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
+use serde_json::{Value, json};
+use sqlx::{AnyConnection, Connection};
 use tenmint::clock::Clock;
+use tenmint::model::api_key::ApiKey;
 use tenmint::service::Service;
 use tenmint::service::node::{Node, NodeConfig};
 use tenmint::store::api_key_lists::{self, ApiKeyFilter};
+use tenmint::store::audit::{self, AuditFilter};
 use tenmint::store::page::Cursor;
-use tenmint::store::{DatabaseUrl, Store, orgs};
+use tenmint::store::{DatabaseUrl, Read as StoreRead, Store, orgs};
 
+use crate::answer::Answer;
 use crate::cli::{Home, Serving, free_address};
+use crate::server::{basic, token_request};
 
 /// Rounds on the engine of a home; `tests/run --long` asks for more, and for fewer of them on
 /// PostgreSQL, which goes on when a node is killed.
@@ -36,15 +43,26 @@ pub fn some_time(below: u8) -> Duration {
     Duration::from_millis(u64::from(byte[0] % below))
 }
 
+/// What is done to each key, in this order, and how the audit calls it.
+const LIFE: [(&str, &str, &str); 4] = [
+    ("POST", "", "api_key.create"),
+    ("PATCH", "", "api_key.edit"),
+    ("POST", "/rotate", "api_key.rotate"),
+    ("POST", "/revoke", "api_key.revoke"),
+];
+
+/// The acknowledged changes of a key: so many of its life.
+type Acknowledged = (String, usize);
+
 #[tokio::test]
-async fn every_acknowledged_key_survives_a_kill_and_none_is_there_by_half() {
+async fn every_acknowledged_change_survives_a_kill_and_none_is_there_by_half() {
     for home in Home::on_each_engine() {
         let init = home.init("https://auth.example.com");
-        let api_key = init["api_key"]["api_key"].as_str().unwrap();
-        let mut acknowledged = BTreeSet::new();
+        let admin = ["id", "api_key"].map(|field| init["api_key"][field].as_str().unwrap());
+        let mut acknowledged = BTreeMap::new();
         let rounds = rounds(&home);
-        for round in 0..rounds {
-            acknowledged.extend(create_keys_until_killed(&home, api_key, round));
+        for _ in 0..rounds {
+            acknowledged.extend(change_keys_until_killed(&home, admin));
         }
         let url = home.database_url.as_deref().map(DatabaseUrl::parse);
         let url = url.map_or_else(
@@ -54,29 +72,36 @@ async fn every_acknowledged_key_survives_a_kill_and_none_is_there_by_half() {
         let keys_dir = home.path().join("keys");
         let service = Service::open(&url, &keys_dir, Clock::system()).await.unwrap();
         let node = Node::start(service, NodeConfig::in_directory(home.path())).await.unwrap();
-        let mint = node.mint.clone();
         let store = Store::open(&url).await.unwrap();
         let mut read = store.read().await.unwrap();
-        let org = orgs::list(&mut read).await.unwrap().remove(0).id;
-        let mut stored = BTreeSet::new();
-        let (filter, mut after) = (ApiKeyFilter::all_of(org), Cursor::start());
-        loop {
-            let now = Clock::system().now();
-            let page = api_key_lists::list(&mut read, &filter, &after, 200, now).await.unwrap();
-            stored.extend(page.items.iter().map(|key| key.id.to_string()));
-            match page.next {
-                Some(next) => after = next,
-                None => break,
+        let stored = keys_in(&mut read).await;
+        let told = audited_in(&mut read).await;
+        for (id, changes) in &acknowledged {
+            let key = stored.get(id).unwrap_or_else(|| panic!("{id} was acknowledged and is lost"));
+            let seen =
+                [true, key.name == "edited", key.rotated_at.is_some(), key.revoked_at.is_some()];
+            assert_eq!(seen[..*changes], [true; 4][..*changes], "{changes} changes of {key:?}");
+        }
+        // a change that nobody had an answer for may be there, and then with its entry in the audit
+        for (id, key) in stored.iter().filter(|(id, _)| id.as_str() != admin[0]) {
+            let seen =
+                [true, key.name == "edited", key.rotated_at.is_some(), key.revoked_at.is_some()];
+            for ((.., action), seen) in LIFE.iter().zip(seen) {
+                let is_told = told.contains(&(id.clone(), (*action).to_owned()));
+                assert_eq!(is_told, seen, "{action} of {key:?}");
             }
         }
-        let lost: Vec<_> = acknowledged.difference(&stored).collect();
-        assert!(lost.is_empty(), "{lost:?}");
         assert!(acknowledged.len() > rounds / 4, "the kills came before any key was made");
-        // a key without secret or owner would be no entry of the index
-        assert_eq!(mint.index().len(), stored.len());
-        assert_eq!(mint.index().secrets(), stored.len());
+        // a key without secret or owner would be no entry of the index; a rotated one has had two
+        let index = node.mint.index();
+        assert_eq!(index.len(), stored.len());
+        assert!(index.secrets() >= stored.len(), "{} of {}", index.secrets(), stored.len());
+        if home.database_url.is_none() {
+            assert_eq!(faults_of(&home.path().join("data/tenmint.db")).await, ["ok"]);
+        }
+        let changes: usize = acknowledged.values().sum();
         println!(
-            "{}: {rounds} rounds, {} keys acknowledged, {} stored",
+            "{}: {rounds} rounds, {changes} changes of {} keys acknowledged, {} keys stored",
             engine(&home),
             acknowledged.len(),
             stored.len(),
@@ -84,34 +109,98 @@ async fn every_acknowledged_key_survives_a_kill_and_none_is_there_by_half() {
     }
 }
 
-/// Makes one key after the other through the API, and kills the server at a random moment. The ids
-/// that were printed before count as acknowledged.
-fn create_keys_until_killed(home: &Home, api_key: &str, round: usize) -> Vec<String> {
+async fn keys_in(read: &mut StoreRead) -> BTreeMap<String, ApiKey> {
+    let org = orgs::list(read).await.unwrap().remove(0).id;
+    let (filter, mut after) = (ApiKeyFilter::all_of(org), Cursor::start());
+    let mut keys = BTreeMap::new();
+    loop {
+        let now = Clock::system().now();
+        let page = api_key_lists::list(read, &filter, &after, 200, now).await.unwrap();
+        keys.extend(page.items.into_iter().map(|key| (key.id.to_string(), key)));
+        match page.next {
+            Some(next) => after = next,
+            None => return keys,
+        }
+    }
+}
+
+/// Which object was changed how, as the audit tells it.
+async fn audited_in(read: &mut StoreRead) -> BTreeSet<(String, String)> {
+    let org = orgs::list(read).await.unwrap().remove(0).id;
+    let filter = AuditFilter { org: Some(org), ..AuditFilter::default() };
+    let (mut told, mut before) = (BTreeSet::new(), None);
+    loop {
+        let (entries, next) = audit::list(read, &filter, before, 200).await.unwrap();
+        told.extend(entries.into_iter().map(|entry| (entry.object, entry.action)));
+        match next {
+            Some(_) => before = next,
+            None => return told,
+        }
+    }
+}
+
+/// Leads keys through their life while tokens are fetched, and kills the server at a random moment.
+fn change_keys_until_killed(home: &Home, [id, api_key]: [&str; 2]) -> BTreeMap<String, usize> {
     let address = free_address();
     let serving = Serving::start(home, &["--listen", &address]);
-    let script = "while \"$0\" keys create -n \"$1\" --scopes chat -o json; do :; done";
-    let mut shell = std::process::Command::new("bash");
-    shell
-        .args(["-c", script, env!("CARGO_BIN_EXE_tenmint"), &format!("round-{round}")])
-        .env("TENMINT_URL", format!("http://{address}"))
-        .env("TENMINT_API_KEY", api_key)
-        .current_dir(home.path())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
-    let mut child = shell.spawn().unwrap();
-    let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let (send, receive) = mpsc::channel();
-    let reading = std::thread::spawn(move || {
-        for line in lines.map_while(Result::ok).filter(|line| line.contains("\"id\"")) {
-            send.send(line).unwrap();
+    std::thread::scope(|scope| {
+        let (tell, told) = channel();
+        let address = address.as_str();
+        scope.spawn(move || lead_lives(address, api_key, &tell));
+        scope.spawn(|| while ask(address, &token_request(&basic(id, api_key))).is_some() {});
+        let first = told.recv();
+        // the first key is made: now any moment will do
+        std::thread::sleep(some_time(150));
+        drop(serving);
+        first.into_iter().chain(told).collect()
+    })
+}
+
+/// Tells of each change that was answered, until none is.
+fn lead_lives(address: &str, api_key: &str, tell: &Sender<Acknowledged>) {
+    let change = |method: &str, path: &str, body: Value| {
+        let body = body.to_string();
+        let answer = ask(
+            address,
+            &format!(
+                "{method} /v1/keys{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer \
+                 {api_key}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            ),
+        )?;
+        assert!(matches!(answer.status, 200 | 201), "{answer:?}");
+        Some(answer.json())
+    };
+    while let Some(made) = change("POST", "", json!({"name": "made", "scopes": ["chat"]})) {
+        let id = made["id"].as_str().unwrap();
+        tell.send((id.to_owned(), 1)).unwrap();
+        for (done, (method, verb, _)) in LIFE.iter().enumerate().skip(1) {
+            let ask = if verb.is_empty() { json!({"name": "edited"}) } else { json!({}) };
+            if change(method, &format!("/{id}{verb}"), ask).is_none() {
+                return;
+            }
+            tell.send((id.to_owned(), done + 1)).unwrap();
         }
-    });
-    let mut ids: Vec<String> = receive.recv().into_iter().collect();
-    // the first key is made: now any moment will do
-    std::thread::sleep(some_time(60));
-    drop(serving);
-    child.wait().unwrap();
-    reading.join().unwrap();
-    ids.extend(receive.try_iter());
-    ids.iter().filter_map(|line| line.split('"').nth(3).map(str::to_owned)).collect()
+    }
+}
+
+/// A whole answer; nothing where the server went away before.
+fn ask(address: &str, request: &str) -> Option<Answer> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    let answer = Answer::parse(&text);
+    let length = answer.header("content-length")?.parse::<usize>().ok()?;
+    (answer.body.len() == length).then_some(answer)
+}
+
+/// What SQLite finds wrong with a file, or `ok`.
+pub async fn faults_of(file: &Path) -> Vec<String> {
+    sqlx::any::install_default_drivers();
+    let url = format!("sqlite://{}", file.display());
+    let mut database = AnyConnection::connect(&url).await.unwrap();
+    let broken = sqlx::query("PRAGMA foreign_key_check").fetch_all(&mut database).await.unwrap();
+    assert!(broken.is_empty(), "rows that point to nothing: {}", broken.len());
+    sqlx::query_scalar("PRAGMA integrity_check").fetch_all(&mut database).await.unwrap()
 }

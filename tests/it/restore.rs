@@ -7,7 +7,6 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
-use sqlx::{AnyConnection, Connection};
 use tempfile::TempDir;
 use tenmint::mint::{Caller, ClientCredential, HeardFeed, Refused, TokenRequest};
 use tenmint::model::secret::PlainSecret;
@@ -17,6 +16,7 @@ use tenmint::store::{DatabaseUrl, Store};
 
 use crate::api::good;
 use crate::cli::{Home, Serving, free_address, stderr};
+use crate::kill::faults_of;
 use crate::nodes::send;
 use crate::server::{Engine, Key, Server, Setup, basic, fresh_postgres, on_both_engines};
 
@@ -302,7 +302,7 @@ async fn a_copy_that_was_made_while_a_node_serves_is_restored_by_the_steps_of_th
     }
     serving.stop();
     let data = home.path().join("data");
-    assert_eq!(checked(&home.path().join("monday/tenmint.db")).await, ["ok"]);
+    assert_eq!(faults_of(&home.path().join("monday/tenmint.db")).await, ["ok"]);
     std::fs::copy(home.path().join("monday/tenmint.db"), data.join("tenmint.db")).unwrap();
     for rest in ["tenmint.db-wal", "tenmint.db-shm"] {
         let _ = std::fs::remove_file(data.join(rest));
@@ -313,14 +313,4 @@ async fn a_copy_that_was_made_while_a_node_serves_is_restored_by_the_steps_of_th
     serving.stop();
     let verified = home.run(&["ledger", "verify"]);
     assert!(verified.status.success(), "{}", stderr(&verified));
-}
-
-/// What SQLite finds wrong with a file, or `ok`.
-async fn checked(file: &std::path::Path) -> Vec<String> {
-    sqlx::any::install_default_drivers();
-    let url = format!("sqlite://{}", file.display());
-    let mut database = AnyConnection::connect(&url).await.unwrap();
-    let broken = sqlx::query("PRAGMA foreign_key_check").fetch_all(&mut database).await.unwrap();
-    assert!(broken.is_empty(), "rows that point to nothing: {}", broken.len());
-    sqlx::query_scalar("PRAGMA integrity_check").fetch_all(&mut database).await.unwrap()
 }
