@@ -248,6 +248,29 @@ async fn signing(server: &Server) -> String {
     signing.unwrap()["kid"].as_str().unwrap().to_owned()
 }
 
+/// Copies the database of a home while something is done again and again.
+fn back_up_under_load(home: &Home, load: impl Fn() + Sync) {
+    let (stop, made) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                load();
+                made.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        while made.load(Ordering::Relaxed) < 3 {
+            std::thread::yield_now();
+        }
+        let before = made.load(Ordering::Relaxed);
+        let backup = home.run(&["backup", "monday"]);
+        assert!(backup.status.success(), "{}", stderr(&backup));
+        while made.load(Ordering::Relaxed) < before + 3 {
+            std::thread::yield_now();
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
 #[tokio::test]
 async fn a_copy_that_was_made_while_a_node_serves_is_restored_by_the_steps_of_the_docs() {
     let home = Home::new();
@@ -273,25 +296,9 @@ async fn a_copy_that_was_made_while_a_node_serves_is_restored_by_the_steps_of_th
     };
     let serving = serve();
     let keys: Vec<[String; 2]> = (0..40).map(|_| create()).collect();
-    let (stop, made) = (AtomicBool::new(false), AtomicUsize::new(0));
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                create();
-                assert_eq!(token(admin), 200);
-                made.fetch_add(1, Ordering::Relaxed);
-            }
-        });
-        while made.load(Ordering::Relaxed) < 3 {
-            std::thread::yield_now();
-        }
-        let before = made.load(Ordering::Relaxed);
-        let backup = home.run(&["backup", "monday"]);
-        assert!(backup.status.success(), "{}", stderr(&backup));
-        while made.load(Ordering::Relaxed) < before + 3 {
-            std::thread::yield_now();
-        }
-        stop.store(true, Ordering::Relaxed);
+    back_up_under_load(&home, || {
+        create();
+        assert_eq!(token(admin), 200);
     });
     let (revoked, kept) = keys.split_at(20);
     for [id, _] in revoked {
