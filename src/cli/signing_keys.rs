@@ -12,7 +12,7 @@ use crate::cli::output::{Column, Output, written};
 use crate::model::signing_key::{RotateSigningKey, ShownSigningKey};
 use crate::service::Service;
 use crate::service::call::Changed;
-use crate::service::rotation::Asker;
+use crate::service::signing_keys::Asker;
 
 /// Commands on signing keys.
 #[derive(Debug, Subcommand)]

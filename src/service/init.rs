@@ -23,7 +23,7 @@ use crate::service::audiences::{check_not_ours, default_audience};
 use crate::service::master_key::{MasterKey, Sealed};
 use crate::service::random;
 use crate::service::refresh::clock_offset;
-use crate::service::signing_keys::first_signing_keys;
+use crate::service::signing_key_material::first_signing_keys;
 use crate::store::changes::Subject;
 use crate::store::installation::StoredInstallation;
 use crate::store::{

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::mint::Mint;
 use crate::mint::ledger::Ledger;
 use crate::model::ledger::LedgerMode;
-use crate::model::rotation::RotationSchedule;
+use crate::model::signing_key_schedule::RotationSchedule;
 use crate::service::Service;
 use crate::service::ledger::keeper::Keeper;
 use crate::service::ledger::recorder::Recorder;

@@ -3,8 +3,8 @@
 use crate::error::Result;
 use crate::mint::Restored;
 use crate::model::revocation::{RevokedSubject, RevokedTokens};
-use crate::model::rotation::{signing_key_of, standby_of};
 use crate::model::signing_key::{Kid, SigningKeyState};
+use crate::model::signing_key_schedule::{signing_key_of, standby_of};
 use crate::model::time::Timestamp;
 use crate::service::call::unasked_entry;
 use crate::store::changes::Subject;

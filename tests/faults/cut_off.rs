@@ -12,7 +12,7 @@ use tenmint::clock::Clock;
 use tenmint::model::signing_key::RotateSigningKey;
 use tenmint::model::token_id::TokenId;
 use tenmint::service::node::SigningKeyConfig;
-use tenmint::service::rotation::Asker;
+use tenmint::service::signing_keys::Asker;
 use tenmint_verifier::{Verifier, VerifyError};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};

@@ -9,7 +9,7 @@ use tenmint::error::Error;
 use tenmint::model::signing_key::RotateSigningKey;
 use tenmint::service::Service;
 use tenmint::service::doctor::examine;
-use tenmint::service::rotation::Asker;
+use tenmint::service::signing_keys::Asker;
 
 use crate::server::{Server, on_both_engines};
 

@@ -16,7 +16,7 @@ use crate::http::client_ip::TrustedProxies;
 use crate::http::listener::Limits;
 use crate::http::tls::TlsFiles;
 use crate::http::traces::TracesConfig;
-use crate::model::rotation::SHORTEST_PUBLICATION;
+use crate::model::signing_key_schedule::SHORTEST_PUBLICATION;
 use crate::service::DatabaseUrl;
 use crate::service::ledger::LedgerConfig;
 use crate::service::node::{JOURNAL_FILE, NodeConfig, SigningKeyConfig};

@@ -9,7 +9,7 @@ use crate::http::api::answer::{Answer, Listed, Written, shown, written};
 use crate::http::api::operation::{Operation, Plane, get, post};
 use crate::http::api::request::{Nothing, Read, Write};
 use crate::model::signing_key::{RotateSigningKey, ShownSigningKey};
-use crate::service::rotation::Asker;
+use crate::service::signing_keys::Asker;
 
 pub(super) fn operations() -> Vec<Operation> {
     const ADMIN: &str = "admin:installation/signing-keys";

@@ -33,7 +33,7 @@ use crate::service::presence::Presence;
 use crate::service::refresh::filling::fill;
 use crate::service::refresh::reading::{read_imported, read_subject};
 use crate::service::restored::end_restored;
-use crate::service::signing_keys::signer_of;
+use crate::service::signing_key_material::signer_of;
 use crate::service::{Service, random};
 use crate::store::changes::{Imported, Progress, Subject};
 use crate::store::{Read, Store, api_keys, changes, owners, revocations, signing_keys};
