@@ -119,6 +119,16 @@ impl Pepper {
     pub fn ledger_key(&self) -> LedgerKey {
         LedgerKey::new(hmac::sign(&self.0, b"tenmint/ledger").as_ref())
     }
+
+    /// The key that seals where pages of lists end.
+    pub fn cursor_key(&self) -> [u8; 32] {
+        let tag = hmac::sign(&self.0, b"tenmint/cursor");
+        let mut key = [0; 32];
+        for (byte, given) in key.iter_mut().zip(tag.as_ref()) {
+            *byte = *given;
+        }
+        key
+    }
 }
 
 impl fmt::Debug for Pepper {

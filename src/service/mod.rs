@@ -11,6 +11,7 @@ pub mod audit;
 mod backup;
 pub mod bots;
 pub mod call;
+pub mod cursors;
 pub mod doctor;
 mod first_roles;
 pub mod gateway_policies;
@@ -58,6 +59,7 @@ use crate::service::refresh::{Follower, Stored, clock_offset};
 use crate::service::usage_writer::UsageWriter;
 use crate::store::{Store, installation};
 
+pub use crate::service::cursors::SealedCursor;
 pub use crate::store::DatabaseUrl;
 pub use crate::store::page::{Cursor, Page};
 

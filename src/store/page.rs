@@ -30,7 +30,7 @@ impl Cursor {
         Self { name: None, revision: i64::MAX, id: String::new() }
     }
 
-    /// A text for whoever asks for the next page. Opaque: what it says is nobody's business.
+    /// The text of a cursor, which is sealed before anybody gets it.
     pub fn encode(&self) -> String {
         let name: String = self.name.iter().flat_map(|name| name.bytes()).map(hex).collect();
         let named = if self.name.is_some() { "n" } else { "r" };

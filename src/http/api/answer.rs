@@ -14,10 +14,11 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use tokio::sync::mpsc;
 
+use crate::error::Result;
 use crate::http::json_answer;
 use crate::model::audit::SideChange;
-use crate::service::Page;
 use crate::service::call::Changed;
+use crate::service::{Page, Service};
 
 /// Any answer of the management API.
 pub(super) struct Answer {
@@ -75,9 +76,13 @@ impl<T> Listed<T> {
         Self { items, next_cursor }
     }
 
-    pub(super) fn of<S>(page: Page<S>, into: impl FnMut(S) -> T) -> Self {
-        let next_cursor = page.next.map(|cursor| cursor.encode());
-        Self { items: page.items.into_iter().map(into).collect(), next_cursor }
+    pub(super) fn of<S>(
+        service: &Service,
+        page: Page<S>,
+        into: impl FnMut(S) -> T,
+    ) -> Result<Self> {
+        let next_cursor = page.next.map(|cursor| service.seal_cursor(&cursor)).transpose()?;
+        Ok(Self { items: page.items.into_iter().map(into).collect(), next_cursor })
     }
 }
 

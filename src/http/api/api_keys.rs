@@ -21,7 +21,7 @@ use crate::model::usage::LastUse;
 use crate::service::api_keys::ListApiKeys;
 use crate::service::call::Changed;
 use crate::service::spaces;
-use crate::service::{Cursor, Service};
+use crate::service::{SealedCursor, Service};
 
 /// An API key as it is told.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -88,7 +88,7 @@ asks! {
         /// Keys on the page.
         limit: Number,
         /// Where the page before ended.
-        cursor: Text<Place<Cursor>>,
+        cursor: Text<Place<SealedCursor>>,
     }
 }
 
@@ -177,17 +177,18 @@ async fn list(read: Read<ListQuery>) -> Result<Answer> {
         name: query.name.clone(),
         status: query.status.unwrap_or_default().status(),
         limit: limit_of(query.limit),
-        after: cursor_of(query.cursor.clone(), query.name.is_some())?,
+        after: cursor_of(read.service(), query.cursor.clone(), query.name.is_some())?,
     };
     let service = read.service();
     let page = service.list_api_keys(&read.actor, read.org, ask).await?;
     let ids: Vec<ApiKeyId> = page.items.iter().map(|api_key| api_key.id).collect();
     let mut last_uses = service.list_last_uses(&ids).await?;
     let now = service.clock().now();
-    Ok(shown(&Listed::of(page, |api_key| {
+    let body = |api_key: ApiKey| {
         let last_use = last_uses.remove(&api_key.id);
         ApiKeyBody::new(api_key, now, last_use)
-    })))
+    };
+    Ok(shown(&Listed::of(service, page, body)?))
 }
 
 async fn show(Path(id): Path<String>, read: Read<Nothing>) -> Result<Answer> {

@@ -43,9 +43,9 @@ async fn create(write: Write<CreateAudience>) -> Result<Answer> {
 }
 
 async fn list(read: Read<ListQuery>) -> Result<Answer> {
-    let page = page_of(read.query.limit, read.query.cursor.clone())?;
+    let page = page_of(read.service(), read.query.limit, read.query.cursor.clone())?;
     let page = read.service().list_audiences(&read.actor, read.org, page).await?;
-    Ok(shown(&Listed::of(page, |audience| audience)))
+    Ok(shown(&Listed::of(read.service(), page, |audience| audience)?))
 }
 
 async fn show(Path(audience): Path<String>, read: Read<Nothing>) -> Result<Answer> {

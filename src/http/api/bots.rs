@@ -9,7 +9,7 @@ use crate::http::api::operation::{Operation, delete, get, patch, post};
 use crate::http::api::request::{Nothing, Number, Place, Read, Text, Write, page_of};
 use crate::model::ask::asks;
 use crate::model::bot::{Bot, CreateBot, EditBot};
-use crate::service::Cursor;
+use crate::service::SealedCursor;
 
 asks! {
     /// Which bots a list shows.
@@ -19,7 +19,7 @@ asks! {
         /// Bots on the page.
         limit: Number,
         /// Where the page before ended.
-        cursor: Text<Place<Cursor>>,
+        cursor: Text<Place<SealedCursor>>,
     }
 }
 
@@ -70,10 +70,10 @@ async fn create(write: Write<CreateBot>) -> Result<Answer> {
 }
 
 async fn list(read: Read<ListBotsQuery>) -> Result<Answer> {
-    let page = page_of(read.query.limit, read.query.cursor.clone())?;
+    let page = page_of(read.service(), read.query.limit, read.query.cursor.clone())?;
     let of = (read.org, read.query.space.clone());
     let page = read.service().list_bots(&read.actor, of, page).await?;
-    Ok(shown(&Listed::of(page, |bot| bot)))
+    Ok(shown(&Listed::of(read.service(), page, |bot| bot)?))
 }
 
 async fn show(Path(id): Path<String>, read: Read<Nothing>) -> Result<Answer> {

@@ -49,9 +49,9 @@ async fn create(write: Write<CreateGatewayPolicy>) -> Result<Answer> {
 }
 
 async fn list(read: Read<ListQuery>) -> Result<Answer> {
-    let page = page_of(read.query.limit, read.query.cursor.clone())?;
+    let page = page_of(read.service(), read.query.limit, read.query.cursor.clone())?;
     let page = read.service().list_gateway_policies(&read.actor, read.org, page).await?;
-    Ok(shown(&Listed::of(page, |policy| policy)))
+    Ok(shown(&Listed::of(read.service(), page, |policy| policy)?))
 }
 
 async fn show(Path(policy): Path<String>, read: Read<Nothing>) -> Result<Answer> {

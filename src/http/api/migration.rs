@@ -12,7 +12,7 @@ use crate::http::api::operation::{Operation, get};
 use crate::http::api::request::{Flag, Number, Place, Read, Text, page_of};
 use crate::model::ask::asks;
 use crate::model::migration::Days;
-use crate::service::Cursor;
+use crate::service::SealedCursor;
 use crate::service::migration::{KeyAtApi, ListMigratingKeys, MigratingApi, MigratingKey};
 
 asks! {
@@ -24,7 +24,7 @@ asks! {
         /// APIs on the page.
         limit: Number,
         /// Where the page before ended.
-        cursor: Text<Place<Cursor>>,
+        cursor: Text<Place<SealedCursor>>,
     }
 }
 
@@ -41,7 +41,7 @@ asks! {
         /// Keys on the page.
         limit: Number,
         /// Where the page before ended.
-        cursor: Text<Place<Cursor>>,
+        cursor: Text<Place<SealedCursor>>,
     }
 }
 
@@ -82,15 +82,15 @@ pub(super) fn operations() -> Vec<Operation> {
 
 async fn list_apis(read: Read<ApisQuery>) -> Result<Answer> {
     let query = &read.query;
-    let page = page_of(query.limit, query.cursor.clone())?;
+    let page = page_of(read.service(), query.limit, query.cursor.clone())?;
     let days = days_of(query.days.as_ref());
     let apis = read.service().list_migrating_apis(&read.actor, read.org, days, page).await?;
-    Ok(shown(&Listed::of(apis, |api| api)))
+    Ok(shown(&Listed::of(read.service(), apis, |api| api)?))
 }
 
 async fn list_keys(Path(audience): Path<String>, read: Read<KeysQuery>) -> Result<Answer> {
     let query = &read.query;
-    let (limit, after) = page_of(query.limit, query.cursor.clone())?;
+    let (limit, after) = page_of(read.service(), query.limit, query.cursor.clone())?;
     let ask = ListMigratingKeys {
         days: days_of(query.days.as_ref()),
         locked_out: query.locked_out.is_some_and(|Flag(flag)| flag),
@@ -100,7 +100,7 @@ async fn list_keys(Path(audience): Path<String>, read: Read<KeysQuery>) -> Resul
     };
     let of = (read.org, audience.as_str());
     let keys = read.service().list_migrating_keys(&read.actor, of, ask).await?;
-    Ok(shown(&Listed::of(keys, |api_key| api_key)))
+    Ok(shown(&Listed::of(read.service(), keys, |api_key| api_key)?))
 }
 
 async fn list_of_key(Path(id): Path<String>, read: Read<KeyQuery>) -> Result<Answer> {

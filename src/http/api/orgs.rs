@@ -78,9 +78,9 @@ async fn create(write: Write<CreateOrg>) -> Result<Answer> {
 }
 
 async fn list(read: Read<ListQuery>) -> Result<Answer> {
-    let page = page_of(read.query.limit, read.query.cursor.clone())?;
+    let page = page_of(read.service(), read.query.limit, read.query.cursor.clone())?;
     let page = read.service().list_orgs(&read.actor, page).await?;
-    Ok(shown(&Listed::of(page, |org| org)))
+    Ok(shown(&Listed::of(read.service(), page, |org| org)?))
 }
 
 async fn show(Path(org): Path<String>, read: Read<Nothing>) -> Result<Answer> {

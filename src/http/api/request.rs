@@ -28,9 +28,9 @@ use crate::http::oauth::form::{Form, decode};
 use crate::model::access::Actor;
 use crate::model::ask::{self, Ask, Asked, Fields, asks};
 use crate::model::id::OrgId;
-use crate::service::Cursor;
 use crate::service::Service;
 use crate::service::call::{Call, Idempotency};
+use crate::service::{Cursor, SealedCursor};
 
 /// Bytes of a body at most; imports are read as they come.
 const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -241,25 +241,27 @@ asks! {
         /// Things on the page.
         pub(super) limit: Number,
         /// Where the page before ended.
-        pub(super) cursor: Text<Place<Cursor>>,
+        pub(super) cursor: Text<Place<SealedCursor>>,
     }
 }
 
 /// The rows that a page may have, and where it starts.
 pub(super) fn page_of(
+    service: &Service,
     limit: Option<Number>,
-    cursor: Option<Text<Place<Cursor>>>,
+    cursor: Option<Text<Place<SealedCursor>>>,
 ) -> Result<(u32, Option<Cursor>)> {
-    Ok((limit_of(limit), cursor_of(cursor, false)?))
+    Ok((limit_of(limit), cursor_of(service, cursor, false)?))
 }
 
 /// Where a page starts, in a list by name or from new to old.
 pub(super) fn cursor_of(
-    cursor: Option<Text<Place<Cursor>>>,
+    service: &Service,
+    cursor: Option<Text<Place<SealedCursor>>>,
     by_name: bool,
 ) -> Result<Option<Cursor>> {
-    let of_list = |Text(Place(cursor)): Text<Place<Cursor>>| cursor.of_list(by_name);
-    cursor.map(of_list).transpose()
+    let Some(Text(Place(sealed))) = cursor else { return Ok(None) };
+    service.open_cursor(&sealed)?.of_list(by_name).map(Some)
 }
 
 pub(super) fn limit_of(limit: Option<Number>) -> u32 {

@@ -65,9 +65,9 @@ async fn create(write: Write<CreateRole>) -> Result<Answer> {
 }
 
 async fn list(read: Read<ListQuery>) -> Result<Answer> {
-    let page = page_of(read.query.limit, read.query.cursor.clone())?;
+    let page = page_of(read.service(), read.query.limit, read.query.cursor.clone())?;
     let page = read.service().list_roles(&read.actor, read.org, page).await?;
-    Ok(shown(&Listed::of(page, |role| role)))
+    Ok(shown(&Listed::of(read.service(), page, |role| role)?))
 }
 
 async fn show(Path(id): Path<String>, read: Read<Nothing>) -> Result<Answer> {

@@ -93,9 +93,9 @@ async fn create(write: Write<CreateSpace>) -> Result<Answer> {
 }
 
 async fn list(read: Read<ListQuery>) -> Result<Answer> {
-    let page = page_of(read.query.limit, read.query.cursor.clone())?;
+    let page = page_of(read.service(), read.query.limit, read.query.cursor.clone())?;
     let page = read.service().list_spaces(&read.actor, read.org, page).await?;
-    Ok(shown(&Listed::of(page, |space| space)))
+    Ok(shown(&Listed::of(read.service(), page, |space| space)?))
 }
 
 async fn show(Path(space): Path<String>, read: Read<Nothing>) -> Result<Answer> {

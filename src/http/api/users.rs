@@ -58,9 +58,9 @@ async fn create(write: Write<CreateUser>) -> Result<Answer> {
 }
 
 async fn list(read: Read<ListQuery>) -> Result<Answer> {
-    let page = page_of(read.query.limit, read.query.cursor.clone())?;
+    let page = page_of(read.service(), read.query.limit, read.query.cursor.clone())?;
     let page = read.service().list_users(&read.actor, read.org, page).await?;
-    Ok(shown(&Listed::of(page, |member| member)))
+    Ok(shown(&Listed::of(read.service(), page, |member| member)?))
 }
 
 async fn show(Path(id): Path<String>, read: Read<Nothing>) -> Result<Answer> {

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use crate::api::{
@@ -241,5 +243,26 @@ on_both_engines! {
             path = format!("/v1/keys?limit=2&cursor={next}");
         }
         assert_eq!(seen, ["k6", "k3", "k0", "read-only"]);
+    }
+
+    async fn a_cursor_tells_nothing_of_the_row_where_the_page_ended_and_nobody_makes_one(server: Server) {
+        for n in 0..3 {
+            key(&server, json!({"name": format!("hidden{n}")})).await;
+        }
+        for path in ["/v1/keys?limit=1", "/v1/keys?limit=1&name=hidden"] {
+            let next = async || text(&good(&server, "GET", path, Value::Null).await, "next_cursor");
+            let cursor = next().await;
+            let bytes = URL_SAFE_NO_PAD.decode(&cursor).unwrap();
+            for part in [&b"key_"[..], b"hidden", b"68696464656e"] {
+                assert!(!bytes.windows(part.len()).any(|window| window == part), "{path}");
+            }
+            assert_ne!(next().await, cursor, "nor whether it is the same row");
+            for at in [0, 11, 12, bytes.len() - 1] {
+                let mut changed = bytes.clone();
+                changed[at] ^= 1;
+                let path = format!("{path}&cursor={}", URL_SAFE_NO_PAD.encode(changed));
+                assert_eq!(told(&call(&server, "GET", &path, Value::Null).await), "400 invalid_request");
+            }
+        }
     }
 }
