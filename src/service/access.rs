@@ -6,12 +6,14 @@
 use tenmint_verifier::{Action, ScopeSet, ScopeView};
 
 use crate::error::{Error, Result};
+use crate::mint::{Caller, Refused};
 use crate::model::access::{Actor, Guarded};
 use crate::model::api_key::ApiKey;
 use crate::model::id::{AudienceId, OrgId, Slug};
 use crate::model::ip_rules::IpRules;
 use crate::model::owner::IndexedOwner;
 use crate::model::time::Timestamp;
+use crate::service::Service;
 
 /// A thing under its management path.
 pub(crate) fn guarded<'s>(org: OrgId, path: impl IntoIterator<Item = &'s str>) -> Result<Guarded> {
@@ -109,6 +111,23 @@ pub(crate) fn require_on_installation(actor: &Actor, action: &Action, part: &str
         ));
     }
     Err(Error::Forbidden(format!("this needs the scope `{action}:installation/{part}`")))
+}
+
+impl Service {
+    /// Judges a caller by what holds now, in the middle of a call that may go on for longer than its right to.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] where the credential would not be taken any more.
+    pub(crate) fn identify_again(&self, actor: &mut Actor) -> Result<()> {
+        let Some(follower) = &self.follower else { return Ok(()) };
+        let caller = Caller { address: actor.origin.address, user_agent: None };
+        let still = follower.mint().identify_again(&actor.credential, caller, self.clock.now());
+        actor.credential = still.map_err(|refused| match refused {
+            Refused::Unavailable => Error::Unavailable("the node is not ready".into()),
+            _ => Error::Unauthenticated("the credential is no longer good"),
+        })?;
+        Ok(())
+    }
 }
 
 /// What a credential shall be able to do: the side of a key that can be given away.

@@ -123,13 +123,34 @@ fn the_readme_is_a_signpost_and_every_page_it_points_to_exists() {
     assert!(readme.lines().count() <= 120);
     for page in pages() {
         let text = std::fs::read_to_string(&page).unwrap();
+        let is_mark = |line: &str| line.starts_with("<<<<<<< ") || line.starts_with(">>>>>>> ");
+        assert!(!text.lines().any(is_mark), "{}: a merge is not finished", page.display());
         for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
-            if !target.starts_with("http") && !target.starts_with('#') {
-                let file = target.split('#').next().unwrap();
-                assert!(page.with_file_name(file).exists(), "{}: {target}", page.display());
+            if target.starts_with("http") {
+                continue;
+            }
+            let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+            let there = if file.is_empty() { page.clone() } else { page.with_file_name(file) };
+            assert!(there.exists(), "{}: {target}", page.display());
+            if !heading.is_empty() {
+                let named = headings(&std::fs::read_to_string(there).unwrap());
+                assert!(named.iter().any(|named| named == heading), "{}: {target}", page.display());
             }
         }
     }
+}
+
+/// The names by which a link finds the headings of a page.
+fn headings(text: &str) -> Vec<String> {
+    let named = |line: &str| {
+        let heading = line.trim_start_matches('#').trim().to_lowercase();
+        heading
+            .replace(' ', "-")
+            .chars()
+            .filter(|c| c.is_alphanumeric() || matches!(c, '-' | '_'))
+            .collect()
+    };
+    text.lines().filter(|line| line.starts_with('#')).map(named).collect()
 }
 
 #[test]

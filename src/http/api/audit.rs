@@ -107,13 +107,16 @@ async fn answer(
 const EXPORTED_AT_ONCE: u32 = 200;
 
 /// All entries as JSON lines, read page by page as the caller takes them.
-fn exported(app: Arc<App>, actor: Actor, filter: AuditFilter) -> Response<Body> {
+fn exported(app: Arc<App>, mut actor: Actor, filter: AuditFilter) -> Response<Body> {
     let (send, receive) = mpsc::channel(2);
     tokio::spawn(async move {
         let mut before = None;
         loop {
             let page = (EXPORTED_AT_ONCE, before);
-            let read = app.service.list_audit(&actor, &filter, page).await;
+            let read = match app.service.identify_again(&mut actor) {
+                Ok(()) => app.service.list_audit(&actor, &filter, page).await,
+                Err(cause) => Err(cause),
+            };
             let (entries, next) = match read {
                 Ok(read) => read,
                 Err(cause) => {

@@ -24,7 +24,6 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::error::{Error, Result};
-use crate::mint::{Caller, Refused};
 use crate::model::id::ImportId;
 use crate::model::import::{ImportApiKeys, ImportEnd, ImportStatus, ImportSummary, ImportedLine};
 use crate::model::time::Timestamp;
@@ -186,15 +185,7 @@ impl<'s> Import<'s> {
 
     /// Judges the caller by what holds now: an import may go on for longer than its right to.
     fn identify_again(&mut self) -> Result<()> {
-        let Some(follower) = &self.service.follower else { return Ok(()) };
-        let actor = &mut self.call.actor;
-        let caller = Caller { address: actor.origin.address, user_agent: None };
-        let now = self.service.clock.now();
-        let still = follower.mint().identify_again(&actor.credential, caller, now);
-        actor.credential = still.map_err(|refused| match refused {
-            Refused::Unavailable => Error::Unavailable("the node is not ready".into()),
-            _ => Error::Unauthenticated("the credential of the import is no longer good"),
-        })?;
+        self.service.identify_again(&mut self.call.actor)?;
         require_import(&self.call)
     }
 
