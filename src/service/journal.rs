@@ -25,16 +25,26 @@ use crate::store::private_file;
 #[derive(Debug)]
 pub(crate) struct Journal {
     path: PathBuf,
+    /// Never held while the disk is waited for: it may hang.
     state: Mutex<State>,
+    /// Held by whoever writes, which is a thread that may wait.
+    end: Mutex<End>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
-    file: File,
     known: Known,
     /// Lines that are not known to be on the disk.
     pending: Vec<JournalLine>,
-    /// Whether the end of the file is in doubt: a line may have been torn.
+}
+
+/// The file, and how far it is whole.
+#[derive(Debug)]
+struct End {
+    file: File,
+    /// Bytes that are known to be on the disk.
+    length: u64,
+    /// Whether a line may have been torn there.
     is_torn: bool,
     has_failed: bool,
 }
@@ -46,17 +56,23 @@ pub(crate) struct Known {
     /// The last moment of each replaced secret.
     pub(crate) secrets: HashMap<SecretDigest, Timestamp>,
     pub(crate) signing_keys: Vec<Kid>,
-    /// The highest revision of any line.
+    /// The highest revision of any line that is on the disk or waits for it.
     pub(crate) revision: i64,
 }
 
 impl Known {
     /// Takes one in. Says whether it is news.
     fn take(&mut self, line: &JournalLine) -> bool {
-        let is_later = line.revision > self.revision;
-        self.revision = self.revision.max(line.revision);
+        let is_news = self.is_news(line);
+        if is_news {
+            self.revision = self.revision.max(line.revision);
+        }
+        is_news
+    }
+
+    fn is_news(&mut self, line: &JournalLine) -> bool {
         match &line.ended {
-            None => is_later,
+            None => line.revision > self.revision,
             Some(Ended::ApiKey(id)) => self.api_keys.insert(*id),
             Some(Ended::Secret(digest, end)) => {
                 let known = self.secrets.get(digest).is_some_and(|known| known <= end);
@@ -98,7 +114,10 @@ impl Journal {
         let (mut known, mut bad) = (Known::default(), 0);
         for line in text.lines() {
             match line.parse() {
-                Ok(line) => drop(known.take(&line)),
+                Ok(line) => {
+                    known.take(&line);
+                    known.revision = known.revision.max(line.revision);
+                }
                 Err(_) => bad += 1,
             }
         }
@@ -107,8 +126,9 @@ impl Journal {
             tracing::warn!(bad, path = %path.display(), "the journal of revocations has bad lines");
         }
         let is_torn = !text.is_empty() && !text.ends_with('\n');
-        let state = State { file, known, pending: Vec::new(), is_torn, has_failed: false };
-        Ok(Self { path: path.to_owned(), state: Mutex::new(state) })
+        let end = End { file, length: bytes.len() as u64, is_torn, has_failed: false };
+        let state = State { known, pending: Vec::new() };
+        Ok(Self { path: path.to_owned(), state: Mutex::new(state), end: Mutex::new(end) })
     }
 
     /// What has ended.
@@ -156,27 +176,40 @@ impl Journal {
     }
 
     fn write(&self) {
-        let mut state = self.state.lock();
-        let mut lines = if state.is_torn { "\n" } else { "" }.to_owned();
-        for line in &state.pending {
-            lines += &line.to_string();
-            lines.push('\n');
+        let mut end = self.end.lock();
+        let lines: Vec<String> =
+            self.state.lock().pending.iter().map(|line| format!("{line}\n")).collect();
+        if lines.is_empty() {
+            // whoever wrote before has written these too
+            return;
         }
-        let written = state.file.write_all(lines.as_bytes());
-        match written.and_then(|()| state.file.sync_data()) {
+        match end.append(&lines.concat()) {
             Ok(()) => {
-                state.pending.clear();
-                state.is_torn = false;
-                state.has_failed = false;
+                end.has_failed = false;
+                drop(self.state.lock().pending.drain(..lines.len()));
             }
             Err(cause) => {
-                state.is_torn = true;
-                if !std::mem::replace(&mut state.has_failed, true) {
+                if !std::mem::replace(&mut end.has_failed, true) {
                     let path = self.path.display();
                     tracing::error!(%cause, %path, "the journal of revocations cannot be written");
                 }
             }
         }
+    }
+}
+
+impl End {
+    /// Appends lines, durably. What a try that failed has left is cut off, or ends as a line of its own.
+    fn append(&mut self, lines: &str) -> std::io::Result<()> {
+        let text = if self.is_torn { format!("\n{lines}") } else { lines.to_owned() };
+        let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data());
+        if written.is_ok() {
+            self.length += text.len() as u64;
+            self.is_torn = false;
+        } else {
+            self.is_torn = self.file.set_len(self.length).is_err() || self.is_torn;
+        }
+        written
     }
 }
 
@@ -227,6 +260,10 @@ mod tests {
         }
         assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 2);
         assert_eq!(Journal::open(&path).unwrap().revision(), 5);
+        // what is known already says nothing of the revision in which it is seen once more
+        journal.note(9, vec![Ended::ApiKey(id(1))]).await;
+        journal.note_seen(9).await;
+        assert_eq!(Journal::open(&path).unwrap().revision(), 9);
     }
 
     #[tokio::test]
@@ -235,10 +272,10 @@ mod tests {
         let path = directory.path().join("journal");
         let journal = Arc::new(Journal::open(&path).unwrap());
         let read_only = File::open(&path).unwrap();
-        let writable = std::mem::replace(&mut journal.state.lock().file, read_only);
+        let writable = std::mem::replace(&mut journal.end.lock().file, read_only);
         journal.note(3, vec![Ended::ApiKey(id(1))]).await;
         assert_eq!(journal.waiting(), 1);
-        journal.state.lock().file = writable;
+        journal.end.lock().file = writable;
         journal.note(0, Vec::new()).await;
         assert_eq!(journal.waiting(), 0);
         assert_eq!(Journal::open(&path).unwrap().known().api_keys, [id(1)].into());
