@@ -211,6 +211,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_reached_the_disk_and_was_not_answered_for_is_not_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = Spool::new(directory.path().join(DIRECTORY), ChainId::from_number(1), 1_000);
+        for number in 1..=2 {
+            spool.append(&batch(number)).await.unwrap();
+        }
+        let mut open = spool.open.lock();
+        let of_one = open.segments[0].length() / 2;
+        // as after a write that came through before its sync failed
+        open.segments[0].pretend(of_one);
+        let (batches, bytes) = open.next().unwrap();
+        assert_eq!((batches.len(), bytes), (1, of_one));
+    }
+
+    #[tokio::test]
     async fn a_spool_takes_so_much_and_no_more() {
         let directory = tempfile::tempdir().unwrap();
         let spool = Spool::new(directory.path().join(DIRECTORY), ChainId::from_number(1), 1_000);

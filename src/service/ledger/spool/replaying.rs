@@ -47,7 +47,7 @@ async fn replay_file(path: &Path, service: &Service, store: &LedgerStore) -> Res
     }
     let (mut at, mut count) = (0, 0);
     loop {
-        let (batches, next) = read_some(&mut file, at).map_err(unavailable)?;
+        let (batches, next) = read_some(&mut file, at, u64::MAX).map_err(unavailable)?;
         if batches.is_empty() {
             break;
         }
@@ -83,9 +83,10 @@ pub(super) async fn insert(
     store: &LedgerStore,
     batches: Vec<Batch>,
 ) -> Result<()> {
-    if within(PATIENCE, store.insert_all(&batches)).await? == Inserted::There {
+    if matches!(within(PATIENCE, store.insert_all(&batches)).await, Ok(Inserted::There)) {
         return Ok(());
     }
+    // a place is taken, or a database that is far away is slow: one by one, it comes on all the same
     for batch in batches {
         if within(PATIENCE, store.insert(&batch)).await? == Inserted::Taken {
             insert_elsewhere(service, store, batch).await?;

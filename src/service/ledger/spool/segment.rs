@@ -40,7 +40,7 @@ impl Segment {
     }
 
     pub(super) fn waiting(&self) -> u64 {
-        self.length - self.done
+        self.length.saturating_sub(self.done)
     }
 
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<()> {
@@ -56,7 +56,7 @@ impl Segment {
 
     /// The next batches that the database does not have, and how many bytes they take.
     pub(super) fn next(&mut self) -> Result<(Vec<Batch>, u64)> {
-        let (batches, end) = read_some(&mut self.file, self.done)?;
+        let (batches, end) = read_some(&mut self.file, self.done, self.length)?;
         if batches.is_empty() && self.waiting() > 0 {
             return Err(std::io::Error::other("a batch in the spool of the ledger cannot be read"));
         }
@@ -77,11 +77,14 @@ impl Segment {
     }
 }
 
-/// Some batches from a place of a file, up to its end or to one that cannot be read, and the place behind them.
-pub(super) fn read_some(file: &mut File, from: u64) -> Result<(Vec<Batch>, u64)> {
+/// Some batches between two places of a file, up to one that cannot be read, and the place behind them. What
+/// lies behind the second place may be on the disk and was not answered for: it is written again.
+pub(super) fn read_some(file: &mut File, from: u64, to: u64) -> Result<(Vec<Batch>, u64)> {
     let (mut batches, mut at) = (Vec::new(), from);
     while batches.len() < READ_AT_ONCE && at - from < BYTES_AT_ONCE {
-        let Some((batch, next)) = read_batch(file, at)? else { break };
+        let Some((batch, next)) = read_batch(file, at)?.filter(|(_, next)| *next <= to) else {
+            break;
+        };
         batches.push(batch);
         at = next;
     }
