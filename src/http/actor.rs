@@ -44,6 +44,11 @@ pub(super) fn holder_of(app: &App, head: &Parts) -> Option<Holder> {
     app.mint.holder_of(&presented(head).ok()?)
 }
 
+/// Whether it is an API key that is presented, whoever has it.
+pub(super) fn is_api_key(head: &Parts) -> bool {
+    matches!(presented(head), Ok(Presented::ApiKey(_)))
+}
+
 /// Whether it is an API key that is presented, and none of anybody's. A token that is refused is no failure
 /// of the kind that is counted: nobody guesses one.
 pub(super) fn is_api_key_of_nobody(app: &App, head: &Parts) -> bool {

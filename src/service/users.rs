@@ -5,7 +5,7 @@ use tenmint_verifier::Action;
 use crate::error::{Error, Result};
 use crate::model::access::Actor;
 use crate::model::audit::SideChange;
-use crate::model::id::{ApiKeyId, OrgId, UserId};
+use crate::model::id::{OrgId, UserId};
 use crate::model::owner::OwnerId;
 use crate::model::revocation::{RevokedSubject, RevokedTokens};
 use crate::model::role::{RoleBinding, RolePlace, RoleRef};
@@ -23,6 +23,9 @@ use crate::service::{Service, page_limit, random};
 use crate::store::changes::Subject;
 use crate::store::page::{Cursor, Page};
 use crate::store::{Connection, Write, api_keys, roles, users};
+
+/// API keys of a member from which on their tokens are not ended one by one.
+const MANY_API_KEYS: usize = 100;
 
 impl Service {
     /// Makes a person a member. One that the installation does not know yet is made.
@@ -121,10 +124,7 @@ impl Service {
         users::update_member(&mut write, &after).await?;
         if suspend {
             check_admins_left(&mut write, &places).await?;
-            let owner = OwnerId::User(after.id);
-            let api_keys = api_keys::list_unrevoked_of(&mut write, &after.org, &owner).await?;
-            self.revoke_member_tokens(&mut write, &api_keys, RevokedTokens::Before, after.org)
-                .await?;
+            self.revoke_member_tokens(&mut write, &after, RevokedTokens::Before).await?;
         }
         let action = if suspend { "user.suspend" } else { "user.resume" };
         self.finish_member(write, call, action, (before, after)).await
@@ -136,8 +136,8 @@ impl Service {
         let owner = OwnerId::User(member.id);
         let (now, org) = (self.clock.now(), member.org);
         let places = self.places_of(&mut write, &member).await?;
+        self.revoke_member_tokens(&mut write, &member, RevokedTokens::All).await?;
         let revoked = api_keys::revoke_all_of(&mut write, &org, &owner, now).await?;
-        self.revoke_member_tokens(&mut write, &revoked, RevokedTokens::All, org).await?;
         let bound = roles::list_bound(&mut write, &owner).await?;
         let lost = bound.iter().filter(|binding| binding.place.org() == Some(org));
         let revoked = keys_revoked(&revoked, (&owner, org), now);
@@ -183,16 +183,23 @@ impl Service {
     }
 
     /// Ends tokens of a member, key by key: those that the person has in another organization are none of
-    /// the business of this one.
+    /// the business of this one. Of many keys, all tokens of the person end, and its clients fetch anew.
     async fn revoke_member_tokens(
         &self,
         write: &mut Write<'_>,
-        api_keys: &[ApiKeyId],
+        member: &Member,
         tokens: RevokedTokens,
-        org: OrgId,
     ) -> Result<()> {
-        for id in api_keys {
-            self.revoke_tokens(write, (RevokedSubject::ApiKey(*id), tokens), org).await?;
+        let (owner, now) = (OwnerId::User(member.id), self.clock.now());
+        // a token never outlives its key
+        let living = api_keys::list_living_of(write, &member.org, &owner, now).await?;
+        if living.len() > MANY_API_KEYS {
+            let subject = (RevokedSubject::Owner(owner), RevokedTokens::Before);
+            return self.revoke_tokens(write, subject, None).await;
+        }
+        for id in living {
+            let subject = (RevokedSubject::ApiKey(id), tokens);
+            self.revoke_tokens(write, subject, member.org).await?;
         }
         Ok(())
     }

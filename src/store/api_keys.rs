@@ -222,18 +222,21 @@ pub async fn revoke_all_of(
     all_revoked(write, &rows, now).await
 }
 
-/// The API keys of an owner in an organization that were not revoked: their ids.
-pub async fn list_unrevoked_of(
+/// The API keys of an owner in an organization that were not revoked and have not expired: their ids.
+pub async fn list_living_of(
     connection: &mut Connection,
     org: &OrgId,
     owner: &OwnerId,
+    now: Timestamp,
 ) -> Result<Vec<ApiKeyId>> {
     let rows = sqlx::query(
         "SELECT id FROM api_keys
-         WHERE organization_id = $1 AND owner_id = $2 AND revoked_at IS NULL",
+         WHERE organization_id = $1 AND owner_id = $2 AND revoked_at IS NULL
+         AND (expires_at IS NULL OR expires_at > $3)",
     )
     .bind(org.to_string())
     .bind(owner.to_string())
+    .bind(now.as_millis())
     .fetch_all(connection)
     .await?;
     rows.iter().map(|row| Row::of("api_keys", row).parsed("id")).collect()

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sqlx::any::AnyPoolOptions;
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::{Any, AnyPool, Connection, Executor};
+use sqlx::{Any, AnyConnection, AnyPool, Connection, Executor};
 
 use crate::clock::system_time;
 use crate::error::{Error, Result};
@@ -109,7 +109,10 @@ impl DatabaseUrl {
             .max_connections(most)
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .after_connect(move |connection, _| {
-                Box::pin(async move { connection.execute(set_up).await.map(drop) })
+                Box::pin(async move {
+                    refuse_read_only(connection).await?;
+                    connection.execute(set_up).await.map(drop)
+                })
             })
             // SQLite ends a transaction by itself where the disk takes no more. The driver goes on to think
             // that the connection is in it, and would begin no other one
@@ -221,11 +224,9 @@ impl Engine {
     pub(super) fn set_up(&self) -> &'static str {
         match self {
             Self::Sqlite { .. } => {
-                // pages are cached by the system too: enough here that a batch of an import fits. What is
-                // begun last fails where the file can only be read, which SQLite would open all the same: a
-                // connection that stays so would outlast the trouble
+                // pages are cached by the system too: enough here that a batch of an import fits
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -8192; \
-                 PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 5000; BEGIN IMMEDIATE; COMMIT"
+                 PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 5000"
             }
             Self::Postgres => {
                 "SET lock_timeout = '2s'; SET statement_timeout = '5s'; \
@@ -244,7 +245,7 @@ impl Engine {
                 // search made it keep is cut off above 64 MB
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
                  PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864; \
-                 PRAGMA busy_timeout = 5000; BEGIN IMMEDIATE; COMMIT"
+                 PRAGMA busy_timeout = 5000"
             }
             Self::Postgres => self.set_up(),
         }
@@ -298,6 +299,19 @@ pub(super) async fn is_set_up(pool: &AnyPool, newest: &'static str) -> Result<bo
         Ok(_) => Ok(true),
         Err(sqlx::Error::Database(_)) => Ok(false),
         Err(cause) => Err(cause.into()),
+    }
+}
+
+/// Refuses a file that can only be read, which SQLite would open all the same: a connection that stays so would
+/// outlast the trouble. Whoever writes meanwhile is not waited for.
+async fn refuse_read_only(connection: &mut AnyConnection) -> std::result::Result<(), sqlx::Error> {
+    if connection.backend_name() != "SQLite" {
+        return Ok(());
+    }
+    let begun = "PRAGMA busy_timeout = 0; BEGIN IMMEDIATE; COMMIT";
+    match connection.execute(begun).await {
+        Err(sqlx::Error::Database(cause)) if cause.message().contains("locked") => Ok(()),
+        begun => begun.map(drop),
     }
 }
 

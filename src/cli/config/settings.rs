@@ -104,7 +104,7 @@ pub(super) const SETTINGS: [Setting; 21] = [
         key: "failures_per_minute",
         variable: "-",
         default: "60",
-        about: "API keys that nobody has, and changes with credentials that hold no more, from one IPv4 \
+        about: "API keys that nobody has, and changes with those that hold no more, from one IPv4 \
                 address or IPv6 /64: so many at once and then in a minute are told so, others to wait; 0 \
                 is no bound; a right one is never held up",
     },

@@ -11,7 +11,9 @@ use http::Response;
 use http::request::Parts;
 
 use crate::error::{Error, Result};
-use crate::http::actor::{actor_of, holder_of, is_api_key_of_nobody, origin_of, presented};
+use crate::http::actor::{
+    actor_of, holder_of, is_api_key, is_api_key_of_nobody, origin_of, presented,
+};
 use crate::http::api::operation::Plane;
 use crate::http::api::request::Query;
 use crate::http::error::{self, Said};
@@ -111,11 +113,12 @@ impl Guard {
         actor_of(&self.app, head)
     }
 
-    /// Whether it counts against the address it came from: a key that nobody has, which may be a guess, and
-    /// what would be written to the audit, which must not grow as fast as somebody can ask.
+    /// Whether it counts against the address it came from: an API key that nobody has, which may be a guess,
+    /// and one for which the audit would be written, which must not grow as fast as somebody can ask. A token
+    /// dies within minutes, in the hands of good clients too.
     fn is_failure(&self, head: &Parts, cause: &Error, is_audited: bool) -> bool {
         matches!(cause, Error::Unauthenticated(_))
-            && (is_audited || is_api_key_of_nobody(&self.app, head))
+            && (is_api_key_of_nobody(&self.app, head) || is_audited && is_api_key(head))
     }
 
     /// Who would change something with a credential that is refused and known all the same.

@@ -300,6 +300,10 @@ impl Follower {
         let found = progress.revision;
         tracing::error!(seen, found, "the database went back in time: reading everything anew");
         let mut write = self.store.begin().await?;
+        if changes::progress(&mut write).await?.epoch != progress.epoch {
+            // another node was quicker: its epoch is as good
+            return Ok(());
+        }
         changes::raise_revision_above(&mut write, seen + UNSEEN).await?;
         let epoch = URL_SAFE_NO_PAD.encode(random::<9>()?);
         revocations::update_epoch(&mut write, &epoch).await?;
