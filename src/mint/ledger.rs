@@ -83,6 +83,8 @@ impl LedgerFigures {
 struct Open {
     facts: FactWriter,
     outcome: Arc<Outcome>,
+    /// A whole batch before this one: the clock was corrected, and facts of moments far apart are no one batch.
+    before: Option<(FactWriter, Arc<Outcome>)>,
     /// The recorder cannot record at the moment.
     is_closed: bool,
 }
@@ -148,8 +150,8 @@ impl Drop for Waiting {
 impl Ledger {
     /// A ledger whose facts a recorder takes, and of whose chain the ids of tokens are.
     pub fn new(mode: LedgerMode, chain: ChainId) -> Self {
-        let open =
-            Open { facts: FactWriter::new(chain), outcome: Arc::default(), is_closed: false };
+        let (facts, outcome) = (FactWriter::new(chain), Arc::default());
+        let open = Open { facts, outcome, before: None, is_closed: false };
         Self {
             mode,
             chain,
@@ -181,9 +183,12 @@ impl Ledger {
             return Ok(Receipt(None));
         }
         let mut open = self.open.lock();
-        let is_late = open.facts.span_with(fact.token_id.at()) > FactWriter::MAX_SPAN;
-        if open.is_closed || open.facts.len() >= MAX_FACTS || is_late {
+        let is_far = open.facts.span_with(fact.token_id.at()) > FactWriter::MAX_SPAN;
+        if open.is_closed || open.len() >= MAX_FACTS || is_far && open.before.is_some() {
             return Err(Refused::Unavailable);
+        }
+        if is_far {
+            open.before = Some(open.take(self.chain));
         }
         open.facts.put(fact);
         let waits = self.mode == LedgerMode::Durable;
@@ -203,12 +208,12 @@ impl Ledger {
 
     /// How many facts wait to be taken.
     pub fn waiting(&self) -> u64 {
-        self.open.lock().facts.len()
+        self.open.lock().len()
     }
 
     /// How long ago the oldest fact was issued that is not on record.
     pub fn lag(&self, now: Timestamp) -> Duration {
-        let waiting = self.open.lock().facts.first_at();
+        let waiting = self.open.lock().first_at();
         let in_hand = self.figures.in_hand_since.load(Ordering::Relaxed);
         let in_hand = (in_hand != NOTHING).then(|| Timestamp::from_millis(in_hand));
         in_hand.into_iter().chain(waiting).map(|at| now.since(at)).max().unwrap_or_default()
@@ -228,7 +233,7 @@ impl Ledger {
     /// recorded later.
     pub fn refuse_waiting(&self) {
         if self.mode == LedgerMode::Durable {
-            drop(self.take());
+            while self.take().is_some() {}
         }
     }
 
@@ -239,20 +244,36 @@ impl Ledger {
 
     /// Ends when there are facts.
     pub async fn some(&self) {
-        while self.open.lock().facts.is_empty() {
+        while self.waiting() == 0 {
             self.came.notified().await;
         }
     }
 
-    /// Takes the facts that wait, if there are any, and with them those who gave them.
+    /// Takes the facts of the next batch, if there are any, and with them those who gave them.
     pub fn take(&self) -> Option<(FactWriter, Waiting)> {
         let mut open = self.open.lock();
-        if open.facts.is_empty() {
-            return None;
-        }
-        let facts = std::mem::replace(&mut open.facts, FactWriter::new(self.chain));
-        let outcome = std::mem::take(&mut open.outcome);
+        let (facts, outcome) = match open.before.take() {
+            Some(before) => before,
+            None if open.facts.is_empty() => return None,
+            None => open.take(self.chain),
+        };
         Some((facts, Waiting(outcome)))
+    }
+}
+
+impl Open {
+    fn take(&mut self, chain: ChainId) -> (FactWriter, Arc<Outcome>) {
+        let facts = std::mem::replace(&mut self.facts, FactWriter::new(chain));
+        (facts, std::mem::take(&mut self.outcome))
+    }
+
+    fn len(&self) -> u64 {
+        self.facts.len() + self.before.as_ref().map_or(0, |(before, _)| before.len())
+    }
+
+    fn first_at(&self) -> Option<Timestamp> {
+        let before = self.before.as_ref().and_then(|(before, _)| before.first_at());
+        before.into_iter().chain(self.facts.first_at()).min()
     }
 }
 
@@ -312,18 +333,36 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_is_corrected_begins_another_batch_and_refuses_nobody() {
+        let ledger = Ledger::new(LedgerMode::Durable, ChainId::from_number(1));
+        let before = append(&ledger, 60_000).unwrap();
+        let after = append(&ledger, 0).unwrap();
+        assert_eq!(ledger.waiting(), 2);
+        let (facts, waiting) = ledger.take().unwrap();
+        assert_eq!(facts.first_at(), Some(Timestamp::from_millis(60_000)), "in their order");
+        waiting.recorded();
+        assert_eq!(poll(before.recorded()), Poll::Ready(Ok(())));
+        let (facts, waiting) = ledger.take().unwrap();
+        assert_eq!((facts.first_at(), facts.len()), (Some(Timestamp::from_millis(0)), 1));
+        waiting.recorded();
+        assert_eq!(poll(after.recorded()), Poll::Ready(Ok(())));
+        assert!(ledger.take().is_none());
+    }
+
+    #[test]
     fn a_ledger_that_is_closed_full_or_late_takes_no_more() {
         let ledger = Ledger::new(LedgerMode::Buffered, ChainId::from_number(1));
         ledger.close();
         assert!(append(&ledger, 0).is_err() && !ledger.is_open());
         ledger.reopen();
         assert!(append(&ledger, 0).is_ok() && ledger.is_open());
-        assert!(append(&ledger, 10_001).is_err());
-        for _ in 1..MAX_FACTS {
-            drop(append(&ledger, 0).unwrap());
+        assert!(append(&ledger, 10_001).is_ok(), "another batch");
+        assert!(append(&ledger, 20_002).is_err(), "nobody takes them");
+        for _ in 2..MAX_FACTS {
+            drop(append(&ledger, 10_001).unwrap());
         }
-        assert!(append(&ledger, 0).is_err());
+        assert!(append(&ledger, 10_001).is_err());
         assert!(ledger.take().is_some());
-        assert!(append(&ledger, 10_001).is_ok());
+        assert!(append(&ledger, 20_002).is_ok());
     }
 }

@@ -79,8 +79,10 @@ impl Recorder {
                 }
             }
         }
-        if let Some(failed) = self.record().await {
-            self.try_last(failed).await;
+        while self.mint.ledger().waiting() > 0 {
+            if let Some(failed) = self.record().await {
+                self.try_last(failed).await;
+            }
         }
         self.store.close().await;
     }
