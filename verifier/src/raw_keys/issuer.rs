@@ -157,6 +157,8 @@ impl Issuer {
     /// Waits until the metadata was read again.
     pub(super) async fn metadata_changed(&self) {
         let Some(mut state) = self.inner.keys.upgrade().map(|keys| keys.state()) else { return };
+        // a clone has seen nothing of what there was before: it would be a change each time
+        state.mark_unchanged();
         let _gone = state.changed().await;
     }
 

@@ -102,11 +102,11 @@ impl Verifier {
     pub async fn ready(&self, patience: Duration) -> Result<(), VerifyError> {
         let Some(remote) = self.remote_issuer() else { return Ok(()) };
         #[cfg(feature = "raw-keys")]
-        let end = Instant::now() + patience;
+        let began = Instant::now();
         remote.ready(patience).await?;
         #[cfg(feature = "raw-keys")]
         if let Some(raw_keys) = self.raw_key_verifier() {
-            raw_keys.ready(end.saturating_duration_since(Instant::now())).await?;
+            raw_keys.ready(patience.saturating_sub(began.elapsed())).await?;
         }
         Ok(())
     }
@@ -212,9 +212,9 @@ impl Remote {
     }
 
     async fn ready(&self, patience: Duration) -> Result<(), VerifyError> {
-        let end = Instant::now() + patience;
+        let began = Instant::now();
         self.keys.ready(patience).await?;
-        self.feed.ready(end.saturating_duration_since(Instant::now())).await
+        self.feed.ready(patience.saturating_sub(began.elapsed())).await
     }
 
     fn status(&self) -> Status {
