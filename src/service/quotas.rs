@@ -148,7 +148,8 @@ impl LeaseFetcher {
                 if was_out_of_reach {
                     tracing::info!("permits of quotas can be leased again");
                 }
-                *self.alone.lock() = Alone::default();
+                // what was granted alone stays granted: outages that follow each other share a window
+                self.alone.lock().until = None;
                 self.mint.quotas().done(batch, Some(granted));
                 false
             }
