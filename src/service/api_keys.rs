@@ -117,11 +117,21 @@ impl Service {
         org: OrgId,
         ask: ListApiKeys,
     ) -> Result<Page<ApiKey>> {
+        self.list_api_keys_in(&mut *self.store.read().await?, actor, org, ask).await
+    }
+
+    /// The same, over a connection that is there: whoever holds one and waits for another may wait for itself.
+    pub(crate) async fn list_api_keys_in(
+        &self,
+        read: &mut Connection,
+        actor: &Actor,
+        org: OrgId,
+        ask: ListApiKeys,
+    ) -> Result<Page<ApiKey>> {
         require_to_list(actor, org, "read:org/keys/* read:space-management/*/keys/*")?;
-        let mut read = self.store.read().await?;
-        check_bootstrapped(&mut read, &org).await?;
+        check_bootstrapped(read, &org).await?;
         let space = match &ask.space {
-            Some(name) => Some(self.visible_space(&mut read, actor, org, name).await?.id),
+            Some(name) => Some(self.visible_space(read, actor, org, name).await?.id),
             None => None,
         };
         let filter = ApiKeyFilter {
@@ -135,8 +145,8 @@ impl Service {
         let after = ask.after.unwrap_or_else(Cursor::start);
         let limit = i64::from(ask.limit.clamp(1, MAX_PAGE));
         let now = self.clock.now();
-        let page = api_key_lists::list(&mut read, &filter, &after, limit, now).await?;
-        only_visible(&mut read, actor, page).await
+        let page = api_key_lists::list(read, &filter, &after, limit, now).await?;
+        only_visible(read, actor, page).await
     }
 
     /// Stores a key and its secret, and the bot that shall own it where it has one of its own.

@@ -191,7 +191,7 @@ impl Service {
             let status = Some(ApiKeyStatus::Active);
             let (limit, after) = (ask.limit, ask.after.clone());
             let all = ListApiKeys { status, limit, after, ..ListApiKeys::default() };
-            self.list_api_keys(actor, org, all).await?
+            self.list_api_keys_in(&mut read, actor, org, all).await?
         };
         let audience = audience.id;
         let keys = match &ask.scope {

@@ -129,8 +129,11 @@ impl UsageWriter {
     pub async fn write_all(&self) -> Result<()> {
         // nothing is taken while parts wait: the mint adds up counts, and parts would pile up
         self.write_pending().await?;
-        let parts = self.mint.usage().take().into_parts(ROWS_PER_PART);
-        self.pending.write().await.parts.extend(parts);
+        {
+            // under the lock, so that whoever reads finds each count in one place
+            let mut pending = self.pending.write().await;
+            pending.parts.extend(self.mint.usage().take().into_parts(ROWS_PER_PART));
+        }
         self.write_pending().await
     }
 

@@ -180,7 +180,14 @@ impl Engine {
         migrator.migrations.clone_from(&migrations.migrations);
         migrator.set_ignore_missing(true);
         migrator.table_name = table.to_owned().into();
-        migrator.run(pool).await.map_err(|cause| match cause {
+        let mut connection = pool.acquire().await?;
+        if *self == Self::Postgres {
+            // whoever starts beside this one waits until it is done, and an index may take its time
+            connection.execute("SET lock_timeout = 0; SET statement_timeout = 0").await?;
+        }
+        let migrated = migrator.run_direct(None, &mut *connection, false).await;
+        connection.close().await?;
+        migrated.map_err(|cause| match cause {
             // out of reach is no fault of the schema
             MigrateError::Execute(
                 cause @ (sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed),

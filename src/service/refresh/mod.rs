@@ -26,6 +26,7 @@ use crate::mint::{Change, FilledIndex, Mint, Restored};
 use crate::model::journal::Ended;
 use crate::model::signing_key::{Kid, SigningKey};
 use crate::model::time::Timestamp;
+use crate::service::call::IDEMPOTENCY_KEPT;
 use crate::service::import::clean_up_imports;
 use crate::service::journal::{Journal, Known};
 use crate::service::master_key::MasterKey;
@@ -36,7 +37,9 @@ use crate::service::restored::end_restored;
 use crate::service::signing_key_material::signer_of;
 use crate::service::{Service, random};
 use crate::store::changes::{Imported, Progress, Subject};
-use crate::store::{Read, Store, api_keys, changes, owners, revocations, signing_keys};
+use crate::store::{
+    Read, Store, api_keys, changes, idempotency, owners, revocations, signing_keys,
+};
 
 /// How often a node looks for changes. A change holds everywhere within a second.
 const POLL_EVERY: Duration = Duration::from_millis(250);
@@ -444,6 +447,14 @@ impl Follower {
             let mut write = self.store.begin().await?;
             let more = changes::prune(&mut write, before).await?;
             write.commit().await?;
+            if !more {
+                break;
+            }
+        }
+        loop {
+            let mut append = self.store.append().await?;
+            let more = idempotency::prune(&mut append, now - IDEMPOTENCY_KEPT).await?;
+            append.commit().await?;
             if !more {
                 break;
             }
