@@ -121,13 +121,8 @@ impl Pepper {
     }
 
     /// The key that seals where pages of lists end.
-    pub fn cursor_key(&self) -> [u8; 32] {
-        let tag = hmac::sign(&self.0, b"tenmint/cursor");
-        let mut key = [0; 32];
-        for (byte, given) in key.iter_mut().zip(tag.as_ref()) {
-            *byte = *given;
-        }
-        key
+    pub fn cursor_key(&self) -> hmac::Tag {
+        hmac::sign(&self.0, b"tenmint/cursor")
     }
 }
 

@@ -5,14 +5,14 @@ use std::str::FromStr;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::aead::{AES_256_GCM, LessSafeKey, UnboundKey};
 
 use crate::error::{Error, Result};
-use crate::service::{Service, random};
+use crate::service::{Service, sealing};
 use crate::store::page::{Cursor, InvalidCursor};
 
 /// What a cursor is sealed as.
-const SEALED_AS: &[u8] = b"cursor";
+const SEALED_AS: &str = "cursor";
 
 /// A cursor that somebody sent: a nonce, the cipher text and its tag.
 #[derive(Debug, Clone)]
@@ -29,16 +29,8 @@ impl FromStr for SealedCursor {
 impl Service {
     /// A text for whoever asks for the next page. Any node of the installation opens it.
     pub fn seal_cursor(&self, cursor: &Cursor) -> Result<String> {
-        let nonce: [u8; NONCE_LEN] = random()?;
-        let mut sealed = cursor.encode().into_bytes();
-        self.cursor_key()?
-            .seal_in_place_append_tag(
-                Nonce::assume_unique_for_key(nonce),
-                Aad::from(SEALED_AS),
-                &mut sealed,
-            )
-            .map_err(|_| Error::Broken("a cursor cannot be sealed".to_owned()))?;
-        Ok(URL_SAFE_NO_PAD.encode([nonce.as_slice(), &sealed].concat()))
+        let sealed = sealing::seal(&self.cursor_key()?, SEALED_AS, cursor.encode().as_bytes())?;
+        Ok(URL_SAFE_NO_PAD.encode(sealed))
     }
 
     /// The place that a text names.
@@ -46,19 +38,13 @@ impl Service {
     /// # Errors
     /// [`Error::Invalid`] for a text that no page gave.
     pub fn open_cursor(&self, sealed: &SealedCursor) -> Result<Cursor> {
-        let key = self.cursor_key()?;
-        let open = || {
-            let (nonce, sealed) = sealed.0.split_first_chunk::<NONCE_LEN>()?;
-            let mut bytes = sealed.to_vec();
-            let nonce = Nonce::assume_unique_for_key(*nonce);
-            let text = key.open_in_place(nonce, Aad::from(SEALED_AS), &mut bytes).ok()?;
-            std::str::from_utf8(text).ok()?.parse().ok()
-        };
-        open().ok_or_else(Cursor::invalid)
+        let opened = sealing::open(&self.cursor_key()?, SEALED_AS, &sealed.0);
+        let text = opened.as_ref().and_then(|bytes| std::str::from_utf8(bytes).ok());
+        text.and_then(|text| text.parse().ok()).ok_or_else(Cursor::invalid)
     }
 
     fn cursor_key(&self) -> Result<LessSafeKey> {
-        let key = UnboundKey::new(&AES_256_GCM, &self.pepper.cursor_key());
+        let key = UnboundKey::new(&AES_256_GCM, self.pepper.cursor_key().as_ref());
         key.map(LessSafeKey::new).map_err(|_| Error::Broken("no key for cursors".to_owned()))
     }
 }

@@ -13,12 +13,12 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use parking_lot::RwLock;
-use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::aead::{AES_256_GCM, LessSafeKey, UnboundKey};
 use zeroize::Zeroizing;
 
 use crate::error::{Error, Result};
 use crate::model::signing_key::Kid;
-use crate::service::random;
+use crate::service::{random, sealing};
 use crate::store::{create_private_directory, private_file};
 
 /// The name of the file in the key directory.
@@ -126,18 +126,8 @@ impl MasterKey {
 
     /// Seals bytes: base64 of a random nonce, the cipher text and its tag.
     pub fn seal(&self, what: Sealed<'_>, bytes: &[u8]) -> Result<String> {
-        let nonce: [u8; NONCE_LEN] = random()?;
-        // with room for the tag: a vector that grows leaves what it held behind
-        let mut sealed = Vec::with_capacity(bytes.len() + AES_256_GCM.tag_len());
-        sealed.extend_from_slice(bytes);
         let key = self.held.read().sealing.clone();
-        key.seal_in_place_append_tag(
-            Nonce::assume_unique_for_key(nonce),
-            Aad::from(what.to_string()),
-            &mut sealed,
-        )
-        .map_err(|_| Error::Broken("a secret cannot be sealed".to_owned()))?;
-        Ok(STANDARD.encode([nonce.as_slice(), &sealed].concat()))
+        Ok(STANDARD.encode(sealing::seal(&key, &what.to_string(), bytes)?))
     }
 
     /// Opens what was sealed. Where no key does, the directory is read again: another may have come.
@@ -174,13 +164,7 @@ impl MasterKey {
 type Opened = (Zeroizing<Vec<u8>>, Arc<LessSafeKey>);
 
 fn open_by(key: &LessSafeKey, what: Sealed<'_>, sealed: &str) -> Option<Zeroizing<Vec<u8>>> {
-    let sealed = STANDARD.decode(sealed).ok()?;
-    let (nonce, cipher_text) = sealed.split_first_chunk::<NONCE_LEN>()?;
-    let mut bytes = Zeroizing::new(cipher_text.to_vec());
-    let nonce = Nonce::assume_unique_for_key(*nonce);
-    let length = key.open_in_place(nonce, Aad::from(what.to_string()), &mut bytes).ok()?.len();
-    bytes.truncate(length);
-    Some(bytes)
+    sealing::open(key, &what.to_string(), &STANDARD.decode(sealed).ok()?)
 }
 
 fn read_keys(keys_dir: &Path) -> Result<Vec<Arc<LessSafeKey>>> {

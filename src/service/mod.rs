@@ -34,6 +34,7 @@ pub mod refresh;
 pub mod refusals;
 mod restored;
 pub mod roles;
+mod sealing;
 mod side_changes;
 pub(crate) mod signing_key_material;
 pub mod signing_keys;
