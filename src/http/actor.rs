@@ -49,14 +49,6 @@ pub(super) fn is_api_key(head: &Parts) -> bool {
     matches!(presented(head), Ok(Presented::ApiKey(_)))
 }
 
-/// Whether it is an API key that is presented, and none of anybody's. A token that is refused is no failure
-/// of the kind that is counted: nobody guesses one.
-pub(super) fn is_api_key_of_nobody(app: &App, head: &Parts) -> bool {
-    presented(head).is_ok_and(|presented| {
-        matches!(presented, Presented::ApiKey(_)) && app.mint.holder_of(&presented).is_none()
-    })
-}
-
 /// The credential that is presented.
 ///
 /// # Errors

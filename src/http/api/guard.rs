@@ -11,9 +11,7 @@ use http::Response;
 use http::request::Parts;
 
 use crate::error::{Error, Result};
-use crate::http::actor::{
-    actor_of, holder_of, is_api_key, is_api_key_of_nobody, origin_of, presented,
-};
+use crate::http::actor::{actor_of, holder_of, is_api_key, origin_of, presented};
 use crate::http::api::operation::Plane;
 use crate::http::api::request::Query;
 use crate::http::error::{self, Said};
@@ -69,7 +67,7 @@ async fn guarded(guard: &Guard, request: Request, next: Next) -> Response<Body> 
         Ok(actor) => actor,
         Err(cause) => {
             let known = guard.known(&head, &cause);
-            if guard.is_failure(&head, &cause, known.is_some())
+            if guard.is_failure(&head, &cause)
                 && let Err(too_many) = guard.app.count_failure(guard.app.caller_of(&head))
             {
                 return error::too_many_failures(too_many);
@@ -114,11 +112,12 @@ impl Guard {
     }
 
     /// Whether it counts against the address it came from: an API key that nobody has, which may be a guess,
-    /// and one for which the audit would be written, which must not grow as fast as somebody can ask. A token
-    /// dies within minutes, in the hands of good clients too.
-    fn is_failure(&self, head: &Parts, cause: &Error, is_audited: bool) -> bool {
+    /// or that holds no more and would change something, of which the audit must not grow as fast as somebody
+    /// can ask. A token dies within minutes, in the hands of good clients too.
+    fn is_failure(&self, head: &Parts, cause: &Error) -> bool {
         matches!(cause, Error::Unauthenticated(_))
-            && (is_api_key_of_nobody(&self.app, head) || is_audited && is_api_key(head))
+            && is_api_key(head)
+            && (self.action.is_some() || holder_of(&self.app, head).is_none())
     }
 
     /// Who would change something with a credential that is refused and known all the same.
