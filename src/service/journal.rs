@@ -1,8 +1,8 @@
 //! The journal of revocations: a file apart from the database, to which every node appends what ends for
 //! ever, before a call that ended it is answered. A database that was restored is held to it.
 //!
-//! Lines are only ever added. Ids and keyed digests stand in it, and no secret. A revocation does not fail
-//! with the disk of the journal: what could not be written waits, is tried again every second, and is counted
+//! Whole lines are only ever added. Ids and keyed digests stand in it, and no secret. A revocation does not fail
+//! with the disk of the journal: what could not be written waits, is tried again with each look at the database, and is counted
 //! for whoever watches the node.
 
 use std::collections::{HashMap, HashSet};
@@ -31,7 +31,7 @@ pub(crate) struct Journal {
     end: Mutex<End>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     known: Known,
     /// Lines that are not known to be on the disk.
@@ -63,15 +63,7 @@ pub(crate) struct Known {
 impl Known {
     /// Takes one in. Says whether it is news.
     fn take(&mut self, line: &JournalLine) -> bool {
-        let is_news = self.is_news(line);
-        if is_news {
-            self.revision = self.revision.max(line.revision);
-        }
-        is_news
-    }
-
-    fn is_news(&mut self, line: &JournalLine) -> bool {
-        match &line.ended {
+        let is_news = match &line.ended {
             None => line.revision > self.revision,
             Some(Ended::ApiKey(id)) => self.api_keys.insert(*id),
             Some(Ended::Secret(digest, end)) => {
@@ -88,7 +80,11 @@ impl Known {
                 }
                 !known
             }
+        };
+        if is_news {
+            self.revision = self.revision.max(line.revision);
         }
+        is_news
     }
 }
 
