@@ -51,7 +51,6 @@ use crate::model::id::{ApiKeyId, AudienceId, OrgId};
 use crate::model::installation::{Installation, Issuer};
 use crate::model::migration::{Form, UsesOf};
 use crate::model::secret::{Pepper, PlainSecret};
-use crate::model::signing_key::Kid;
 use crate::model::time::Timestamp;
 use crate::model::token_id::TokenId;
 
@@ -291,11 +290,6 @@ impl Mint {
             *verifier = verifier.with_keys(keys);
         }
         *self.signer.write() = signer;
-    }
-
-    /// Whether a signing key is in the JWKS.
-    pub fn serves(&self, kid: &Kid) -> bool {
-        self.signer.read().serves(kid)
     }
 
     /// What a caller of the management API holds.

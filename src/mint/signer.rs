@@ -21,7 +21,6 @@ const USUAL_PAYLOAD: usize = 768;
 #[derive(Debug, Clone, Default)]
 pub struct Signer {
     current: Option<Arc<CurrentKey>>,
-    kids: Arc<[Kid]>,
     public_keys: PublicKeys,
 }
 
@@ -65,13 +64,8 @@ impl Signer {
         let (etag, document) = (etag_of(&document), document.into());
         Self {
             current: current.map(|(kid, key_pair)| Arc::new(CurrentKey::new(kid, key_pair))),
-            kids: served.iter().map(|key| key.kid.clone()).collect(),
             public_keys: PublicKeys { document, etag, algorithms },
         }
-    }
-
-    pub(super) fn serves(&self, kid: &Kid) -> bool {
-        self.kids.contains(kid)
     }
 
     pub(super) fn can_sign(&self) -> bool {
