@@ -1,8 +1,22 @@
 //! An answer of a server, and what tests want of it.
 
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
+
+/// A whole answer to a request; nothing where the server went away before.
+pub fn ask(address: &str, request: &str) -> Option<Answer> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    let answer = Answer::parse(&text);
+    let length = answer.header("content-length")?.parse::<usize>().ok()?;
+    (answer.body.len() == length).then_some(answer)
+}
 
 /// An HTTP answer.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,8 +1,6 @@
 //! Kill -9 at random moments: what was acknowledged is there, and nothing is there by half.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::Path;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
@@ -17,11 +15,11 @@ use tenmint::service::node::{Node, NodeConfig};
 use tenmint::store::api_key_lists::{self, ApiKeyFilter};
 use tenmint::store::audit::{self, AuditFilter};
 use tenmint::store::page::Cursor;
-use tenmint::store::{DatabaseUrl, Read as StoreRead, Store, orgs};
+use tenmint::store::{DatabaseUrl, Read, Store, orgs};
 
-use crate::answer::Answer;
+use crate::answer::ask;
 use crate::cli::{Home, Serving, free_address};
-use crate::server::{basic, token_request};
+use crate::server::{basic, management_request, token_request};
 
 /// Rounds on the engine of a home; `tests/run --long` asks for more, and for fewer of them on
 /// PostgreSQL, which goes on when a node is killed.
@@ -109,7 +107,7 @@ async fn every_acknowledged_change_survives_a_kill_and_none_is_there_by_half() {
     }
 }
 
-async fn keys_in(read: &mut StoreRead) -> BTreeMap<String, ApiKey> {
+async fn keys_in(read: &mut Read) -> BTreeMap<String, ApiKey> {
     let org = orgs::list(read).await.unwrap().remove(0).id;
     let (filter, mut after) = (ApiKeyFilter::all_of(org), Cursor::start());
     let mut keys = BTreeMap::new();
@@ -125,7 +123,7 @@ async fn keys_in(read: &mut StoreRead) -> BTreeMap<String, ApiKey> {
 }
 
 /// Which object was changed how, as the audit tells it.
-async fn audited_in(read: &mut StoreRead) -> BTreeSet<(String, String)> {
+async fn audited_in(read: &mut Read) -> BTreeSet<(String, String)> {
     let org = orgs::list(read).await.unwrap().remove(0).id;
     let filter = AuditFilter { org: Some(org), ..AuditFilter::default() };
     let (mut told, mut before) = (BTreeSet::new(), None);
@@ -159,15 +157,9 @@ fn change_keys_until_killed(home: &Home, [id, api_key]: [&str; 2]) -> BTreeMap<S
 /// Tells of each change that was answered, until none is.
 fn lead_lives(address: &str, api_key: &str, tell: &Sender<Acknowledged>) {
     let change = |method: &str, path: &str, body: Value| {
-        let body = body.to_string();
-        let answer = ask(
-            address,
-            &format!(
-                "{method} /v1/keys{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer \
-                 {api_key}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-                body.len()
-            ),
-        )?;
+        let path = format!("/v1/keys{path}");
+        let request = management_request(method, &path, api_key, &body.to_string());
+        let answer = ask(address, &request)?;
         assert!(matches!(answer.status, 200 | 201), "{answer:?}");
         Some(answer.json())
     };
@@ -182,17 +174,6 @@ fn lead_lives(address: &str, api_key: &str, tell: &Sender<Acknowledged>) {
             tell.send((id.to_owned(), done + 1)).unwrap();
         }
     }
-}
-
-/// A whole answer; nothing where the server went away before.
-fn ask(address: &str, request: &str) -> Option<Answer> {
-    let mut stream = TcpStream::connect(address).ok()?;
-    stream.write_all(request.as_bytes()).ok()?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).ok()?;
-    let answer = Answer::parse(&text);
-    let length = answer.header("content-length")?.parse::<usize>().ok()?;
-    (answer.body.len() == length).then_some(answer)
 }
 
 /// What SQLite finds wrong with a file, or `ok`.

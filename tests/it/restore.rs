@@ -1,5 +1,6 @@
 //! A restore of an older backup brings nothing back that has ended for ever.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -42,10 +43,14 @@ async fn back_up(server: &Server) -> (DatabaseUrl, TempDir) {
 
 /// A node that serves from a database that was restored, with the journal of the server.
 async fn node_on(server: &Server, database: &DatabaseUrl) -> Node {
+    node_in(server.directory.path(), server, database).await
+}
+
+/// A node with a journal and a spool in a directory of its own.
+async fn node_in(directory: &Path, server: &Server, database: &DatabaseUrl) -> Node {
     let keys_dir = server.directory.path().join("keys");
     let service = Service::open(database, &keys_dir, server.clock.clone()).await.unwrap();
-    let config = NodeConfig::in_directory(server.directory.path());
-    Node::start(service, config).await.unwrap()
+    Node::start(service, NodeConfig::in_directory(directory)).await.unwrap()
 }
 
 /// Why a key gets no token, if it gets none.
@@ -86,10 +91,8 @@ on_both_engines! {
         assert_eq!(refused(&node, &server, &alive), None);
         node.stop().await;
         // and they stay so for a node without a journal
-        let keys_dir = server.directory.path().join("keys");
-        let service = Service::open(&copy, &keys_dir, server.clock.clone()).await.unwrap();
         let elsewhere = tempfile::tempdir().unwrap();
-        let node = Node::start(service, NodeConfig::in_directory(elsewhere.path())).await.unwrap();
+        let node = node_in(elsewhere.path(), &server, &copy).await;
         assert_eq!(refused(&node, &server, &ended[0]), Some(Refused::Revoked));
         node.stop().await;
     }
@@ -164,10 +167,8 @@ on_both_engines! {
     }
 
     async fn every_node_reads_anew_when_one_of_them_saw_the_database_go_back(server: Server) {
-        let keys_dir = server.directory.path().join("keys");
-        let service = Service::open(&server.database, &keys_dir, server.clock.clone()).await.unwrap();
         let elsewhere = tempfile::tempdir().unwrap();
-        let other = Node::start(service, NodeConfig::in_directory(elsewhere.path())).await.unwrap();
+        let other = node_in(elsewhere.path(), &server, &server.database).await;
         let lost = server.api_key("chat").await;
         other.follower.catch_up().await.unwrap();
         assert_eq!(refused(&other, &server, &lost), None);

@@ -169,6 +169,16 @@ pub fn token_request(authorization: &str) -> String {
     )
 }
 
+/// A request of the management API, on a connection of its own.
+pub fn management_request(method: &str, path: &str, api_key: &str, body: &str) -> String {
+    format!(
+        "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+         Authorization: Bearer {api_key}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
 /// An API key as an app holds it.
 #[derive(Debug, Clone)]
 pub struct Key {

@@ -4,10 +4,8 @@ use std::path::{Path, PathBuf};
 
 use sqlx::AnyConnection;
 use tenmint::model::ledger::LedgerMode;
-use tenmint::service::Service;
-use tenmint::service::node::{Node, NodeConfig};
 
-use crate::ledger::{all, id_of, reader, run, tables, token_of};
+use crate::ledger::{all, id_of, next_run, reader, run, tables, token_of};
 use crate::server::{Engine, Server, Setup};
 
 /// Makes every insert fail, as a full disk would.
@@ -145,13 +143,6 @@ async fn on_postgresql_a_connection_that_ended_meanwhile_is_replaced_and_nothing
     assert_eq!(recorded(&server).await, ids);
 }
 
-/// The next run in the directory of a node that was stopped.
-async fn next_run_of(server: &Server) -> Node {
-    let keys_dir = server.directory.path().join("keys");
-    let service = Service::open(&server.database, &keys_dir, server.clock.clone()).await.unwrap();
-    Node::start(service, NodeConfig::in_directory(server.directory.path())).await.unwrap()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_postgresql_what_a_run_left_in_the_spool_is_recorded_by_the_next() {
     let Some(mut server) = on_postgres().await else { return };
@@ -161,7 +152,7 @@ async fn on_postgresql_what_a_run_left_in_the_spool_is_recorded_by_the_next() {
     let ids = [id_of(&token_of(&server, &key).await), id_of(&token_of(&server, &key).await)];
     server.stop().await;
     mend_inserts(&mut tables, Engine::Postgres).await;
-    let node = next_run_of(&server).await;
+    let node = next_run(&server, None).await;
     let ledger = node.service.read_ledger().await.unwrap();
     let mut found = Vec::new();
     for id in ids {
@@ -224,7 +215,7 @@ async fn on_postgresql_what_cannot_be_read_of_a_spool_is_kept_in_a_file() {
     *bytes.last_mut().unwrap() ^= 1;
     std::fs::write(&spool, &bytes).unwrap();
     mend_inserts(&mut tables, Engine::Postgres).await;
-    let node = next_run_of(&server).await;
+    let node = next_run(&server, None).await;
     let ledger = node.service.read_ledger().await.unwrap();
     assert!(ledger.find_token(whole).await.unwrap().is_some());
     assert!(ledger.find_token(damaged).await.unwrap().is_none());

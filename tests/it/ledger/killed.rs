@@ -1,13 +1,11 @@
 //! Kill -9 under load: every token that a client received is on record, once, and the chain holds.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tenmint::model::token_id::TokenId;
 
-use crate::answer::Answer;
+use crate::answer::ask;
 use crate::cli::{Home, Serving, free_address};
 use crate::kill::{engine, rounds, some_time};
 use crate::ledger::{self, hold_to_record};
@@ -48,7 +46,9 @@ fn fetch_until_killed(home: &Home, authorization: &str) -> Vec<TokenId> {
     std::thread::scope(|scope| {
         for _ in 0..CLIENTS {
             scope.spawn(|| {
-                while let Some(answer) = answer_to(&address, &request) {
+                while let Some(answer) =
+                    ask(&address, &request).filter(|answer| answer.status == 200)
+                {
                     received.lock().unwrap().push(ledger::received(&answer));
                 }
             });
@@ -60,14 +60,4 @@ fn fetch_until_killed(home: &Home, authorization: &str) -> Vec<TokenId> {
         drop(serving);
     });
     Arc::into_inner(received).unwrap().into_inner().unwrap()
-}
-
-/// A whole answer that gave a token.
-fn answer_to(address: &str, request: &str) -> Option<Answer> {
-    let mut stream = TcpStream::connect(address).ok()?;
-    let mut text = String::new();
-    stream.write_all(request.as_bytes()).ok()?;
-    stream.read_to_string(&mut text).ok()?;
-    let answer = Answer::parse(&text);
-    (answer.status == 200 && answer.body.ends_with('}')).then_some(answer)
 }

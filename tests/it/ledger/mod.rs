@@ -7,12 +7,16 @@ mod unwritable;
 mod verifying;
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::Value;
 use sqlx::{AnyConnection, Connection};
 use tenmint::model::ledger::{RecordedFact, Subject};
 use tenmint::model::token_id::TokenId;
+use tenmint::service::Service;
+use tenmint::service::ledger::LedgerConfig;
 use tenmint::service::ledger::search::{LedgerReader, Search};
+use tenmint::service::node::{Node, NodeConfig};
 use tenmint_verifier::Token;
 
 use crate::cli::Home;
@@ -30,6 +34,15 @@ fn id_of(token: &Token) -> TokenId {
 
 async fn reader(server: &Server) -> LedgerReader {
     server.service.read_ledger().await.unwrap()
+}
+
+/// Another run of a node in the same directory.
+async fn next_run(server: &Server, keep: Option<Duration>) -> Node {
+    let keys_dir = server.directory.path().join("keys");
+    let service = Service::open(&server.database, &keys_dir, server.clock.clone()).await.unwrap();
+    let config = NodeConfig::in_directory(server.directory.path());
+    let ledger = LedgerConfig { keep, ..config.ledger };
+    Node::start(service, NodeConfig { ledger, ..config }).await.unwrap()
 }
 
 /// All that is on record, from old to new.
@@ -107,7 +120,7 @@ on_both_engines! {
         let start = server.clock.now();
         let mut ids = Vec::new();
         for round in 0..7 {
-            server.wind(std::time::Duration::from_secs(1)).await;
+            server.wind(Duration::from_secs(1)).await;
             ids.push(id_of(&token_of(&server, &one).await));
             if round % 3 == 0 {
                 token_of(&server, &other).await;
@@ -134,7 +147,7 @@ on_both_engines! {
         assert_eq!(counted(Search { subjects: vec![there], ..Search::default() }).await, 0);
         let both = vec![here, Subject::ApiKey(other.id)];
         assert_eq!(counted(Search { subjects: both, ..Search::default() }).await, 3);
-        let (since, until) = (start + std::time::Duration::from_secs(2), ids[4].at());
+        let (since, until) = (start + Duration::from_secs(2), ids[4].at());
         assert_eq!(counted(Search { since, until, ..by_key.clone() }).await, 3);
         assert_eq!(counted(Search { since: ids[6].at(), ..by_key }).await, 1);
     }

@@ -1,8 +1,6 @@
 //! A disk that takes no more, and one that can only be read: nothing is lost or doubled, and the node goes on
 //! by itself.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,10 +8,10 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::json;
 use tenmint::model::token_id::TokenId;
 
-use crate::answer::Answer;
+use crate::answer::{Answer, ask};
 use crate::cli::{Home, Serving, free_address};
 use crate::ledger::{self, hold_to_record};
-use crate::server::{basic, token_request};
+use crate::server::{basic, management_request, token_request};
 
 const ROUNDS: usize = 3;
 
@@ -62,11 +60,16 @@ impl Node {
     }
 
     fn token(&self) -> Answer {
-        ask(&self.address, &token_request(&basic(&self.id, &self.api_key)))
+        self.ask(&token_request(&basic(&self.id, &self.api_key)))
+    }
+
+    fn ask(&self, request: &str) -> Answer {
+        ask(&self.address, request).unwrap()
     }
 
     fn create(&self) -> Answer {
-        ask(&self.address, &create_request(&self.api_key))
+        let body = json!({"name": "app", "scopes": ["chat"]}).to_string();
+        self.ask(&management_request("POST", "/v1/keys", &self.api_key, &body))
     }
 
     /// Breaks the disk and mends it, a few times. The tokens that were received.
@@ -83,16 +86,15 @@ impl Node {
             let refused = self.create();
             assert_eq!(refused.status, 503, "{refused:?}");
             assert!(refused.header("retry-after").is_some(), "{refused:?}");
-            assert_eq!(ask(&self.address, "GET /healthz HTTP/1.0\r\n\r\n").status, 200);
-            assert_eq!(ask(&self.address, "GET /readyz HTTP/1.0\r\n\r\n").status, 503);
+            assert_eq!(self.ask("GET /healthz HTTP/1.0\r\n\r\n").status, 200);
+            assert_eq!(self.ask("GET /readyz HTTP/1.0\r\n\r\n").status, 503);
             set_broken(false);
             received.push(ledger::received(&until_it_succeeds(|| self.token())));
             assert_eq!(self.create().status, 201, "no connection is left in a state of before");
-            assert_eq!(ask(&self.address, "GET /readyz HTTP/1.0\r\n\r\n").status, 200);
+            assert_eq!(self.ask("GET /readyz HTTP/1.0\r\n\r\n").status, 200);
         }
-        let list = "GET /v1/keys?name=app&limit=200 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
-        let listed =
-            ask(&self.address, &format!("{list}Authorization: Bearer {}\r\n\r\n", self.api_key));
+        let path = "/v1/keys?name=app&limit=200";
+        let listed = self.ask(&management_request("GET", path, &self.api_key, ""));
         assert_eq!(listed.status, 200, "{listed:?}");
         let made = listed.json()["items"].as_array().unwrap().len();
         assert_eq!(made, ROUNDS, "each that was answered 201, and none that was refused");
@@ -128,14 +130,6 @@ fn limit_files(serving: &Serving, bytes: Option<u64>) {
     prlimit(Pid::from_child(&serving.child).into(), Resource::Fsize, limit).unwrap();
 }
 
-fn ask(address: &str, request: &str) -> Answer {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    Answer::parse(&answer)
-}
-
 /// A node tries again by itself, four times a second.
 fn until_it_succeeds(request: impl Fn() -> Answer) -> Answer {
     loop {
@@ -146,13 +140,4 @@ fn until_it_succeeds(request: impl Fn() -> Answer) -> Answer {
             _ => panic!("{answer:?}"),
         }
     }
-}
-
-fn create_request(api_key: &str) -> String {
-    let body = json!({"name": "app", "scopes": ["chat"]}).to_string();
-    format!(
-        "POST /v1/keys HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {api_key}\r\n\
-         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
 }

@@ -3,12 +3,9 @@
 use std::time::Duration;
 
 use tenmint::model::ledger::{ChainValue, Head};
-use tenmint::service::Service;
-use tenmint::service::ledger::LedgerConfig;
 use tenmint::service::ledger::verify::{ChainReport, Fault};
-use tenmint::service::node::{Node, NodeConfig};
 
-use crate::ledger::{all, reader, run, tables, token_of};
+use crate::ledger::{all, next_run, reader, run, tables, token_of};
 use crate::server::{Key, Server, on_both_engines};
 
 async fn verified(server: &Server, noted: &[Head]) -> Vec<ChainReport> {
@@ -28,15 +25,6 @@ async fn batches(server: &Server, key: &Key, count: usize) {
 
 async fn checkpoint(server: &Server) {
     server.node.as_ref().unwrap().ledger_keeper().unwrap().checkpoint().await.unwrap();
-}
-
-/// Another run of a node in the same directory.
-async fn next_run(server: &Server, keep: Option<Duration>) -> Node {
-    let keys_dir = server.directory.path().join("keys");
-    let service = Service::open(&server.database, &keys_dir, server.clock.clone()).await.unwrap();
-    let config = NodeConfig::in_directory(server.directory.path());
-    let ledger = LedgerConfig { keep, ..config.ledger };
-    Node::start(service, NodeConfig { ledger, ..config }).await.unwrap()
 }
 
 on_both_engines! {
