@@ -158,9 +158,9 @@ impl FeedReader {
             .pool_max_idle_per_host(1)
             .build(connector(&rules.issuer)?);
         let keys = Arc::downgrade(keys);
-        let asked_at = Instant::now();
-        let wait = policy.wait();
-        let listener = Listener { rules, keys, http, wait, etag: None, asked_at, heard };
+        let (wait, asked_at) = (policy.wait(), Instant::now());
+        let (etag, made) = (None, None);
+        let listener = Listener { rules, keys, http, wait, etag, made, asked_at, heard };
         let task = tokio::spawn(listener.run()).abort_handle();
         Ok(Self { policy, state, task: Some(task) })
     }
@@ -210,6 +210,8 @@ struct Listener {
     wait: Duration,
     /// Of the last answer: it names the epoch too.
     etag: Option<HeaderValue>,
+    /// When the issuer made the last feed, in its seconds since 1970, and when that was here.
+    made: Option<(u64, Instant)>,
     asked_at: Instant,
     heard: watch::Sender<Heard>,
 }
@@ -300,8 +302,9 @@ impl Listener {
         if let Some(text) = &answer.text {
             let feed = self.read(text).await?;
             held.apply(&feed).map_err(|gap| Unheard::of(&gap))?;
+            self.made = Some((feed.iat, Instant::now()));
         }
-        held.forget(self.rules.clock.now().saturating_sub(self.rules.leeway));
+        held.forget(self.now().saturating_sub(self.rules.leeway));
         self.etag = answer.etag;
         let at = Instant::now().checked_sub(answer.age);
         self.heard.send_modify(|state| {
@@ -314,6 +317,16 @@ impl Listener {
             state.is_missing = false;
         });
         Ok(answer.text.is_some())
+    }
+
+    /// The time by which entries are forgotten, in seconds since 1970: not before the issuer's, as far as
+    /// it was heard. The issuer says an entry once, so that a clock that leaps ahead and comes back must
+    /// not lose it.
+    fn now(&self) -> u64 {
+        let here = self.rules.clock.now();
+        let at_issuer =
+            |(iat, heard): (u64, Instant)| iat.saturating_add(heard.elapsed().as_secs());
+        self.made.map_or(here, |made| here.min(at_issuer(made)))
     }
 
     /// The feed in a text. A key that is not held is fetched first.

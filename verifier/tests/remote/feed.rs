@@ -1,5 +1,7 @@
 //! What the issuer revokes is heard at once, and nothing else is believed.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -10,6 +12,8 @@ use crate::site::{Answer, Site};
 use crate::{AUDIENCE, PATIENCE, builder, settle, token, until, wind};
 
 const REVOKED: VerifyError = VerifyError::InvalidToken(InvalidToken::Revoked);
+
+const NOW: u64 = 1_800_000_000;
 
 /// The key of every token here.
 fn key(below: Option<u64>) -> Value {
@@ -112,6 +116,36 @@ async fn a_feed_that_goes_back_brings_nothing_back() {
     site.set_feed(answer(&feed_of(&issuer, &site.origin, &other), 0));
     until(|| site.feed_requests().len() > 3).await;
     assert_eq!(verifier.verify_held(&text), Err(REVOKED), "nor one of another epoch");
+}
+
+#[tokio::test]
+async fn a_clock_that_leaps_ahead_and_comes_back_loses_no_revocation() {
+    let (site, issuer) = hearing().await;
+    let clock = Arc::new(AtomicU64::new(NOW));
+    let seconds = Arc::clone(&clock);
+    let verifier = builder(&site).clock(move || seconds.load(Ordering::Relaxed)).remote().unwrap();
+    ready(&verifier).await;
+    let feed = |rev: u64, iat: u64, void: &[Value]| {
+        let claims = json!({"epoch": "1", "since": 0, "rev": rev, "iat": iat, "void": void});
+        answer(&feed_of(&issuer, &site.origin, &claims), 0)
+    };
+    let subject = RevokedSubject::of("key_0000000000000000");
+    let void = serde_json::to_value(Revocation { subject, below: None, until: NOW + 600 }).unwrap();
+    for (what, answer, clock_says, held) in [
+        ("revoked", feed(5, NOW, &[void]), NOW, 1),
+        ("the clock leaps", Answer::status("304 Not Modified", "", ""), NOW + 3_600, 1),
+        ("and comes back", Answer::status("304 Not Modified", "", ""), NOW, 1),
+        ("the issuer's is ahead", feed(6, NOW + 3_600, &[]), NOW, 1),
+        ("both are past the end", feed(7, NOW + 3_600, &[]), NOW + 3_600, 0),
+    ] {
+        clock.store(clock_says, Ordering::Relaxed);
+        site.set_feed(answer);
+        let asked = site.feed_requests().len();
+        while site.feed_requests().len() < asked + 3 {
+            wind(1).await;
+        }
+        assert_eq!(verifier.status().unwrap().revocations, held, "{what}");
+    }
 }
 
 #[tokio::test]
