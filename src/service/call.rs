@@ -228,7 +228,7 @@ impl Service {
     ///
     /// # Errors
     /// The cause, where nothing was stored; [`Error::OutcomeUnknown`] where the database cannot be asked.
-    async fn settle(&self, cause: Error, entry: Option<&AuditEntry>) -> Result<()> {
+    pub(crate) async fn settle(&self, cause: Error, entry: Option<&AuditEntry>) -> Result<()> {
         let (Error::Unavailable(_), Some(entry)) = (&cause, entry) else { return Err(cause) };
         let look = async { audit::exists(&mut *self.store.begin().await?, entry).await };
         match within(SETTLE_TIMEOUT, look).await {

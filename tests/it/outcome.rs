@@ -7,14 +7,17 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use tempfile::TempDir;
 use tenmint::clock::Clock;
 use tenmint::error::Error;
+use tenmint::model::import::{ImportApiKeys, ImportEnd, ImportFormat, ImportSummary};
 use tenmint::model::space::CreateSpace;
 use tenmint::service::Service;
+use tenmint::service::api_keys::ListApiKeys;
 use tenmint::service::call::Call;
 use tenmint::service::init::create_installation;
 use tenmint::store::DatabaseUrl;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use crate::import::{Running, sha256};
 use crate::server::{Engine, Setup, fresh_postgres, operator};
 
 /// Everything passes.
@@ -119,6 +122,30 @@ impl Ways {
         self.far.create_space(&self.call, ask).await.map(drop)
     }
 
+    /// Imports a key from afar, where this happens to the commit that stores it or makes it seen.
+    async fn import(&self, name: &str, atomic: bool, happens: u8) -> Result<ImportSummary, Error> {
+        let ask = ImportApiKeys { format: ImportFormat::Csv, atomic };
+        let mut running = Running::begin(&self.far, self.call.clone(), ask);
+        let file = format!("name,digest,scopes\n{name},{},chat\n", sha256(name));
+        if atomic {
+            running.send(&file).await;
+            // it is staged: the next commit makes it seen
+            running.lines(1).await;
+        }
+        self.state.store(happens, Ordering::SeqCst);
+        if !atomic {
+            running.send(&file).await;
+        }
+        Ok(running.end().await?.summary)
+    }
+
+    /// How many API keys have this name.
+    async fn keys_named(&self, name: &str) -> usize {
+        let ask = ListApiKeys { limit: 200, ..ListApiKeys::default() };
+        let page = self.near.list_api_keys(&self.call.actor, self.call.org, ask).await.unwrap();
+        page.items.iter().filter(|api_key| api_key.name == name).count()
+    }
+
     async fn is_there(&self, slug: &str) -> bool {
         self.near.get_space(&self.call.actor, self.call.org, slug).await.is_ok()
     }
@@ -138,4 +165,23 @@ async fn a_change_is_told_as_what_became_of_it_though_its_commit_was_cut_off() {
     assert_eq!(unknown.code(), "outcome_unknown");
     assert!(unknown.to_string().contains("`spc_"), "the id is told: {unknown}");
     assert!(ways.is_there("unknown").await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_import_whose_commit_was_cut_off_is_told_as_what_became_of_it() {
+    let Some(ways) = Ways::start().await else { return };
+    for (atomic, name) in [(false, "line by line"), (true, "all or nothing")] {
+        let summary = ways.import(name, atomic, LOSES_AN_ANSWER).await.unwrap();
+        assert_eq!((summary.status, summary.created), (ImportEnd::Done, 1), "{name}: {summary:?}");
+        assert_eq!(ways.keys_named(name).await, 1);
+
+        let lost = format!("{name} lost");
+        let code = match ways.import(&lost, atomic, LOSES_A_COMMIT).await {
+            // a line was reported before
+            Ok(summary) => summary.code.unwrap_or_default().into_owned(),
+            Err(cause) => cause.code().to_owned(),
+        };
+        assert_eq!(code, "unavailable");
+        assert_eq!(ways.keys_named(&lost).await, 0);
+    }
 }

@@ -98,8 +98,10 @@ impl Import<'_> {
         if new.is_empty() {
             return Ok(judged);
         }
-        self.insert(&mut write, &new).await?;
-        write.commit().await?;
+        let entry = self.insert(&mut write, &new).await?;
+        if let Err(cause) = write.commit().await {
+            self.service.settle(cause, entry.as_ref()).await?;
+        }
         self.known.wrote(revision);
         if self.mode == Mode::Store {
             let touched = [self.imported(revision..=revision)];
@@ -136,7 +138,12 @@ impl Import<'_> {
         Ok(judged)
     }
 
-    async fn insert(&self, write: &mut Write<'_>, new: &[&Candidate]) -> Result<()> {
+    /// Stores keys, and gives the first entry of the audit: where that is, all of them are.
+    async fn insert(
+        &self,
+        write: &mut Write<'_>,
+        new: &[&Candidate],
+    ) -> Result<Option<AuditEntry>> {
         let (now, revision) = (self.service.clock.now(), write.revision());
         let staged = self.staged.as_ref().map(|staged| &staged.id);
         if let Some(id) = staged
@@ -149,11 +156,12 @@ impl Import<'_> {
         roles::bind_all(write, &rows.roles).await?;
         api_keys::insert_all(write, &rows.api_keys, staged).await?;
         api_keys::insert_secrets(write, &rows.secrets, now).await?;
-        audit::insert_all(write, &self.entries(&rows.api_keys, now)?).await?;
+        let entries = self.entries(&rows.api_keys, now)?;
+        audit::insert_all(write, &entries).await?;
         if staged.is_none() {
             write.touched(self.imported(revision..=revision), now).await?;
         }
-        Ok(())
+        Ok(entries.into_iter().next())
     }
 
     /// An entry of the audit for each key. What is staged is said to be: the entry of the import

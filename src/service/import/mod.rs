@@ -24,6 +24,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::error::{Error, Result};
+use crate::model::audit::AuditEntry;
 use crate::model::id::ImportId;
 use crate::model::import::{ImportApiKeys, ImportEnd, ImportStatus, ImportSummary, ImportedLine};
 use crate::model::time::Timestamp;
@@ -241,8 +242,10 @@ impl<'s> Import<'s> {
         let touched = [self.imported(staged.first_revision..=revision)];
         write.touched_all(&touched, now).await?;
         self.summary.created = std::mem::take(&mut self.summary.accepted);
-        self.record(&mut write, now).await?;
-        if let Err(cause) = write.commit().await {
+        let entry = self.record(&mut write, now).await?;
+        if let Err(cause) = write.commit().await
+            && let Err(cause) = self.service.settle(cause, Some(&entry)).await
+        {
             self.summary.accepted = std::mem::take(&mut self.summary.created);
             return Err(cause);
         }
@@ -300,11 +303,14 @@ impl<'s> Import<'s> {
             return Ok(());
         }
         let mut append = self.service.store.append().await?;
-        self.record(&mut append, self.service.clock.now()).await?;
-        append.commit().await
+        let entry = self.record(&mut append, self.service.clock.now()).await?;
+        match append.commit().await {
+            Ok(()) => Ok(()),
+            Err(cause) => self.service.settle(cause, Some(&entry)).await,
+        }
     }
 
-    async fn record(&self, connection: &mut Connection, now: Timestamp) -> Result<()> {
+    async fn record(&self, connection: &mut Connection, now: Timestamp) -> Result<AuditEntry> {
         let (id, actor) = (self.id().to_string(), &self.call.actor);
         let states = (None, Some(state(&self.summary)));
         let mut entry = entry(actor, now, ("import.end", &id), Some(self.call.org), states)?;
@@ -315,10 +321,12 @@ impl<'s> Import<'s> {
         match &self.call.idempotency {
             Some(known) if self.summary.status == ImportEnd::Done => {
                 let stored = StoredRequest { hash: self.request_hash.clone(), object: id };
-                idempotency::insert(connection, request_key(&self.call, known), &stored, now).await
+                idempotency::insert(connection, request_key(&self.call, known), &stored, now)
+                    .await?;
             }
-            _ => Ok(()),
+            _ => {}
         }
+        Ok(entry)
     }
 }
 

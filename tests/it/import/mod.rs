@@ -35,7 +35,7 @@ const JSON: ImportApiKeys = ImportApiKeys { format: ImportFormat::JsonLines, ato
 const ATOMIC: ImportApiKeys = ImportApiKeys { format: ImportFormat::Csv, atomic: true };
 
 /// The SHA-256 of a text, in hex.
-fn sha256(text: &str) -> String {
+pub(crate) fn sha256(text: &str) -> String {
     let digest = digest::digest(&digest::SHA256, text.as_bytes());
     digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -51,9 +51,9 @@ fn file_of(start: &str, keys: usize) -> String {
 }
 
 /// What came of an import.
-struct Report {
+pub(crate) struct Report {
     lines: Vec<ImportedLine>,
-    summary: ImportSummary,
+    pub(crate) summary: ImportSummary,
 }
 
 impl Report {
@@ -96,14 +96,14 @@ impl Report {
 }
 
 /// An import whose file is still being sent.
-struct Running {
+pub(crate) struct Running {
     bytes: mpsc::Sender<Result<Bytes>>,
     report: mpsc::Receiver<ImportedLine>,
     importing: JoinHandle<Result<ImportSummary>>,
 }
 
 impl Running {
-    fn begin(service: &Service, call: Call, ask: ImportApiKeys) -> Self {
+    pub(crate) fn begin(service: &Service, call: Call, ask: ImportApiKeys) -> Self {
         let (bytes, coming) = mpsc::channel(4);
         let (telling, report) = mpsc::channel(1_000);
         let service = service.clone();
@@ -112,12 +112,12 @@ impl Running {
         Self { bytes, report, importing }
     }
 
-    async fn send(&self, text: &str) {
+    pub(crate) async fn send(&self, text: &str) {
         self.bytes.send(Ok(Bytes::from(text.to_owned()))).await.unwrap();
     }
 
     /// The next so many lines of the report.
-    async fn lines(&mut self, count: usize) -> Vec<ImportedLine> {
+    pub(crate) async fn lines(&mut self, count: usize) -> Vec<ImportedLine> {
         let mut lines = Vec::new();
         while lines.len() < count {
             let line = timeout(Duration::from_secs(20), self.report.recv()).await;
@@ -127,7 +127,7 @@ impl Running {
     }
 
     /// Ends the file, and waits for the end of the report.
-    async fn end(mut self) -> Result<Report> {
+    pub(crate) async fn end(mut self) -> Result<Report> {
         drop(self.bytes);
         let mut lines = Vec::new();
         while let Some(line) = self.report.recv().await {
