@@ -85,10 +85,23 @@ impl MasterKey {
         Ok(Self { keys_dir: keys_dir.to_owned(), held: RwLock::new(Held { keys, sealing }) })
     }
 
-    /// The key that follows, alone; it is made where there is none yet.
-    pub(crate) fn next(&self) -> Result<Self> {
+    /// Makes the key that follows, where there is none yet.
+    pub(crate) fn create_next(&self) -> Result<()> {
         let path = self.next_path();
         create_where_missing(&self.keys_dir, &path)?;
+        read_key(&path).map(drop)
+    }
+
+    /// The key that follows, alone.
+    ///
+    /// # Errors
+    /// [`Error::Setup`] where there is none: one that is made only now would be on no other node.
+    pub(crate) fn load_next(&self) -> Result<Self> {
+        let path = self.next_path();
+        if !path.exists() {
+            let hint = "hint: make it with `tenmint master-key new`, and copy it to every node";
+            return Err(unusable(&path, format!("there is none\n{hint}")));
+        }
         let key = Arc::new(read_key(&path)?);
         let held = Held { keys: vec![key.clone()], sealing: key };
         Ok(Self { keys_dir: self.keys_dir.clone(), held: RwLock::new(held) })

@@ -18,14 +18,17 @@ impl Service {
     /// Makes the key that follows, where there is none yet, and says where it is: every node needs it
     /// before anything is wrapped by it.
     pub fn prepare_master_key(&self) -> Result<PathBuf> {
-        self.master_key.next()?;
+        self.master_key.create_next()?;
         Ok(self.master_key.next_path())
     }
 
     /// Wraps the pepper and all signing keys by the key that follows, in one write, and makes that the
     /// master key here. Safe to be made again after it was interrupted.
+    ///
+    /// # Errors
+    /// [`Error::Setup`] where there is no key that follows.
     pub async fn rotate_master_key(&self) -> Result<()> {
-        let next = self.master_key.next()?;
+        let next = self.master_key.load_next()?;
         let now = self.clock.now();
         let mut write = self.store.begin().await?;
         let pepper = self.master_key.open(Sealed::Pepper, &sealed_pepper(&mut write).await?)?;

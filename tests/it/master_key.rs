@@ -34,12 +34,18 @@ async fn every_signing_key(server: &Server, keys_dir: &Path) -> Result<(), Strin
     found.unwrap().result.map(drop)
 }
 
+/// Another master key, as an operator makes it.
+async fn rotate(service: &Service) {
+    service.prepare_master_key().unwrap();
+    service.rotate_master_key().await.unwrap();
+}
+
 on_both_engines! {
     async fn another_master_key_takes_over_while_a_node_serves(server: Server) {
         let keys_dir = server.directory.path().join("keys");
         let before = with_key(&keys_dir.join("master.key"));
         let key = server.api_key("chat").await;
-        server.service.rotate_master_key().await.unwrap();
+        rotate(&server.service).await;
         assert_eq!(server.token(&key, "").await.outcome(), "200");
         assert!(opens(&server, &keys_dir).await.is_ok());
         let after = with_key(&keys_dir.join("master.key"));
@@ -75,7 +81,7 @@ on_both_engines! {
         let keys_dir = server.directory.path().join("keys");
         let elsewhere = with_key(&keys_dir.join("master.key"));
         let other = Service::open(&server.database, elsewhere.path(), server.clock.clone()).await.unwrap();
-        other.rotate_master_key().await.unwrap();
+        rotate(&other).await;
         let refused = server.follower.catch_up().await.unwrap_err().to_string();
         assert!(refused.contains("is not the one of this database"), "{refused}");
         std::fs::copy(elsewhere.path().join("master.key"), keys_dir.join("master.key.next")).unwrap();
@@ -86,7 +92,7 @@ on_both_engines! {
     async fn a_rotation_that_was_interrupted_is_made_again(server: Server) {
         let keys_dir = server.directory.path().join("keys");
         let old = std::fs::read(keys_dir.join("master.key")).unwrap();
-        server.service.rotate_master_key().await.unwrap();
+        rotate(&server.service).await;
         // as if it had ended between the commit and the renaming
         std::fs::rename(keys_dir.join("master.key"), keys_dir.join("master.key.next")).unwrap();
         std::fs::rename(keys_dir.join("master.key.old"), keys_dir.join("master.key")).unwrap();
@@ -96,5 +102,16 @@ on_both_engines! {
         assert_ne!(std::fs::read(keys_dir.join("master.key")).unwrap(), old);
         assert!(!keys_dir.join("master.key.next").exists());
         assert!(opens(&server, with_key(&keys_dir.join("master.key")).path()).await.is_ok());
+    }
+    async fn a_rotation_to_a_key_that_no_other_node_can_have_is_refused(server: Server) {
+        let keys_dir = server.directory.path().join("keys");
+        let mut held = std::fs::read(keys_dir.join("master.key")).unwrap();
+        for what in ["without a next key", "and once all is done"] {
+            let refused = server.service.rotate_master_key().await.unwrap_err().to_string();
+            assert!(refused.contains("hint: make it with `tenmint master-key new`"), "{what}: {refused}");
+            assert_eq!(std::fs::read(keys_dir.join("master.key")).unwrap(), held, "{what}");
+            rotate(&server.service).await;
+            held = std::fs::read(keys_dir.join("master.key")).unwrap();
+        }
     }
 }
