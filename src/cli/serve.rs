@@ -1,5 +1,6 @@
 //! `tenmint serve`: a node.
 
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -92,9 +93,8 @@ impl ServeArgs {
 pub(super) async fn run(mut config: Config, args: &ServeArgs, output: &Output) -> Result<ExitCode> {
     start_log(args.dev)?;
     refuse_core_files();
-    let (listener, address) = listen(&config.listen).await?;
-    let private = listen_if_asked(config.private_listen.as_deref()).await?;
-    let observed = listen_if_asked(config.observe_listen.as_deref()).await?;
+    let listeners = Listeners::bind(&config).await?;
+    let address = listeners.public.address;
     config.http.tls = config.tls.take().map(Tls::load).transpose()?.map(Arc::new);
     let scheme = if config.http.tls.is_some() { "https" } else { "http" };
     let clock = Clock::system();
@@ -104,15 +104,15 @@ pub(super) async fn run(mut config: Config, args: &ServeArgs, output: &Output) -
     }
     let stop = stop_signal()?;
     tokio::pin!(stop);
-    let (listener, spare) = twins(listener)?;
-    let waiting = http::waiting_face(config.http.limits, config.http.tls.clone());
+    let hangups = hangups(&config, args)?;
+    let waiting = listeners.while_waiting(&config.http)?;
     let started = tokio::select! {
-        started = start_node(&config, &clock, (spare, waiting), output) => started?,
+        started = start_node(&config, &clock, waiting, output) => started?,
         () = &mut stop => None,
     };
     let Some(mut node) = started else { return Ok(ExitCode::SUCCESS) };
     let issuer = node.service.installation().issuer.clone();
-    start_work(&mut node, &config.http)?;
+    start_work(&mut node, &config.http, hangups);
     tracing::info!(
         %address,
         %issuer,
@@ -123,9 +123,7 @@ pub(super) async fn run(mut config: Config, args: &ServeArgs, output: &Output) -
         "serving"
     );
     output.note(&format!("tenmint listens on {scheme}://{address}, issuer {issuer}"));
-    let mut doors = vec![(listener, http::public_face(&node, config.http.clone()))];
-    doors.extend(beside(&node, config.http, (private, observed), output));
-    serve(doors, stop).await;
+    serve(listeners.of_node(&node, config.http, output)?, stop).await;
     let told = async {
         if let Some(telling) = telling {
             telling.stop().await;
@@ -137,25 +135,83 @@ pub(super) async fn run(mut config: Config, args: &ServeArgs, output: &Output) -
 }
 
 /// A listener that is bound, and to what.
-type Bound = (TcpListener, SocketAddr);
+struct Bound {
+    listener: std::net::TcpListener,
+    address: SocketAddr,
+}
 
-/// What is served beside the face of a node: to gateways, and to those who watch.
-fn beside(
-    node: &Node,
-    http: HttpConfig,
-    (private, observed): (Option<Bound>, Option<Bound>),
-    output: &Output,
-) -> Vec<(TcpListener, Face)> {
-    let mut doors = Vec::new();
-    if let Some((listener, address)) = private {
-        output.note(&format!("gateways ask without a key on http://{address}/forward-auth"));
-        doors.push((listener, http::private_face(node, http.clone())));
+/// A face, and where it is served.
+type Door = (TcpListener, Face);
+
+impl Bound {
+    async fn to(address: &str) -> Result<Self> {
+        let listener = TcpListener::bind(address).await.map_err(cannot_listen(address))?;
+        let local = listener.local_addr().map_err(cannot_listen(address))?;
+        let listener = listener.into_std().map_err(cannot_listen(address))?;
+        Ok(Self { listener, address: local })
     }
-    if let Some((listener, address)) = observed {
-        output.note(&format!("figures are told on http://{address}/metrics"));
-        doors.push((listener, http::observed_face(node, http)));
+
+    async fn if_asked(address: Option<&str>) -> Result<Option<Self>> {
+        match address {
+            Some(address) => Self::to(address).await.map(Some),
+            None => Ok(None),
+        }
     }
-    doors
+
+    /// This face there, for as long as the listener has no other.
+    fn lend(&self, face: Face) -> Result<Door> {
+        let listener = self.listener.try_clone().map_err(cannot_listen(self.address))?;
+        Self { listener, ..*self }.serving(face)
+    }
+
+    fn serving(self, face: Face) -> Result<Door> {
+        let listener = TcpListener::from_std(self.listener).map_err(cannot_listen(self.address))?;
+        Ok((listener, face))
+    }
+}
+
+fn cannot_listen(address: impl Display) -> impl FnOnce(std::io::Error) -> Error {
+    move |cause| Error::Setup(format!("cannot listen on {address}: {cause}"))
+}
+
+/// Where a node listens: for everybody, and beside that for gateways and for those who watch.
+struct Listeners {
+    public: Bound,
+    gateways: Option<Bound>,
+    observers: Option<Bound>,
+}
+
+impl Listeners {
+    async fn bind(config: &Config) -> Result<Self> {
+        Ok(Self {
+            public: Bound::to(&config.listen).await?,
+            gateways: Bound::if_asked(config.private_listen.as_deref()).await?,
+            observers: Bound::if_asked(config.observe_listen.as_deref()).await?,
+        })
+    }
+
+    /// What is served everywhere until there is a node.
+    fn while_waiting(&self, http: &HttpConfig) -> Result<Vec<Door>> {
+        let public = self.public.lend(http::waiting_face(http.limits, http.tls.clone()));
+        let plain = |bound: &Bound| bound.lend(http::waiting_face(http.limits, None));
+        let beside = self.gateways.iter().chain(&self.observers).map(plain);
+        std::iter::once(public).chain(beside).collect()
+    }
+
+    /// What a node serves.
+    fn of_node(self, node: &Node, http: HttpConfig, output: &Output) -> Result<Vec<Door>> {
+        let mut doors = vec![self.public.serving(http::public_face(node, http.clone()))?];
+        if let Some(bound) = self.gateways {
+            let address = bound.address;
+            output.note(&format!("gateways ask without a key on http://{address}/forward-auth"));
+            doors.push(bound.serving(http::private_face(node, http.clone()))?);
+        }
+        if let Some(bound) = self.observers {
+            output.note(&format!("figures are told on http://{}/metrics", bound.address));
+            doors.push(bound.serving(http::observed_face(node, http))?);
+        }
+        Ok(doors)
+    }
 }
 
 /// Begins to tell a collector of requests, where one is named.
@@ -166,16 +222,16 @@ fn start_traces(config: &mut Config, clock: &Clock) -> Result<Option<Telling>> {
     Ok(Some(telling))
 }
 
-/// Starts a node. Where its database is out of reach, it waits for that, and serves the face of a node
-/// that waits.
+/// Starts a node. Where its database is out of reach, it waits for that, and serves meanwhile what a node
+/// serves that waits.
 async fn start_node(
     config: &Config,
     clock: &Clock,
-    (listener, waiting): (TcpListener, Face),
+    waiting: Vec<Door>,
     output: &Output,
 ) -> Result<Option<Node>> {
     let mut tries = 0_u64;
-    let mut face = Some((listener, waiting));
+    let mut waiting = Some(waiting);
     let mut serving = None;
     let started = loop {
         let cause = match try_to_start(config, clock).await {
@@ -187,9 +243,9 @@ async fn start_node(
             tracing::error!(database = %config.database, source, "waiting for the database");
         }
         tries += 1;
-        if let Some((listener, face)) = face.take() {
+        if let Some(doors) = waiting.take() {
             output.note(&format!("tenmint waits for the database {}", config.database));
-            serving = Some(serve_until_dropped(listener, face));
+            serving = Some(serve_until_dropped(doors));
         }
         sleep(TRY_EVERY).await;
     };
@@ -202,10 +258,10 @@ async fn start_node(
 }
 
 /// Serves in a task, until what comes with it is dropped.
-fn serve_until_dropped(listener: TcpListener, face: Face) -> (watch::Sender<()>, JoinHandle<()>) {
+fn serve_until_dropped(doors: Vec<Door>) -> (watch::Sender<()>, JoinHandle<()>) {
     let (stopping, mut stopped) = watch::channel(());
     let stop = async move { drop(stopped.changed().await) };
-    (stopping, tokio::spawn(listener::serve(listener, face, stop)))
+    (stopping, tokio::spawn(serve(doors, stop)))
 }
 
 async fn try_to_start(config: &Config, clock: &Clock) -> Result<Node> {
@@ -213,27 +269,16 @@ async fn try_to_start(config: &Config, clock: &Clock) -> Result<Node> {
     Node::start(service, config.node.clone()).await
 }
 
-/// Two ends of one listener.
-fn twins(listener: TcpListener) -> Result<(TcpListener, TcpListener)> {
-    let twins = || {
-        let one = listener.into_std()?;
-        let other = one.try_clone()?;
-        Ok((TcpListener::from_std(one)?, TcpListener::from_std(other)?))
-    };
-    twins().map_err(|cause: std::io::Error| Error::Setup(format!("cannot listen: {cause}")))
-}
-
 /// The work beside requests, until the node is stopped.
-fn start_work(node: &mut Node, config: &HttpConfig) -> Result<()> {
+fn start_work(node: &mut Node, config: &HttpConfig, hangups: Option<Signal>) {
     node.follow();
     node.rotate_signing_keys();
     node.lease();
     node.write_usage();
     node.keep_ledger();
-    if let Some(tls) = &config.tls {
-        node.work_on(tls.clone().follow(hear(SignalKind::hangup())?));
+    if let (Some(tls), Some(hangups)) = (&config.tls, hangups) {
+        node.work_on(tls.clone().follow(hangups));
     }
-    Ok(())
 }
 
 /// A core file would hold what a node holds in memory: the pepper, the signing keys, and the API keys of the
@@ -246,7 +291,7 @@ fn refuse_core_files() {
 }
 
 /// Serves on all listeners, until each has let its requests finish.
-async fn serve(doors: Vec<(TcpListener, Face)>, stop: impl Future<Output = ()>) {
+async fn serve(doors: Vec<Door>, stop: impl Future<Output = ()>) {
     let (stopping, stopped) = watch::channel(());
     let mut serving = JoinSet::new();
     for (listener, face) in doors {
@@ -259,20 +304,6 @@ async fn serve(doors: Vec<(TcpListener, Face)>, stop: impl Future<Output = ()>) 
     stop.await;
     drop(stopping);
     while serving.join_next().await.is_some() {}
-}
-
-async fn listen_if_asked(address: Option<&str>) -> Result<Option<Bound>> {
-    match address {
-        Some(address) => listen(address).await.map(Some),
-        None => Ok(None),
-    }
-}
-
-async fn listen(address: &str) -> Result<Bound> {
-    let cannot_listen = |cause| Error::Setup(format!("cannot listen on {address}: {cause}"));
-    let listener = TcpListener::bind(address).await.map_err(cannot_listen)?;
-    let address = listener.local_addr().map_err(cannot_listen)?;
-    Ok((listener, address))
 }
 
 /// At the first start: an installation, and one key with a line to paste.
@@ -318,8 +349,8 @@ fn keep_for_dev(origin: &str, api_key: &str, output: &Output) {
 
 /// Ends when the process is asked to stop.
 fn stop_signal() -> Result<impl Future<Output = ()>> {
-    let mut terminate = hear(SignalKind::terminate())?;
-    let mut interrupt = hear(SignalKind::interrupt())?;
+    let mut terminate = signals(SignalKind::terminate())?;
+    let mut interrupt = signals(SignalKind::interrupt())?;
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}
@@ -329,7 +360,15 @@ fn stop_signal() -> Result<impl Future<Output = ()>> {
     })
 }
 
-fn hear(kind: SignalKind) -> Result<Signal> {
+/// What asks for the certificate to be read anew, and from now on ends the process no more. Only a first
+/// look without one ends with its terminal.
+fn hangups(config: &Config, args: &ServeArgs) -> Result<Option<Signal>> {
+    let is_heard = config.http.tls.is_some() || !args.dev;
+    is_heard.then(|| signals(SignalKind::hangup())).transpose()
+}
+
+/// Signals of a kind, which end the process no more.
+fn signals(kind: SignalKind) -> Result<Signal> {
     signal(kind).map_err(|cause| Error::Setup(format!("cannot wait for signals: {cause}")))
 }
 

@@ -42,10 +42,12 @@ fn a_node_that_is_started_without_its_database_waits_and_says_so() {
     let url = home.database_url.as_ref().unwrap();
     let (before, place) = url.split_once('@').unwrap();
     let (database, name) = place.split_once('/').unwrap();
-    let away = free_address();
-    let mut command = home.command(&["serve", "--listen", &address]);
+    let [away, observed] = [free_address(), free_address()];
+    let mut command = home.command(&["serve", "--listen", &address, "--observe-listen", &observed]);
     command.env("TENMINT_DATABASE_URL", format!("{before}@{away}/{name}")).stdout(Stdio::null());
     let mut serving = Serving::waiting(command);
+    assert_eq!(asked(&observed, "GET", "/healthz").status, 200, "a probe asks there");
+    assert_eq!(asked(&observed, "GET", "/metrics").status, 503);
     let health = asked(&address, "GET", "/healthz");
     assert_eq!(health.status, 200);
     let ready = asked(&address, "GET", "/readyz");
@@ -62,7 +64,10 @@ fn a_node_that_is_started_without_its_database_waits_and_says_so() {
     let database = database.to_owned();
     thread::spawn(move || forward(&listener, &database));
     serving.read_until("tenmint listens on");
-    assert_eq!(asked(&address, "GET", "/readyz").body, r#"{"status":"ready"}"#);
+    for address in [&address, &observed] {
+        assert_eq!(asked(address, "GET", "/readyz").body, r#"{"status":"ready"}"#);
+    }
+    assert_eq!(asked(&observed, "GET", "/metrics").status, 200);
     let log = serving.stop();
     assert_eq!(log.matches("waiting for the database").count(), 1, "once a minute: {log}");
 }
@@ -76,7 +81,10 @@ fn a_node_that_waits_stops_when_it_is_asked_to() {
     let away = free_address();
     let mut command = home.command(&["serve", "--listen", &address]);
     command.env("TENMINT_DATABASE_URL", format!("postgres://tenmint@{away}/nowhere"));
-    Serving::waiting(command).stop();
+    let serving = Serving::waiting(command);
+    serving.signal("HUP");
+    assert_eq!(asked(&address, "GET", "/healthz").status, 200, "a reload ends no node");
+    serving.stop();
 }
 
 #[test]
