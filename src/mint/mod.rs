@@ -53,6 +53,7 @@ use crate::model::migration::{Form, UsesOf};
 use crate::model::secret::{Pepper, PlainSecret};
 use crate::model::time::Timestamp;
 use crate::model::token_id::TokenId;
+use crate::model::usage::Outcome;
 
 /// What a client sends to the token endpoint, taken apart and not yet believed.
 #[derive(Debug, Default)]
@@ -107,19 +108,29 @@ impl Presented {
 /// A token that was signed and must not leave before its fact is on record.
 #[derive(Debug)]
 #[must_use = "the token is had by waiting for its record"]
-pub struct UnrecordedToken {
+pub struct UnrecordedToken<'m> {
     token: IssuedToken,
     receipt: Receipt,
+    /// Goes back where the token never leaves.
+    permit: Option<Permit<'m>>,
+    /// The use of the key, to be counted once it is known what comes of it.
+    used: Option<Used<'m>>,
+    usage: &'m UsageCounters,
+    now: Timestamp,
 }
 
-impl UnrecordedToken {
-    /// The token, when its fact is on record.
+impl UnrecordedToken<'_> {
+    /// The token, when its fact is on record. Only then it counts, for the quota and as one issued.
     ///
     /// # Errors
     /// [`Refused::Unavailable`] where it cannot be recorded.
     pub async fn recorded(self) -> Result<IssuedToken, Refused> {
-        self.receipt.recorded().await?;
-        Ok(self.token)
+        let recorded = self.receipt.recorded().await;
+        if let (Some(used), Some(outcome)) = (self.used, usage::outcome_of(&recorded)) {
+            self.usage.count(&Used { outcome, ..used }, self.now);
+        }
+        recorded?;
+        Ok(IssuedToken { rate_limit: self.permit.map(Permit::used), ..self.token })
     }
 }
 
@@ -368,30 +379,32 @@ impl Mint {
             && self.ledger.is_open()
     }
 
-    /// Issues a token, or says why not. The checks come in the order of docs/contract.md,
-    /// "Refusal". Once
-    /// the secret has matched, what comes of it is counted. The token is had when it is on record.
+    /// Issues a token, or says why not. The checks come in the order of docs/contract.md, "Refusal".
+    /// Once the secret has matched, what comes of it is counted. The token is had when it is on record.
     ///
     /// # Errors
     /// Each [`Refused`]. What the server itself lacks is said first, so that no trouble of ours
     /// looks like a wrong key.
-    pub fn issue(
-        &self,
-        request: &TokenRequest,
-        from: Caller<'_>,
+    pub fn issue<'m>(
+        &'m self,
+        request: &'m TokenRequest,
+        from: Caller<'m>,
         now: Timestamp,
-    ) -> Result<UnrecordedToken, Refused> {
+    ) -> Result<UnrecordedToken<'m>, Refused> {
         if !self.is_ready(now) {
             return Err(Refused::Unavailable);
         }
         let (client, from) = (&request.client, self.without_credential(from));
         let key = self.index.authenticate(client, &self.pepper)?;
-        let holder = key.whose();
+        let used = |(api_key, org)| Used { api_key, org, outcome: Outcome::Issued, from, client };
+        let used = key.whose().map(used);
         let issued = self.issue_to(key, request, from, now);
-        if let (Some((api_key, org)), Some(outcome)) = (holder, usage::outcome_of(&issued)) {
-            self.usage.count(&Used { api_key, org, outcome, from, client }, now);
+        if let (Some(used), Some(outcome)) =
+            (used, issued.as_ref().err().copied().and_then(Refused::outcome))
+        {
+            self.usage.count(&Used { outcome, ..used }, now);
         }
-        issued
+        issued.map(|unrecorded| UnrecordedToken { used, ..unrecorded })
     }
 
     fn issue_to(
@@ -400,7 +413,7 @@ impl Mint {
         request: &TokenRequest,
         from: Caller<'_>,
         now: Timestamp,
-    ) -> Result<UnrecordedToken, Refused> {
+    ) -> Result<UnrecordedToken<'_>, Refused> {
         let admitted = key.admit(from, now)?;
         let permit = admitted.permit(&self.quotas)?;
         let holder = admitted.whose();
@@ -413,9 +426,9 @@ impl Mint {
             access_token,
             expires_in: grant.lifetime(),
             scope: grant.scope,
-            rate_limit: permit.map(Permit::used),
+            rate_limit: None,
         };
-        Ok(UnrecordedToken { token, receipt })
+        Ok(UnrecordedToken { token, receipt, permit, used: None, usage: &self.usage, now })
     }
 
     /// Counts how a key came to each API that a grant is for. The management API is no API of

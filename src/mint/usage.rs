@@ -250,7 +250,7 @@ impl Sums {
 
 impl Refused {
     /// As what a refusal is counted, where it is anybody's.
-    fn outcome(self) -> Option<Outcome> {
+    pub(super) fn outcome(self) -> Option<Outcome> {
         Some(match self {
             // a request that waits for a lease, or for a look at the database, comes again
             Self::UnknownClient | Self::NeedsLease(_) | Self::Behind => return None,

@@ -106,7 +106,7 @@ fn issue(mint: &Mint, scope: Option<&str>) -> Result<String, Refused> {
 }
 
 /// The token of a mint that records nothing: nobody waits.
-fn token_of(unrecorded: UnrecordedToken) -> IssuedToken {
+fn token_of(unrecorded: UnrecordedToken<'_>) -> IssuedToken {
     let mut recorded = pin!(unrecorded.recorded());
     match recorded.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(token) => token.unwrap(),

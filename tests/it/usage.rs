@@ -62,11 +62,12 @@ fn items(report: &UsageReport) -> Vec<String> {
     report.items.iter().map(|found| item(found.from, &found.counts)).collect()
 }
 
-fn issue(mint: &Mint, key: &Key, now: Timestamp) {
+async fn issue(mint: &Mint, key: &Key, now: Timestamp) {
     let texts = vec![PlainSecret::new(key.text.clone())];
     let client = ClientCredential { client_id: None, texts };
     let request = TokenRequest { client, ..TokenRequest::default() };
-    drop(mint.issue(&request, Caller::default(), now).unwrap());
+    let unrecorded = mint.issue(&request, Caller::default(), now).unwrap();
+    drop(unrecorded.recorded().await.unwrap());
 }
 
 fn subject(number: u16) -> UsageSubject {
@@ -208,7 +209,7 @@ on_both_engines! {
         let key = server.api_key("chat").await;
         let mut dropped = 0;
         for round in 0..200_u64 {
-            issue(&server.mint, &key, server.clock.now());
+            issue(&server.mint, &key, server.clock.now()).await;
             let micros = Duration::from_micros(round * 37 % 4_000);
             dropped += u64::from(timeout(micros, writer.write_all()).await.is_err());
         }
@@ -246,9 +247,9 @@ on_both_engines! {
         let (mint, other_writer, other) = other_node(&server).await;
         for round in 0..30 {
             for (number, key) in keys.iter().enumerate() {
-                issue(&server.mint, key, server.clock.now());
+                issue(&server.mint, key, server.clock.now()).await;
                 if (round + number) % 2 == 0 {
-                    issue(&mint, key, server.clock.now());
+                    issue(&mint, key, server.clock.now()).await;
                 }
             }
             tokio::try_join!(writer.write_all(), other_writer.write_all()).unwrap();

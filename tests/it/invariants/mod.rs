@@ -344,7 +344,7 @@ impl<'s> Case<'s> {
             Ok(unrecorded) => {
                 let issued = unrecorded.recorded().await.unwrap();
                 // what was asked for is granted whole, as it was written
-                assert!(request.scope.is_none_or(|scope| scope == issued.scope.as_str()));
+                assert!(request.scope.as_ref().is_none_or(|scope| scope == issued.scope.as_str()));
                 self.outcome_of(key, &claims(&issued.access_token))
             }
             Err(

@@ -2,11 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
 use sqlx::AnyConnection;
+use tenmint::model::api_key::CreateApiKey;
 use tenmint::model::ledger::LedgerMode;
 
 use crate::ledger::{all, id_of, next_run, reader, run, tables, token_of};
-use crate::server::{Engine, Server, Setup};
+use crate::server::{Engine, Server, Setup, asked};
 
 /// Makes every insert fail, as a full disk would.
 async fn break_inserts(tables: &mut AnyConnection, engine: Engine) {
@@ -45,9 +47,13 @@ async fn mend_inserts(tables: &mut AnyConnection, engine: Engine) {
 async fn on_sqlite_no_token_leaves_while_none_can_be_recorded_and_the_node_recovers_by_itself() {
     let server = Setup::on(Engine::Sqlite).start().await.unwrap();
     let key = server.api_key("chat").await;
+    let quota = serde_json::from_value(json!({"limit": 1})).unwrap();
+    let once = server.create(CreateApiKey { quota: Some(quota), ..asked("chat") }).await;
     let before = id_of(&token_of(&server, &key).await);
     let mut tables = tables(&server).await;
     break_inserts(&mut tables, Engine::Sqlite).await;
+    // the first try finds out, and the next ones are refused before anything is signed
+    assert_eq!(server.token(&once, "").await.status, 503);
     for _ in 0..3 {
         let refused = server.token(&key, "").await;
         assert_eq!(refused.status, 503, "{}", refused.body);
@@ -64,6 +70,11 @@ async fn on_sqlite_no_token_leaves_while_none_can_be_recorded_and_the_node_recov
     };
     let recorded: Vec<_> = all(&server).await.iter().map(|fact| fact.token_id).collect();
     assert_eq!((recorded[0], recorded[recorded.len() - 1]), (before, after));
+    assert_eq!(
+        server.token(&once, "").await.status,
+        200,
+        "a refusal of ours took none of its quota"
+    );
     // the batch that failed is there, as nobody knew whether it was
     assert_eq!(recorded.len(), 3);
     let reports = server.service.verify_ledger(&reader(&server).await, &[]).await.unwrap();
