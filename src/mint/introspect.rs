@@ -12,6 +12,7 @@ use crate::mint::quotas::Permit;
 use crate::mint::served::ServedApi;
 use crate::mint::{Caller, ClientCredential, Mint, Presented, Refused, TokenRequest, Used};
 use crate::model::access::Credential;
+use crate::model::id::OrgId;
 use crate::model::migration::Form;
 use crate::model::secret::PlainSecret;
 use crate::model::time::Timestamp;
@@ -26,6 +27,17 @@ pub struct IntrospectionRequest {
     pub audience: Option<String>,
     /// From where it was sent there.
     pub client_ip: Option<IpAddr>,
+}
+
+/// What a text is that shall be worth nothing from now on.
+#[derive(Debug)]
+pub enum Revocable {
+    /// A token that verifiers take, whoever it is for.
+    Token(Box<Claims>),
+    /// An API key of the caller's organization, dead or alive.
+    ApiKey,
+    /// Nothing that the caller may know of, or a token that is dead already.
+    Nothing,
 }
 
 /// What is told of it.
@@ -103,10 +115,34 @@ impl Mint {
         Ok((api.raw_keys, revision.unwrap_or_default()))
     }
 
-    /// The claims of a token that verifiers take, whoever it is for. What this node knows of its key
-    /// does not count: a verifier asks for the signature, and another node may have made the key.
-    pub fn claims_of(&self, text: &str) -> Option<Claims> {
-        self.unrevoked(text).ok().map(|token| token.claims().clone())
+    /// What a text is that somebody would have revoked. What this node knows of the key of a token does
+    /// not count: a verifier asks for the signature, and another node may have made the key. An API key of
+    /// another organization reads like nothing at all.
+    ///
+    /// # Errors
+    /// [`Refused::Unavailable`] where this node cannot tell.
+    pub fn revocable(&self, text: &str, asker: &Credential) -> Result<Revocable, Refused> {
+        match self.unrevoked(text) {
+            Ok(token) => return Ok(Revocable::Token(Box::new(token.claims().clone()))),
+            Err(wrong) if was_a_token(&wrong) => return Ok(Revocable::Nothing),
+            // an API key that was imported may look like a token
+            Err(_) => {}
+        }
+        let is_own = self.org_of_api_key(text)? == Some(asker.org);
+        Ok(if is_own { Revocable::ApiKey } else { Revocable::Nothing })
+    }
+
+    /// Whose API key a text is, dead or alive; nobody's where it is none.
+    ///
+    /// # Errors
+    /// [`Refused::Unavailable`] where this node cannot tell.
+    fn org_of_api_key(&self, text: &str) -> Result<Option<OrgId>, Refused> {
+        let client = ClientCredential::bare(PlainSecret::new(text.to_owned()));
+        match self.index.authenticate(&client, &self.pepper) {
+            Ok(key) => Ok(key.whose().map(|(_, org)| org)),
+            Err(Refused::UnknownClient) => Ok(None),
+            Err(refused) => Err(refused),
+        }
     }
 
     fn unrevoked(&self, text: &str) -> Result<Token, VerifyError> {
@@ -247,6 +283,11 @@ impl Refused {
     pub(super) fn is_passing(self) -> bool {
         matches!(self, Self::QuotaSpent(_) | Self::NeedsLease(_) | Self::Behind | Self::Unavailable)
     }
+}
+
+/// Whether a text was a token of ours beyond doubt, and is dead.
+fn was_a_token(wrong: &VerifyError) -> bool {
+    matches!(wrong, VerifyError::InvalidToken(InvalidToken::Expired | InvalidToken::Revoked))
 }
 
 /// Whether a text is three parts of a JWS, whatever is in them.

@@ -19,7 +19,7 @@ use crate::http::oauth::form::Form;
 use crate::http::oauth::token::{caller_of, read_form};
 use crate::http::{App, json_answer};
 use crate::mint::Presented;
-use crate::mint::introspect::{Introspected, IntrospectionRequest, looks_like_a_token};
+use crate::mint::introspect::{Introspected, IntrospectionRequest, Revocable};
 use crate::model::access::{Actor, Credential};
 use crate::model::secret::PlainSecret;
 
@@ -39,7 +39,7 @@ pub(in crate::http) async fn introspect(
 }
 
 /// Revokes a token. What is no token of the caller's organization is answered like one that was
-/// revoked: RFC 7009, section 2.2.
+/// revoked (RFC 7009, section 2.2), but for its API keys, which are revoked elsewhere.
 pub(in crate::http) async fn revoke(
     State(app): State<Arc<App>>,
     request: Request<Body>,
@@ -66,14 +66,16 @@ async fn introspected(app: &App, head: &Parts, body: Body) -> Result<Introspecte
 }
 
 async fn revoked(app: &App, head: &Parts, body: Body) -> Result<(), OAuthError> {
-    let Asked { mut form, actor, .. } = Asked::read(app, head, body).await?;
+    let Asked { mut form, actor, way } = Asked::read(app, head, body).await?;
     let text = token_of(&mut form)?;
     let text = std::str::from_utf8(text.as_bytes()).unwrap_or_default();
-    if !looks_like_a_token(text) {
+    let revocable = app.mint.revocable(text, &actor.credential);
+    let claims = match revocable.map_err(|refused| OAuthError::of(refused, way, None))? {
+        Revocable::Token(claims) => claims,
         // whoever thinks that a leaked key is dead now must learn that it is not
-        return Err(OAuthError::unsupported_token_type());
-    }
-    let Some(claims) = app.mint.claims_of(text) else { return Ok(()) };
+        Revocable::ApiKey => return Err(OAuthError::unsupported_token_type()),
+        Revocable::Nothing => return Ok(()),
+    };
     app.service.revoke_token(&actor, &claims).await.map_err(|cause| match cause {
         Error::Forbidden(_) => OAuthError::not_of_this_client(),
         cause => {

@@ -12,7 +12,6 @@ use tenmint::store::{Store, revocations};
 use tenmint_verifier::{Claims, InvalidToken, Revocation, Revocations, VerifyError};
 
 use crate::api::{good, key, key_of, user_key, user_key_in};
-use crate::oauth::post_form;
 use crate::server::{AUDIENCE, Answer, Key, START, Server, on_both_engines};
 
 const FEED: &str = "/oauth/revocations";
@@ -313,40 +312,5 @@ on_both_engines! {
         server.wind(Duration::from_secs(1)).await;
         server.mint.feed().forget(server.clock.now());
         assert_eq!(said(&server.get(FEED).await)["void"], json!([]));
-    }
-
-    async fn a_token_is_revoked_by_its_key_or_by_who_administers_tokens(server: Server) {
-        let (key, other) = (server.api_key("chat").await, server.api_key("chat").await);
-        let token = server.token(&key, "").await;
-        let form = format!("token={}", token.token());
-        assert_eq!(post_form(&server, "/oauth/revoke", &other, &form).await.outcome(), "400 unauthorized_client");
-        assert!(!heard(&server).await.voids(server.verify(&token).await.unwrap().claims()));
-        assert_eq!(post_form(&server, "/oauth/revoke", &key, &form).await.status, 200);
-        assert!(heard(&server).await.voids(server.verify(&token).await.unwrap().claims()));
-        assert_eq!(post_form(&server, "/oauth/revoke", &key, &form).await.status, 200, "again");
-        let second = server.token(&key, "").await;
-        assert!(!heard(&server).await.voids(server.verify(&second).await.unwrap().claims()), "one token and no other");
-        let admin = server.administrator.clone();
-        let form = format!("token={}&token_type_hint=refresh_token", second.token());
-        assert_eq!(post_form(&server, "/oauth/revoke", &admin, &form).await.status, 200);
-        assert!(heard(&server).await.voids(server.verify(&second).await.unwrap().claims()));
-        let audit = good(&server, "GET", "/v1/audit?action=token.revoke", Value::Null).await;
-        assert_eq!(audit["items"].as_array().unwrap().len(), 2);
-    }
-
-    async fn what_is_no_token_of_the_organization_is_answered_like_one_that_was_revoked(server: Server) {
-        let key = server.api_key("chat").await;
-        let (_, foreign) = server.second_org("second").await;
-        let theirs = server.token(&foreign, "").await;
-        for text in ["a.b.c", &format!("{}x", theirs.token()), &theirs.token()] {
-            assert_eq!(post_form(&server, "/oauth/revoke", &key, &format!("token={text}")).await.status, 200);
-        }
-        assert!(heard(&server).await.is_empty(), "and nothing was");
-        assert_eq!(post_form(&server, "/oauth/revoke", &key, "").await.outcome(), "400 invalid_request");
-        let raw = post_form(&server, "/oauth/revoke", &key, &format!("token={}", key.text)).await;
-        assert_eq!(raw.outcome(), "400 unsupported_token_type");
-        assert!(!raw.body.contains(&key.text));
-        let nobody = Key { text: "tm_x_wrong".to_owned(), ..key };
-        assert_eq!(post_form(&server, "/oauth/revoke", &nobody, "token=a.b.c").await.outcome(), "401 invalid_client");
     }
 }

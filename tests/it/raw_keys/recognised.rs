@@ -2,24 +2,12 @@
 
 use std::time::Duration;
 
-use ring::digest::{SHA256, digest};
 use serde_json::json;
 
 use crate::api::{good, key};
-use crate::oauth::post_form;
+use crate::oauth::{imported, post_form};
 use crate::raw_keys::{Api, on_reachable_servers, until};
-use crate::server::{Key, Server};
-
-/// A key of another service, brought along by its digest.
-async fn imported(server: &Server, text: &str) {
-    let digest = digest(&SHA256, text.as_bytes());
-    let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-    let line = json!({"name": "old", "digest": hex, "scopes": ["read:projects/alpha"]}).to_string();
-    let bearer = format!("Bearer {}", server.administrator.text);
-    let headers = [("Authorization", bearer.as_str()), ("Content-Type", "application/x-ndjson")];
-    let answer = server.send("POST", "/v1/keys/import", &headers, line.as_bytes()).await;
-    assert!(answer.body.contains("\"created\""), "{answer:?}");
-}
+use crate::server::Key;
 
 /// A key of the right form that nobody has made.
 fn unknown(key: &Key, number: u32) -> String {
