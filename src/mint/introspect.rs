@@ -74,9 +74,10 @@ impl Mint {
     ///
     /// # Errors
     /// [`Refused::NeedsLease`] and [`Refused::QuotaSpent`] for an API key with a quota, which counts
-    /// this as a request; [`Refused::NoTarget`] for an API key without an audience;
-    /// [`Refused::InvalidTarget`] for one that the caller does not serve; [`Refused::Behind`] for a
-    /// token of which this node cannot tell yet.
+    /// this as a request; [`Refused::NoTarget`] for an API key that the caller may know of, without an
+    /// audience; [`Refused::InvalidTarget`] for an audience that the caller does not serve;
+    /// [`Refused::Behind`] for a token of which this node cannot tell yet, and [`Refused::Unavailable`]
+    /// for an API key of which it cannot.
     pub fn introspect(
         &self,
         request: &IntrospectionRequest,
@@ -84,14 +85,15 @@ impl Mint {
         now: Timestamp,
     ) -> Result<Introspected, Refused> {
         let text = std::str::from_utf8(request.text.as_bytes()).unwrap_or_default();
-        // an API key that was imported may look like a token
-        if let Ok(token) = self.token_of(text, now)? {
-            return Ok(self.introspect_token(token.claims(), request, asker));
+        match (self.token_of(text, now)?, &request.audience) {
+            (Ok(token), _) => Ok(self.introspect_token(token.claims(), request, asker)),
+            // an API key that was imported may look like a token
+            (Err(_), Some(audience)) => {
+                self.introspect_api_key(text, (request, audience), asker, now)
+            }
+            (Err(wrong), None) if was_a_token(&wrong) => Ok(Introspected::Inactive),
+            (Err(_), None) => self.introspect_without_audience(text, asker),
         }
-        if looks_like_a_token(text) && request.audience.is_none() {
-            return Ok(Introspected::Inactive);
-        }
-        self.introspect_api_key(text, request, asker, now)
     }
 
     /// What the API of this name does with raw keys, and the revision that this is of at least: told
@@ -209,14 +211,28 @@ impl Mint {
         }
     }
 
+    /// Who may know of an API key learns that its API has to be named; to anybody else it reads like
+    /// nothing at all.
+    fn introspect_without_audience(
+        &self,
+        text: &str,
+        asker: &Credential,
+    ) -> Result<Introspected, Refused> {
+        // looked up whatever the text is: how long that takes tells nothing
+        let sees_all = self.index.serves_all(asker);
+        match self.org_of_api_key(text)? {
+            Some(org) if sees_all || org == asker.org => Err(Refused::NoTarget),
+            _ => Ok(Introspected::Inactive),
+        }
+    }
+
     fn introspect_api_key(
         &self,
         text: &str,
-        request: &IntrospectionRequest,
+        (request, audience): (&IntrospectionRequest, &str),
         asker: &Credential,
         now: Timestamp,
     ) -> Result<Introspected, Refused> {
-        let audience = request.audience.as_deref().ok_or(Refused::NoTarget)?;
         let api = self.index.served_by(asker, audience).ok_or(Refused::InvalidTarget)?;
         self.usage.api_uses().heard(api.id, now);
         let client = ClientCredential::bare(PlainSecret::new(text.to_owned()));

@@ -61,6 +61,15 @@ impl Index {
         served(audience, holder.org).filter(|_| may_serve(holder, &audience.id))
     }
 
+    /// Whether the holder of a credential answers for an API that takes what all organizations have.
+    pub(super) fn serves_all(&self, holder: &Credential) -> bool {
+        let state = self.state.read();
+        let own = state.audiences_by_slug.get(&holder.org).into_iter().flat_map(HashMap::values);
+        own.filter_map(|place| state.audience(*place))
+            .filter_map(|audience| served(audience, holder.org))
+            .any(|api| api.takes_all && may_serve(holder, &api.id))
+    }
+
     /// The policy of this name, if it is one of the gateway's organization and for an API that the
     /// gateway answers for.
     pub(super) fn guarding(&self, gateway: Gateway<'_>, name: &str) -> Option<Guarding> {

@@ -99,7 +99,7 @@ pub(super) struct State {
     spaces: Slab<SpaceEntry>,
     audiences: Slab<AudienceEntry>,
     audiences_by_uri: HashMap<Arc<str>, Place>,
-    audiences_by_slug: HashMap<OrgId, HashMap<Box<str>, Place>>,
+    pub(super) audiences_by_slug: HashMap<OrgId, HashMap<Box<str>, Place>>,
     /// Those that all organizations have, each slug once: of two, the one that was shared first.
     shared_by_slug: HashMap<Box<str>, (SharedAt, Place)>,
     pub(super) gateway_policies: GatewayPolicies,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::api::{good, key, key_of};
-use crate::oauth::post_form;
+use crate::oauth::{imported, post_form};
 use crate::server::{AUDIENCE, Answer, Key, START, Server, on_both_engines};
 
 async fn key_in(server: &Server, query: &str, ask: Value) -> Key {
@@ -217,5 +217,25 @@ on_both_engines! {
         let json_type = [("Content-Type", "application/json")];
         assert_eq!(server.send("POST", "/oauth/introspect", &json_type, b"{}").await.status, 415);
         assert_eq!(server.clock.now().as_seconds(), START);
+    }
+
+    async fn what_is_no_api_key_that_one_may_know_of_needs_no_audience(server: Server) {
+        let (_, foreign) = server.second_org("other").await;
+        let (asker, dead) = (asker(&server).await, server.api_key("chat").await);
+        server.revoke(&dead.id).await;
+        imported(&server, "old.key.text").await;
+        let of = async |text: &str| ask(&server, &asker, &format!("token={text}")).await;
+        for text in ["garbage", "a.b", "a.b.c", "tm_default_wrong", "%00", foreign.text.as_str()] {
+            let told = of(text).await;
+            assert_eq!((told.status, told.body.as_str()), (200, INACTIVE), "{text}");
+        }
+        for known in [&server.api_key("chat").await.text, &dead.text, "old.key.text"] {
+            assert_eq!(of(known).await.outcome(), "400 invalid_target", "{known}");
+        }
+        good(&server, "POST", "/v1/audiences", json!({"uri": "https://saas.example", "slug": "saas", "shared": true})).await;
+        assert_eq!(of(&foreign.text).await.outcome(), "400 invalid_target", "the API of all may know of it");
+        assert_eq!(of("garbage").await.body, INACTIVE);
+        let narrow = key(&server, json!({"name": "api", "org_role": "verifier", "audiences": ["default"]})).await;
+        assert_eq!(ask(&server, &narrow, &format!("token={}", foreign.text)).await.body, INACTIVE, "not its API");
     }
 }
