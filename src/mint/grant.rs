@@ -127,6 +127,28 @@ impl AdmittedKey<'_> {
         lifetime: TokenLifetime,
         now: Timestamp,
     ) -> Result<Grant, Refused> {
+        let scope = |entries: Entries<'_>| grant_scope(entries, request.scope.as_deref());
+        self.grant_with(request, lifetime, now, scope)
+    }
+
+    /// The same for a key that is sent as it is: all that it holds, whether a token has room for it or
+    /// not.
+    pub(super) fn grant_to_raw_key(
+        self,
+        request: &TokenRequest,
+        lifetime: TokenLifetime,
+        now: Timestamp,
+    ) -> Result<Grant, Refused> {
+        self.grant_with(request, lifetime, now, held_scope)
+    }
+
+    fn grant_with(
+        self,
+        request: &TokenRequest,
+        lifetime: TokenLifetime,
+        now: Timestamp,
+        scope: impl FnOnce(Entries<'_>) -> Result<ScopeSet, Refused>,
+    ) -> Result<Grant, Refused> {
         let state = &*self.key.state;
         let entries @ Entries { api_key, owner, org, .. } = self.key.entries()?;
         let targets = Targets { state, api_key, org }.select(request)?;
@@ -135,7 +157,7 @@ impl AdmittedKey<'_> {
         if targets.is_management && self.key.secret_ends.is_set() {
             return Err(Refused::ManagementInGrace);
         }
-        let scope = grant_scope(entries, request.scope.as_deref())?;
+        let scope = scope(entries)?;
         let lifetime = targets.lifetime.map_or(lifetime, |shorter| shorter.min(lifetime));
         let issued_at = now.as_seconds();
         let ends = [api_key.expires, self.key.secret_ends].map(Ending::as_seconds);

@@ -259,8 +259,8 @@ impl Mint {
         })
     }
 
-    /// What an API key that was sent to an API as it is would get in a token. Counted as a use of the
-    /// key and of its quota.
+    /// What an API key that was sent to an API as it is would get in a token, if one had room for all of
+    /// its scopes. Counted as a use of the key and of its quota.
     ///
     /// # Errors
     /// [`Refused::is_passing`] tells what may be otherwise in a moment from a key that is worth
@@ -283,7 +283,8 @@ impl Mint {
         let permit = admitted.permit(&self.quotas)?;
         let as_token =
             TokenRequest { audience: Some(api.uri.to_string()), ..TokenRequest::default() };
-        let grant = admitted.grant(&as_token, self.installation.token_lifetime, now)?;
+        let lifetime = self.installation.token_lifetime;
+        let grant = admitted.grant_to_raw_key(&as_token, lifetime, now)?;
         permit.map(Permit::used);
         if let Some((api_key, org)) = holder {
             let outcome = Outcome::Introspected;

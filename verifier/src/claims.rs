@@ -3,7 +3,7 @@
 use serde::de::MapAccess;
 use serde::{Serialize, Serializer};
 
-use crate::error::InvalidToken;
+use crate::error::{InvalidToken, SyntaxError};
 use crate::json::{self, Members, Strict};
 use crate::net::{Net, RawNet};
 use crate::quota::{Quota, RawQuota};
@@ -153,13 +153,22 @@ impl RawClaims {
         if self.jti.replace("-".to_owned()).is_some() {
             return Ok(None);
         }
-        let claims = self.require()?;
+        // all that it holds may be more than a token has room for; the answer has a bound of its own
+        let claims = self.require_with(ScopeSet::parse_any_length)?;
         Ok(Some(Claims { jti: String::new(), ..claims }))
     }
 
     /// Every claim of an access token, or none: RFC 9068, section 2.2. A claim that restricts may be
     /// absent, but one that is there and cannot be read is never passed over.
     pub(crate) fn require(self) -> Result<Claims, InvalidToken> {
+        self.require_with(str::parse)
+    }
+
+    /// The same, with this reading of the scopes.
+    fn require_with(
+        self,
+        parse: fn(&str) -> Result<ScopeSet, SyntaxError>,
+    ) -> Result<Claims, InvalidToken> {
         let text = |claim: Option<String>| {
             claim.filter(|text| !text.is_empty()).ok_or(InvalidToken::BadClaims)
         };
@@ -167,7 +176,7 @@ impl RawClaims {
             Audiences::One(audience) => vec![audience],
             Audiences::Many(audiences) => audiences,
         };
-        let scope = text(self.scope)?.parse().map_err(|_| InvalidToken::BadClaims)?;
+        let scope = parse(&text(self.scope)?).map_err(|_| InvalidToken::BadClaims)?;
         Ok(Claims {
             iss: text(self.iss)?,
             sub: text(self.sub)?,

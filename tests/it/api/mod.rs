@@ -154,6 +154,18 @@ async fn other_org(server: &Server, slug: &str) -> (Value, Key) {
     (org, key_of(&good(server, "POST", &path, ask).await))
 }
 
+/// A service key that has ninety scopes by its bot, which are more than one token holds.
+pub(crate) async fn of_many_scopes(server: &Server) -> Key {
+    let scopes = |start: &str, count: u32| -> Vec<String> {
+        (0..count).map(|number| format!("read:projects/{start}{number}")).collect()
+    };
+    let role = json!({"name": "many", "level": "organization", "scopes": scopes("b", 30)});
+    good(server, "POST", "/v1/roles", role).await;
+    let ask = json!({"name": "many", "grants": scopes("a", 60), "org_role": "many"});
+    let bot = text(&good(server, "POST", "/v1/bots", ask).await, "id");
+    key(server, json!({"bot": bot})).await
+}
+
 /// A member with a role in the organization, and the id.
 async fn member(server: &Server, email: &str, role: &str) -> String {
     let ask = json!({"email": email, "role": role});

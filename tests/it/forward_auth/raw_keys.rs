@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::api::{good, key};
+use crate::api::{good, key, of_many_scopes};
 use crate::forward_auth::{Held, guarded, told};
 use crate::server::{Key, Server, on_both_engines};
 
@@ -35,6 +35,16 @@ on_both_engines! {
             assert_eq!(of_key.header(&name), of_token.header(&name), "{name}");
         }
         assert_eq!((of_key.header("tenmint-token-id"), of_key.header("tenmint-raw-key")), (None, Some("allow")));
+    }
+
+    async fn a_raw_key_of_more_scopes_than_a_token_holds_passes_with_all_of_them(server: Server) {
+        let gateway = guarded(&server).await;
+        let key = of_many_scopes(&server).await;
+        for (path, decided) in [("/projects/a0", "200"), ("/projects/b29", "200"), ("/projects/c", "403 insufficient_scope")] {
+            let answer = Held::get(path, &key.text).asked(&server, &gateway, "api").await;
+            assert_eq!(told(&answer), decided, "{path}");
+            assert!(decided != "200" || answer.header("tenmint-scope").unwrap().split(' ').count() == 90);
+        }
     }
 
     async fn each_call_is_counted_for_the_way_to_tokens(server: Server) {

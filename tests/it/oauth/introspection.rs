@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::api::{good, key, key_of};
+use crate::api::{good, key, key_of, of_many_scopes};
 use crate::oauth::{imported, post_form};
 use crate::server::{AUDIENCE, Answer, Key, START, Server, on_both_engines};
 
@@ -71,6 +71,15 @@ on_both_engines! {
         for name in ["client_id", "sub", "org", "space", "aud", "scope", "exp", "rev", "net", "quota"] {
             assert!(!of_key[name].is_null(), "{name}: {of_key}");
         }
+    }
+
+    async fn an_api_key_of_more_scopes_than_a_token_holds_is_told_with_all_of_them(server: Server) {
+        let (asker, key) = (asker(&server).await, of_many_scopes(&server).await);
+        assert_eq!(server.token(&key, "").await.outcome(), "400 invalid_scope", "too much for a token");
+        let told = ask(&server, &asker, &format!("token={}&audience=default", key.text)).await.json();
+        assert_eq!(told["active"], true, "{told}");
+        assert_eq!(told["scope"].as_str().unwrap().split(' ').count(), 90, "{told}");
+        assert_eq!(told["client_id"], key.id.to_string());
     }
 
     async fn a_key_and_its_token_are_worth_the_same_whatever_becomes_of_them(server: Server) {

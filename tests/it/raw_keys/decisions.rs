@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::api::{good, key};
+use crate::api::{good, key, of_many_scopes};
 use crate::raw_keys::{Api, decision, on_reachable_servers, until};
 use crate::server::{AUDIENCE, Key};
 
@@ -134,6 +134,18 @@ on_reachable_servers! {
         until("suspended", async || of_both(&api, &key, &token, "127.0.0.1").await[1].starts_with("401 ")).await;
         let [raw, of_token] = of_both(&api, &key, &token, "127.0.0.1").await;
         assert_eq!(raw, of_token);
+    }
+
+    async fn a_key_of_more_scopes_than_a_token_holds_is_worth_all_of_them_as_it_is(server: Server) {
+        let api = Api::of(&server).await.ready().await;
+        let key = of_many_scopes(&server).await;
+        assert_eq!(server.token(&key, "").await.outcome(), "400 invalid_scope", "too much for a token");
+        for (path, status) in [("/projects/a0", 200), ("/projects/b29", 200), ("/projects/c", 403)] {
+            let answer = api.bearer("GET", path, &key.text).await;
+            assert_eq!(answer.status, status, "{path}: {answer:?}");
+        }
+        let told = api.bearer("GET", "/whoami", &key.text).await.json();
+        assert_eq!(told["scope"].as_str().unwrap().split(' ').count(), 90, "{told}");
     }
 
     async fn a_stranger_is_refused_with_either(server: Server) {
