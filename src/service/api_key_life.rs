@@ -198,7 +198,8 @@ impl Service {
                 ));
             }
         };
-        let latest = old.lifetime.map(|lifetime| now + lifetime);
+        // one that was made without an expiry has no lifetime to live again, but the end that it got since
+        let latest = old.lifetime.map(|lifetime| now + lifetime).or(old.expires_at);
         let is_within = match (latest, asked) {
             (None, _) => true,
             (Some(latest), Some(asked)) => asked <= latest,
@@ -209,7 +210,7 @@ impl Service {
         }
         let latest = latest.map(|latest| latest.to_string()).unwrap_or_default();
         Err(wrong(format!(
-            "the new key lives no longer than the old one was made to: until {latest} at most"
+            "the new key lives no longer than the old one was to: until {latest} at most"
         )))
     }
 

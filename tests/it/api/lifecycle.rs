@@ -260,6 +260,24 @@ on_both_engines! {
         assert_eq!(new["expires_at"], Value::Null, "one without gives one without");
     }
 
+    async fn an_expiry_that_came_by_an_edit_is_taken_away_or_outlived_by_who_administers_keys_alone(server: Server) {
+        let ask = json!({"name": "own", "org_role": "member", "scopes": ["write:org/keys/own/*", "read:org/keys/*", "chat"]});
+        let holder = key(&server, ask).await;
+        let owner = text(&shown(&server, &holder).await, "owner");
+        let old = key(&server, json!({"bot": owner, "scopes": ["chat"]})).await;
+        good(&server, "PATCH", &at(&old), json!({"expires_at": "10d"})).await;
+        let path = format!("{}/refresh?dry_run=true", at(&old));
+        for refused in ["never", "241h", "2030-01-01"] {
+            let answer = server.api(&holder, "POST", &path, json!({"expires_at": refused})).await;
+            assert_eq!(fields(&answer), ["expires_at"], "{refused}: {answer:?}");
+        }
+        for good_for_all in ["240h", "1h"] {
+            good_of(&server, &holder, "POST", &path, json!({"expires_at": good_for_all})).await;
+        }
+        good(&server, "POST", &path, json!({"expires_at": "never"})).await;
+        good(&server, "POST", &path, json!({"expires_at": "900d"})).await;
+    }
+
     async fn of_fifty_racing_refreshes_one_makes_a_successor(server: Server) {
         let old = key(&server, json!({"scopes": ["chat"]})).await;
         let server = Arc::new(server);
