@@ -6,6 +6,7 @@ use http::header::{AUTHORIZATION, USER_AGENT};
 use http::request::Parts;
 
 use crate::error::{Error, Result};
+use crate::http::error::NO_CREDENTIAL;
 use crate::http::oauth::client_auth::read_authorization_of;
 use crate::http::{App, RequestId};
 use crate::mint::{Caller, Presented, Refused};
@@ -56,7 +57,7 @@ pub(super) fn is_api_key(head: &Parts) -> bool {
 pub(super) fn presented(head: &Parts) -> Result<Presented> {
     let mut values = head.headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
-        return Err(Error::Unauthenticated("send one Authorization header with an API key"));
+        return Err(Error::Unauthenticated(NO_CREDENTIAL));
     };
     let unreadable = || Error::Unauthenticated("the Authorization header cannot be read");
     let value = value.to_str().map_err(|_| unreadable())?;

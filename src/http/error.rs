@@ -24,6 +24,9 @@ pub(super) struct Said {
     pub(super) detail: String,
 }
 
+/// What is said where there is no credential, or more than one.
+pub(super) const NO_CREDENTIAL: &str = "send one Authorization header with an API key";
+
 /// The status of an error.
 fn status_of(error: &Error) -> StatusCode {
     match error {
@@ -47,6 +50,15 @@ fn detail_of(error: &Error) -> String {
     }
 }
 
+/// What a caller without a good credential is told to bring. Whoever brought none did nothing wrong yet:
+/// RFC 6750, section 3.
+fn challenge_of(error: &Error) -> HeaderValue {
+    HeaderValue::from_static(match error {
+        Error::Unauthenticated(NO_CREDENTIAL) => "Bearer realm=\"tenmint\"",
+        _ => "Bearer realm=\"tenmint\", error=\"invalid_token\"",
+    })
+}
+
 impl IntoResponse for Error {
     fn into_response(self) -> Response<Body> {
         let (status, code) = (status_of(&self), self.code());
@@ -62,8 +74,7 @@ impl IntoResponse for Error {
         let mut response = problem_with(status, code, &detail, fields);
         let headers = response.headers_mut();
         if status == StatusCode::UNAUTHORIZED {
-            let challenge = HeaderValue::from_static("Bearer realm=\"tenmint\"");
-            headers.insert(WWW_AUTHENTICATE, challenge);
+            headers.insert(WWW_AUTHENTICATE, challenge_of(&self));
         }
         if status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);

@@ -64,6 +64,8 @@ pub(super) struct OAuthError {
     description: Cow<'static, str>,
     /// The scheme of the challenge, where there is one.
     challenge: Option<&'static str>,
+    /// The scope that is missing, for the challenge.
+    needs: Option<&'static str>,
     /// Where the quota stands, if that is the trouble.
     rate_limit: Option<Box<RateLimit>>,
     /// Seconds to wait before another try, where waiting helps.
@@ -82,6 +84,7 @@ impl OAuthError {
             reason: code,
             description: description.into(),
             challenge: None,
+            needs: None,
             rate_limit: None,
             retry_after: None,
         }
@@ -125,10 +128,13 @@ impl OAuthError {
         )
     }
 
-    /// A credential that holds, without the scope that this takes: RFC 6750, section 3.1.
-    pub(super) fn insufficient_scope(scope: &'static str) -> Self {
+    /// A credential that holds, without the scope that this takes: RFC 6750, section 3.1. The challenge
+    /// is for whoever tried Bearer: no other scheme has a word for it.
+    pub(super) fn insufficient_scope(scope: &'static str, way: Way) -> Self {
         let description = format!("this needs the scope {scope}");
-        Self::new(StatusCode::FORBIDDEN, "insufficient_scope", description)
+        let error = Self::new(StatusCode::FORBIDDEN, "insufficient_scope", description);
+        let challenge = (way == Way::Bearer).then_some("Bearer");
+        Self { challenge, needs: Some(scope), ..error }
     }
 
     /// RFC 7009, section 2.2.1: an API key is revoked through the management API.
@@ -250,10 +256,25 @@ impl OAuthError {
         }
     }
 
-    /// The same for a token that is refused, which nobody guesses: it counts as no failure, or a client
-    /// whose token has expired could be told to wait instead of to fetch another.
-    pub(super) fn of_token(self) -> Self {
-        self.because("invalid_token")
+    /// The same for a token, which is refused in the words of RFC 6750, section 3.1. Nobody guesses one: it
+    /// counts as no failure, or a client whose token has expired could be told to wait instead of to
+    /// fetch another.
+    pub(super) fn of_token(refused: Refused) -> Self {
+        match refused {
+            Refused::UnknownClient
+            | Refused::Revoked
+            | Refused::Expired
+            | Refused::Replaced
+            | Refused::Suspended
+            | Refused::InvalidTarget => Self::invalid_token(),
+            refused => Self::of(refused, Way::Bearer, None),
+        }
+    }
+
+    fn invalid_token() -> Self {
+        let description = "the token has expired, was revoked, or is none for the management API";
+        let error = Self::new(StatusCode::UNAUTHORIZED, "invalid_token", description);
+        Self { challenge: Some("Bearer"), ..error }
     }
 
     /// The answer, or that of an address from which too many API keys came that are nobody's.
@@ -326,8 +347,9 @@ impl IntoResponse for OAuthError {
         let headers = response.headers_mut();
         headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
         if let Some(scheme) = self.challenge {
+            let needs = self.needs.map(|scope| format!(", scope=\"{scope}\"")).unwrap_or_default();
             let challenge = format!(
-                "{scheme} realm=\"tenmint\", error=\"{}\", error_description=\"{description}\"",
+                "{scheme} realm=\"tenmint\", error=\"{}\", error_description=\"{description}\"{needs}",
                 self.code
             );
             headers.extend(HeaderValue::try_from(challenge).map(|value| (WWW_AUTHENTICATE, value)));

@@ -57,7 +57,7 @@ async fn introspected(app: &App, head: &Parts, body: Body) -> Result<Introspecte
     let client_ip = form.take("client_ip").map(|text| text.parse::<IpAddr>()).transpose();
     let client_ip =
         client_ip.map_err(|_| OAuthError::invalid_request("client_ip is no address"))?;
-    require_to_introspect(&actor.credential)?;
+    require_to_introspect(&actor.credential, way)?;
     let audience = form.take("audience");
     let request = IntrospectionRequest { text, audience, client_ip };
     let ask = || app.mint.introspect(&request, &actor.credential, app.clock.now());
@@ -117,7 +117,7 @@ pub(super) fn asker(
     let credential = app.mint.identify_for_tokens(&presented, caller, app.clock.now());
     let refusal = |refused| match &presented {
         Presented::ApiKey(_) => OAuthError::of(refused, way, None),
-        Presented::Token(_) => OAuthError::of(refused, way, None).of_token(),
+        Presented::Token(_) => OAuthError::of_token(refused),
     };
     Ok((credential.map_err(refusal)?, way))
 }
@@ -128,8 +128,8 @@ fn token_of(form: &mut Form) -> Result<PlainSecret, OAuthError> {
 }
 
 /// Refuses whoever does not hold `introspect` on the tokens of its organization.
-pub(super) fn require_to_introspect(credential: &Credential) -> Result<(), OAuthError> {
-    let refused = || OAuthError::insufficient_scope("introspect:org/tokens/*");
+pub(super) fn require_to_introspect(credential: &Credential, way: Way) -> Result<(), OAuthError> {
+    let refused = || OAuthError::insufficient_scope("introspect:org/tokens/*", way);
     if may_introspect(credential) { Ok(()) } else { Err(refused()) }
 }
 

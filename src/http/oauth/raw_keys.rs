@@ -29,7 +29,7 @@ fn policy(app: &App, head: &Parts) -> Result<String, OAuthError> {
     // a credential in a URL ends up in logs, so that none is looked for there
     let mut no_form = Form::parse(b"").map_err(OAuthError::invalid_request)?;
     let (credential, way) = asker(app, head, &mut no_form)?;
-    require_to_introspect(&credential)?;
+    require_to_introspect(&credential, way)?;
     let query = head.uri.query().unwrap_or_default();
     let mut query = Form::parse(query.as_bytes()).map_err(OAuthError::invalid_request)?;
     query.refuse_repeated().map_err(OAuthError::invalid_request)?;

@@ -60,7 +60,7 @@ async fn taken(app: &App, head: &Parts, body: Body) -> Result<(), OAuthError> {
     }
     let mut no_form = Form::parse(b"").map_err(OAuthError::invalid_request)?;
     let (credential, way) = asker(app, head, &mut no_form)?;
-    require_to_introspect(&credential)?;
+    require_to_introspect(&credential, way)?;
     let body = read_json(app, &head.headers, (body, MAX_BYTES)).await?;
     let Report { audience, uses } = serde_json::from_slice(&body).map_err(|_| {
         OAuthError::invalid_request("the report is no JSON of `audience` and `uses`")

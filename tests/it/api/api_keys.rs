@@ -316,7 +316,8 @@ on_both_engines! {
         for value in bad {
             let answer = server.send("GET", "/v1/whoami", &[("Authorization", &value)], b"").await;
             assert_eq!(told(&answer), "401 unauthenticated", "{value}");
-            assert_eq!(answer.header("www-authenticate"), Some("Bearer realm=\"tenmint\""));
+            let challenge = "Bearer realm=\"tenmint\", error=\"invalid_token\"";
+            assert_eq!(answer.header("www-authenticate"), Some(challenge));
         }
         let bearer = format!("Bearer {text}");
         let two = [("Authorization", bearer.as_str()), ("Authorization", bearer.as_str())];

@@ -198,7 +198,7 @@ on_both_engines! {
         }
         let api_token = format!("Bearer {}", server.token(&server.administrator, "").await.token());
         let answer = server.send("POST", "/oauth/introspect", &[form_type, ("Authorization", &api_token)], form.as_bytes()).await;
-        assert_eq!(answer.outcome(), "401 invalid_client", "a token for an API is none for this");
+        assert_eq!(answer.outcome(), "401 invalid_token", "a token for an API is none for this");
     }
 
     async fn asking_about_an_api_key_counts_against_its_quota(server: Server) {
