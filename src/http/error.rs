@@ -8,7 +8,7 @@ use http::{HeaderValue, Response, StatusCode};
 use serde_json::json;
 
 use crate::error::{Error, InvalidField};
-use crate::http::{Reason, json_answer};
+use crate::http::{Reason, json_answer, oauth};
 use crate::mint::failures::TooManyFailures;
 use crate::model::secret::masked;
 
@@ -102,10 +102,22 @@ pub(super) fn too_many_failures(too_many: TooManyFailures) -> Response<Body> {
     response
 }
 
-/// The refusal of a head that has more bytes than one may have.
-pub(super) fn head_too_large() -> Response<Body> {
-    let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
-    problem(status, "head_too_large", "the path and headers are over 32 KiB")
+/// The refusal of a head that has more bytes than one may have, at this path.
+pub(super) fn head_too_large(path: &str) -> Response<Body> {
+    let detail = "the path and headers are over 32 KiB";
+    if path.starts_with("/oauth/") {
+        return oauth::error::head_too_large(detail);
+    }
+    problem(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large", detail)
+}
+
+/// The answer of this route to a request that met a bug of ours.
+pub(super) fn internal(route: &str) -> Response<Body> {
+    let detail = "tenmint has a bug; the log says where";
+    if route.starts_with("/oauth/") {
+        return oauth::error::internal(detail);
+    }
+    problem(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
 }
 
 /// A refusal without fields.

@@ -6,43 +6,45 @@ use std::pin::pin;
 use std::task::Poll;
 
 use axum::body::Body;
-use http::{Response, StatusCode};
+use http::Response;
 
 use crate::http::error;
 
-/// The answer that is being made, or a 500 that says nothing of why there is none.
-pub(super) async fn caught(answering: impl Future<Output = Response<Body>>) -> Response<Body> {
+/// The answer of a route that is being made, or a 500 that says nothing of why there is none.
+pub(super) async fn caught(
+    route: &str,
+    answering: impl Future<Output = Response<Body>>,
+) -> Response<Body> {
     let mut answering = pin!(answering);
     poll_fn(|context| {
         // what it left half done was of this request, and is not polled again
         let polled = catch_unwind(AssertUnwindSafe(|| answering.as_mut().poll(context)));
-        polled.unwrap_or_else(|_| Poll::Ready(panicked()))
+        polled.unwrap_or_else(|_| Poll::Ready(error::internal(route)))
     })
     .await
 }
 
-/// The answer to a request that met a bug.
-pub(super) fn panicked() -> Response<Body> {
-    error::problem(
-        StatusCode::INTERNAL_SERVER_ERROR,
-        "internal",
-        "tenmint has a bug; the log says where",
-    )
-}
-
 #[cfg(test)]
 mod tests {
+    use http::StatusCode;
     use http_body_util::BodyExt;
 
     use super::*;
 
     #[tokio::test]
     async fn a_panic_is_a_500_in_json_that_says_nothing_of_its_cause() {
-        let response = caught(async { panic!("a secret of the caller") }).await;
-        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
-        let body = response.into_body().collect().await.unwrap().to_bytes();
-        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
-        assert_eq!(body["code"], "internal");
-        assert!(!body.to_string().contains("secret"));
+        for (route, member, code) in [
+            ("/v1/keys", "code", "internal"),
+            ("/oauth/token", "error", "server_error"),
+            ("/oauth/revocations", "error", "server_error"),
+        ] {
+            let response = caught(route, async { panic!("a secret of the caller") }).await;
+            assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(body[member], code, "{route}");
+            assert!(route == "/v1/keys" || body["error_description"].is_string(), "{route}");
+            assert!(!body.to_string().contains("secret"), "{route}");
+        }
     }
 }

@@ -344,7 +344,7 @@ async fn answer(
     }
     if head_bytes(&request) > MAX_HEAD_BYTES {
         deadline.idle();
-        return Ok(finish(&mut line, error::head_too_large()));
+        return Ok(finish(&mut line, error::head_too_large(request.uri().path())));
     }
     if let Some(refusal) = face.https_only.as_ref().and_then(|rule| rule.refusal(&request)) {
         deadline.idle();
@@ -354,7 +354,7 @@ async fn answer(
         let patience = Patience { deadline: deadline.clone(), stopped: stopped.clone() };
         request.extensions_mut().insert(patience);
     }
-    let response = caught(face.answer(line.route, request)).await;
+    let response = caught(line.route, face.answer(line.route, request)).await;
     let response = finish(&mut line, response);
     if response.body().size_hint().exact().is_some() {
         deadline.idle();

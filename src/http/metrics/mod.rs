@@ -15,10 +15,9 @@ use axum::extract::State;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response};
 
-use crate::http::App;
 use crate::http::metrics::text::{MEDIA_TYPE, Page, as_f64};
-use crate::http::panics::panicked;
 use crate::http::traces::Traces;
+use crate::http::{App, error};
 use crate::service::ledger::keeper::Keeper;
 use crate::service::node::Node;
 use crate::service::refresh::Follower;
@@ -66,7 +65,7 @@ impl Observed {
 pub(super) async fn show(State(observed): State<Arc<Observed>>) -> Response<Body> {
     // files are read and locks waited for: not in the way of requests
     let told = tokio::task::spawn_blocking(move || observed.tell()).await;
-    let Ok(text) = told else { return panicked() };
+    let Ok(text) = told else { return error::internal("/metrics") };
     let mut response = Response::new(Body::from(text));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));

@@ -327,6 +327,20 @@ pub(in crate::http) fn https_required(description: &'static str) -> Response<Bod
     OAuthError::invalid_request(description).into_response()
 }
 
+/// The refusal of a head that has too many bytes.
+pub(in crate::http) fn head_too_large(description: &'static str) -> Response<Body> {
+    let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+    OAuthError::new(status, "invalid_request", description)
+        .because("head_too_large")
+        .into_response()
+}
+
+/// The answer to a request that met a bug of ours.
+pub(in crate::http) fn internal(description: &'static str) -> Response<Body> {
+    let status = StatusCode::INTERNAL_SERVER_ERROR;
+    OAuthError::new(status, "server_error", description).because("internal").into_response()
+}
+
 /// What is wrong with the scope that was asked for.
 fn scope_trouble(refused: Refused, scope: &str) -> String {
     match (refused, scope.parse::<ScopeSet>()) {

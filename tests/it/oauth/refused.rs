@@ -69,6 +69,18 @@ on_both_engines! {
             assert!(none.header("www-authenticate").unwrap().starts_with("Basic "), "{place:?}");
         }
     }
+
+    async fn a_head_that_is_too_large_is_told_as_every_endpoint_tells_its_refusals(server: Server) {
+        let filler = "b".repeat(33 * 1024);
+        for path in ["/oauth/token", "/oauth/introspect", "/oauth/revocations"] {
+            let answer = server.send("POST", path, &[("X-A", &filler)], b"x=y").await;
+            assert_eq!(answer.outcome(), "431 invalid_request", "{path}");
+            assert!(!answer.description().is_empty(), "{path}");
+            assert_eq!(answer.header("content-type"), Some("application/json"), "{path}");
+        }
+        let elsewhere = server.send("GET", "/v1/whoami", &[("X-A", &filler)], b"").await;
+        assert_eq!((elsewhere.status, &elsewhere.json()["code"]), (431, &json!("head_too_large")));
+    }
 }
 
 /// Each endpoint says of this token that it is none, with the challenge of RFC 6750.
