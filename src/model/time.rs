@@ -100,7 +100,6 @@ impl FromStr for Timestamp {
 
     /// Takes ISO 8601 with or without zone; none means UTC, a bare day its first moment.
     fn from_str(text: &str) -> Result<Self, InvalidTimestamp> {
-        let zoned = DateTime::parse_from_rfc3339(text).map(|moment| moment.to_utc());
         let plain = || {
             ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M"]
                 .iter()
@@ -110,12 +109,27 @@ impl FromStr for Timestamp {
             let day = NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?;
             day.and_hms_opt(0, 0, 0)
         };
-        zoned
-            .ok()
+        zoned(text)
             .or_else(|| plain().or_else(day).map(|moment| moment.and_utc()))
             .map(|moment| Self(moment.timestamp_millis()))
             .ok_or(InvalidTimestamp)
     }
+}
+
+/// A moment with a zone. RFC 3339 wants seconds, and a zone with minutes and a colon; ISO 8601 does not.
+fn zoned(text: &str) -> Option<DateTime<Utc>> {
+    let read = |text: &str| Some(DateTime::parse_from_rfc3339(text).ok()?.to_utc());
+    read(text).or_else(|| {
+        let zone_at = text.rfind(['Z', '+', '-']).filter(|at| text[..*at].contains('T'))?;
+        let (clock, zone) = text.split_at(zone_at);
+        let seconds = if clock.len() == "2027-01-31T12:00".len() { ":00" } else { "" };
+        let zone = match zone.as_bytes() {
+            [_, _, _] => format!("{zone}:00"),
+            [_, _, _, _, _] => format!("{}:{}", zone.get(..3)?, zone.get(3..)?),
+            _ => zone.to_owned(),
+        };
+        read(&format!("{clock}{seconds}{zone}"))
+    })
 }
 
 #[cfg(test)]
@@ -131,10 +145,27 @@ mod tests {
             ("2027-01-31T12:00:00.250", "2027-01-31T12:00:00.250Z"),
             ("2027-01-31T12:00", "2027-01-31T12:00:00Z"),
             ("2027-01-31", "2027-01-31T00:00:00Z"),
+            ("2027-01-31T12:00Z", "2027-01-31T12:00:00Z"),
+            ("2027-01-31T12:00+02:00", "2027-01-31T10:00:00Z"),
+            ("2027-01-31T12:00-0230", "2027-01-31T14:30:00Z"),
+            ("2027-01-31T12:00+02", "2027-01-31T10:00:00Z"),
+            ("2027-01-31T12:00:00+0200", "2027-01-31T10:00:00Z"),
+            ("2027-01-31T12:00:00.250+0200", "2027-01-31T10:00:00.250Z"),
         ] {
             assert_eq!(text.parse::<Timestamp>().unwrap().to_string(), printed);
         }
-        for text in ["", "tomorrow", "2027-13-01", "31.01.2027"] {
+        for text in [
+            "",
+            "tomorrow",
+            "2027-13-01",
+            "31.01.2027",
+            "2027-01-31T12Z",
+            "2027-01-31T12:00ZZ",
+            "2027-01-31T12:00+2",
+            "2027-01-31T12:00+24:00",
+            "2027-01-31T12:00+\u{e9}0",
+            "2027-01-31TZ",
+        ] {
             assert!(text.parse::<Timestamp>().is_err(), "{text}");
         }
     }
