@@ -2,8 +2,10 @@
 //! work, as it would there.
 
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use clap::Args;
+use http::StatusCode;
 use oauth2::basic::{BasicClient, BasicErrorResponseType, BasicTokenResponse};
 use oauth2::{
     ClientId, ClientSecret, RequestTokenError, Scope, StandardErrorResponse, TokenResponse,
@@ -48,7 +50,15 @@ pub(super) async fn run(args: TokenArgs, output: &Output) -> Result<ExitCode> {
     if let Some(audience) = args.audience {
         request = request.add_extra_param("audience", audience);
     }
-    let token = request.request_async(&send).await.map_err(|cause| refusal(&cause, &server.url))?;
+    // the library keeps no status of what it cannot read
+    let status = OnceLock::new();
+    let ask = async |asked| {
+        let answer = send(asked).await?;
+        let _first = status.set(answer.status());
+        Ok(answer)
+    };
+    let token = request.request_async(&ask).await;
+    let token = token.map_err(|cause| refusal(&cause, status.get().copied(), &server.url))?;
     written(show(&token, output))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -67,7 +77,7 @@ fn show(token: &BasicTokenResponse, output: &Output) -> std::io::Result<()> {
 
 type Refusal = RequestTokenError<NoAnswer, StandardErrorResponse<BasicErrorResponseType>>;
 
-fn refusal(cause: &Refusal, url: &str) -> Failure {
+fn refusal(cause: &Refusal, status: Option<StatusCode>, url: &str) -> Failure {
     match cause {
         RequestTokenError::ServerResponse(refused) => {
             let code = refused.error().as_ref();
@@ -78,7 +88,16 @@ fn refusal(cause: &Refusal, url: &str) -> Failure {
             let message = format!("the server {url} does not answer: {cause}");
             Failure::new(Exit::Unavailable, message)
         }
-        _ => Failure::new(Exit::Failed, format!("what answers at {url} is no token endpoint")),
+        _ => match status.filter(|status| !status.is_success()) {
+            // mostly a proxy with nobody behind it
+            Some(status) => {
+                let message = format!("{url} answers `{status}`, and not as tenmint");
+                Failure::new(Exit::of_status(status), message)
+            }
+            None => {
+                Failure::new(Exit::Failed, format!("what answers at {url} is no token endpoint"))
+            }
+        },
     }
 }
 

@@ -112,6 +112,23 @@ fn what_answers_and_is_no_tenmint_is_told() {
 }
 
 #[test]
+fn whatever_answers_instead_of_a_token_endpoint_is_told_by_its_status() {
+    for (status, code, says) in [
+        ("502 Bad Gateway", 5, "answers `502 Bad Gateway`"),
+        ("503 Service Unavailable", 5, "answers `503 Service Unavailable`"),
+        ("504 Gateway Timeout", 5, "answers `504 Gateway Timeout`"),
+        ("404 Not Found", 3, "answers `404 Not Found`"),
+        ("200 OK", 1, "is no token endpoint"),
+        ("307 Temporary Redirect", 1, "answers `307 Temporary Redirect`"),
+    ] {
+        for body in ["<html>", ""] {
+            let (url, _) = responder(&answer(status, "Content-Type: text/html\r\n", body), 1);
+            failed(&url, &["token"], code, says);
+        }
+    }
+}
+
+#[test]
 fn a_server_that_is_busy_or_away_exits_5() {
     let busy = r#"{"code": "unavailable", "detail": "the database is out of reach"}"#;
     let (url, _) = responder(&answer("503 Service Unavailable", "Retry-After: 2\r\n", busy), 1);
