@@ -42,7 +42,7 @@ pub(super) fn take(
         (Some(value), None, None) => {
             let (mut client, way) = value
                 .to_str()
-                .map_err(|_| OAuthError::invalid_client(Way::Basic))
+                .map_err(|_| OAuthError::unreadable_authorization(value))
                 .and_then(read_authorization)?;
             merge_body_id(&mut client, body_id)?;
             Ok((client, way))

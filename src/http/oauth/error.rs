@@ -171,6 +171,13 @@ impl OAuthError {
         Self::client_refused(way, "the API key is not known").because("malformed_credential")
     }
 
+    /// A header that is no text, so that no key is looked for in it.
+    pub(super) fn unreadable_authorization(value: &HeaderValue) -> Self {
+        let scheme = value.as_bytes().split(|byte| *byte == b' ').next().unwrap_or_default();
+        let is_bearer = scheme.eq_ignore_ascii_case(b"bearer");
+        Self::invalid_client(if is_bearer { Way::Bearer } else { Way::Basic })
+    }
+
     pub(super) fn no_credential() -> Self {
         Self::client_refused(Way::Basic, "send an API key, best as the password of Basic")
             .because("no_credential")

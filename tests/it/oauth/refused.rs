@@ -70,6 +70,17 @@ on_both_engines! {
         }
     }
 
+    async fn a_bearer_that_cannot_be_read_gets_the_challenge_of_bearer(server: Server) {
+        for (value, scheme) in [("Bearer k\u{e9}y", "Bearer "), ("bearer k\u{e9}y", "Bearer "), ("Basic k\u{e9}y", "Basic "), ("\u{e9}", "Basic ")] {
+            for place in [("POST", "/oauth/token"), PLACES[0]] {
+                let answer = asked(&server, place, value).await;
+                assert_eq!(answer.outcome(), "401 invalid_client", "{value}");
+                let challenge = answer.header("www-authenticate").unwrap();
+                assert!(challenge.starts_with(scheme), "{value}: {challenge}");
+            }
+        }
+    }
+
     async fn a_head_that_is_too_large_is_told_as_every_endpoint_tells_its_refusals(server: Server) {
         let filler = "b".repeat(33 * 1024);
         for path in ["/oauth/token", "/oauth/introspect", "/oauth/revocations"] {
