@@ -58,7 +58,7 @@ pub(super) enum Reason {
 
 /// All that a gateway can be told, for figures: that a request passes, the reasons of the verifier, those
 /// of here, and `other` for any that has no name.
-pub(in crate::http) const DECISIONS: [&str; 20] = [
+pub(in crate::http) const DECISIONS: [&str; 21] = [
     PASSED,
     "insufficient_scope",
     "no_token",
@@ -71,6 +71,7 @@ pub(in crate::http) const DECISIONS: [&str; 20] = [
     "unknown_api_key",
     "token_required",
     "quota_spent",
+    "try_later",
     "unknown_gateway",
     "gateway_forbidden",
     "unknown_policy",
@@ -229,5 +230,28 @@ fn add_identity(headers: &mut HeaderMap, passed: &Passed) {
     let token_id = passed.token_id.iter().map(|id| (TOKEN_ID, &**id));
     for (name, text) in always.into_iter().chain(space).chain(token_id) {
         headers.extend(HeaderValue::try_from(text).map(|value| (name, value)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_of_the_manual_is_counted_under_its_own_name() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/forward-auth.md");
+        let page = std::fs::read_to_string(page).unwrap();
+        let table =
+            page.split("| `Tenmint-Reason` |").nth(1).unwrap().split("\n\n").next().unwrap();
+        let first_cells = table.lines().skip(2).filter_map(|row| row.split('|').nth(1));
+        let reasons: Vec<&str> =
+            first_cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).collect();
+        assert!(reasons.len() > 15, "{reasons:?}");
+        for reason in &reasons {
+            assert!(DECISIONS.contains(reason), "{reason}");
+        }
+        let told: Vec<&str> =
+            DECISIONS.into_iter().filter(|told| ![PASSED, "other"].contains(told)).collect();
+        assert!(told.iter().all(|reason| reasons.contains(reason)), "{told:?}");
     }
 }
