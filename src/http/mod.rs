@@ -139,7 +139,8 @@ impl App {
     }
 
     fn counting(&self) -> Counting {
-        Counting { requests: self.requests.clone(), clock: self.clock.clone() }
+        let (requests, clock) = (self.requests.clone(), self.clock.clone());
+        Counting { requests, clock, of_connections: true }
     }
 }
 
@@ -148,7 +149,7 @@ impl App {
 pub fn private_face(node: &Node, config: HttpConfig) -> Face {
     let (limits, traces) = (config.limits, config.traces.clone());
     let app = App::of(node, config);
-    let counting = app.counting();
+    let counting = Counting { of_connections: false, ..app.counting() };
     let router = forward_auth::private_routes().fallback(not_found).with_state(app);
     Face::plain(router, limits).counted(counting).traced(traces)
 }

@@ -174,6 +174,9 @@ fn count(counters: &[Counter], names: &[&str], name: &str) {
 pub(in crate::http) struct Counting {
     pub(in crate::http) requests: Arc<Requests>,
     pub(in crate::http) clock: Clock,
+    /// Whether connections count too. Only those to the public listener do: a second one that is empty
+    /// would hide that the first is full.
+    pub(in crate::http) of_connections: bool,
 }
 
 /// A request that is being answered, counted when it goes.
@@ -204,7 +207,7 @@ impl<'c> Flight<'c> {
 
 impl Drop for Flight<'_> {
     fn drop(&mut self) {
-        let Some(Counting { requests, clock }) = self.counting else { return };
+        let Some(Counting { requests, clock, .. }) = self.counting else { return };
         let worker = requests.workers.mine();
         worker.in_flight.lower();
         let Some(counts) = worker.routes.get(requests.place_of(self.route)) else { return };
@@ -221,6 +224,7 @@ pub(in crate::http) struct Connected(Option<Arc<Requests>>);
 impl Connected {
     /// One that was just accepted.
     pub(in crate::http) fn new(counting: Option<&Counting>) -> Self {
+        let counting = counting.filter(|counting| counting.of_connections);
         let requests = counting.map(|counting| counting.requests.clone());
         if let Some(requests) = &requests {
             requests.connections.add(1);
@@ -228,9 +232,9 @@ impl Connected {
         Self(requests)
     }
 
-    /// So many more there may be, at one more listener.
+    /// So many there may be at once.
     pub(in crate::http) fn allow(counting: Option<&Counting>, connections: u32) {
-        if let Some(counting) = counting {
+        if let Some(counting) = counting.filter(|counting| counting.of_connections) {
             counting.requests.allowed_connections.add(connections.into());
         }
     }

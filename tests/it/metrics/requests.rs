@@ -4,9 +4,10 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use serde_json::Value;
+use tenmint::http::{self, listener as listeners};
 use tenmint::model::api_key::CreateApiKey;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::forward_auth::guarded;
 use crate::metrics::{observed, scrape, until};
@@ -163,6 +164,28 @@ on_both_engines! {
         assert_eq!(sum.iter().sum::<f64>(), 1.0, "{sum:?}");
         until(observed, |told| told.of("tenmint_http_connections") == 0.0).await;
     }
+}
+
+/// What is alerted on is that callers find no place, whatever gateways have.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_are_those_to_the_public_listener_alone() {
+    let server = Setup::on(Engine::Sqlite).start().await.unwrap();
+    let observed = observed(&server).await;
+    let max = scrape(observed).await.of("tenmint_http_connections_max");
+    assert!(max > 1.0);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let private = listener.local_addr().unwrap();
+    let face = http::private_face(server.node.as_ref().unwrap(), server.http.clone());
+    tokio::spawn(listeners::serve(listener, face, std::future::pending()));
+    let mut gateway = TcpStream::connect(private).await.unwrap();
+    gateway.write_all(b"GET /forward-auth HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let mut answer = [0; 12];
+    gateway.read_exact(&mut answer).await.unwrap();
+    let caller = TcpStream::connect(server.address).await.unwrap();
+    let told = until(observed, |told| told.of("tenmint_http_connections") >= 1.0).await;
+    assert_eq!(told.of("tenmint_http_connections"), 1.0);
+    assert_eq!(told.of("tenmint_http_connections_max"), max);
+    drop((gateway, caller));
 }
 
 /// An ask for a key that may not be used from here.
