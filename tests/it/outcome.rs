@@ -7,18 +7,19 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use tempfile::TempDir;
 use tenmint::clock::Clock;
 use tenmint::error::Error;
+use tenmint::model::api_key::CreateApiKey;
 use tenmint::model::import::{ImportApiKeys, ImportEnd, ImportFormat, ImportSummary};
 use tenmint::model::space::CreateSpace;
 use tenmint::service::Service;
 use tenmint::service::api_keys::ListApiKeys;
-use tenmint::service::call::Call;
+use tenmint::service::call::{Call, Idempotency};
 use tenmint::service::init::create_installation;
 use tenmint::store::DatabaseUrl;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::import::{Running, sha256};
-use crate::server::{Engine, Setup, fresh_postgres, operator};
+use crate::server::{Engine, Setup, asked, fresh_postgres, operator};
 
 /// Everything passes.
 const OPEN: u8 = 0;
@@ -165,6 +166,29 @@ async fn a_change_is_told_as_what_became_of_it_though_its_commit_was_cut_off() {
     assert_eq!(unknown.code(), "outcome_unknown");
     assert!(unknown.to_string().contains("`spc_"), "the id is told: {unknown}");
     assert!(ways.is_there("unknown").await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeat_of_a_change_whose_outcome_was_unknown_makes_nothing_twice() {
+    let Some(mut ways) = Ways::start().await else { return };
+    for (name, happens) in [("done", DIES_AFTER_COMMIT), ("not done", LOSES_A_COMMIT)] {
+        ways.call.idempotency = Some(Idempotency {
+            key: name.to_owned(),
+            route: "POST /v1/keys".to_owned(),
+            hash: name.to_owned(),
+        });
+        let ask = || CreateApiKey { name: Some(name.to_owned()), ..asked("chat") };
+        ways.state.store(happens, Ordering::SeqCst);
+        let cut_off = ways.far.create_api_key(&ways.call, ask()).await.unwrap_err();
+        let done = usize::from(cut_off.code() == "outcome_unknown");
+        assert_eq!(ways.keys_named(name).await, done, "{name}: {cut_off}");
+        ways.state.store(OPEN, Ordering::SeqCst);
+        let again = ways.far.create_api_key(&ways.call, ask()).await.unwrap().after;
+        assert_eq!(again.text.is_none(), done == 1, "{name}: a text is shown once, by who made it");
+        let third = ways.far.create_api_key(&ways.call, ask()).await.unwrap().after;
+        assert_eq!((third.api_key.id, third.text.is_none()), (again.api_key.id, true), "{name}");
+        assert_eq!(ways.keys_named(name).await, 1, "{name}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -278,6 +278,14 @@ on_both_engines! {
         good(&server, "POST", &path, json!({"expires_at": "900d"})).await;
     }
 
+    async fn a_refreshed_pair_shares_one_quota(server: Server) {
+        let old = key(&server, json!({"scopes": ["chat"], "quota": {"limit": 2}})).await;
+        assert_eq!(issues(&server, &old).await, 200);
+        let new = refresh(&server, &old, json!({"grace_period_seconds": 100})).await;
+        assert_eq!((issues(&server, &new).await, issues(&server, &new).await), (200, 429));
+        assert_eq!(issues(&server, &old).await, 429, "what one has used up is gone for the other");
+    }
+
     async fn of_fifty_racing_refreshes_one_makes_a_successor(server: Server) {
         let old = key(&server, json!({"scopes": ["chat"]})).await;
         let server = Arc::new(server);

@@ -6,6 +6,7 @@ mod discovery;
 pub(crate) mod failures;
 mod feed;
 mod introspection;
+mod order;
 mod refused;
 mod revoking;
 mod sockets;

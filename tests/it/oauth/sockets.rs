@@ -247,3 +247,22 @@ async fn a_request_in_flight_is_finished_when_the_server_stops() {
     assert_eq!(statuses(&rest), ["200"]);
     stopping.await.unwrap();
 }
+
+#[tokio::test]
+async fn an_offer_to_go_on_in_http_2_is_not_taken_up() {
+    let server = server().await;
+    let credential = basic(&server.administrator.id.to_string(), &server.administrator.text);
+    let body = "grant_type=client_credentials";
+    let offer = "Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n";
+    let one = |connection: &str| {
+        format!(
+            "POST /oauth/token HTTP/1.1\r\nHost: x\r\n{FORM}Authorization: {credential}\r\n\
+             Connection: Upgrade, HTTP2-Settings{connection}\r\n{offer}Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    let answer = server.exchange(format!("{}{}", one(""), one(", close")).as_bytes()).await;
+    assert_eq!(statuses(&answer), ["200", "200"]);
+    assert_eq!(answer.matches("\"access_token\"").count(), 2, "{answer}");
+    assert!(!answer.to_ascii_lowercase().contains("upgrade:"), "{answer}");
+}
