@@ -1,5 +1,5 @@
 //! What can go wrong with a use case, in the words of the domain. Each face gives it its own form:
-//! a problem document, a page, an exit code.
+//! a problem document, an exit code.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -225,7 +225,7 @@ fn routes(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// The paths that name nothing, the most asked for first.
+/// The paths without parameters, the most asked for first.
 const ROUTES: [&str; 12] = [
     oauth::token::PATH,
     "/oauth/raw-keys",

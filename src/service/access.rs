@@ -71,8 +71,7 @@ pub(crate) fn require(
 /// Lets a caller make something that is not there yet.
 ///
 /// # Errors
-/// [`Error::Forbidden`] with the scope that is missing; [`Error::NotFound`] in an organization that
-/// it does not reach.
+/// [`Error::Forbidden`] with the scope that is missing.
 pub(crate) fn require_to_make(actor: &Actor, action: &Action, thing: &Guarded) -> Result<()> {
     if actor.may(action, thing) { Ok(()) } else { Err(missing(thing, action)) }
 }
@@ -99,8 +98,7 @@ fn missing(thing: &Guarded, action: &Action) -> Error {
 /// Lets a caller touch the installation itself.
 ///
 /// # Errors
-/// [`Error::NotFound`] for whoever is no admin of the account: the installation is none of their
-/// business. [`Error::Forbidden`] where the credential is too narrow.
+/// [`Error::Forbidden`] for whoever is no admin of the account, and where the credential is too narrow.
 pub(crate) fn require_on_installation(actor: &Actor, action: &Action, part: &str) -> Result<()> {
     if actor.may_on_installation(action, part) {
         return Ok(());
