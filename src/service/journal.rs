@@ -1,17 +1,21 @@
 //! The journal of revocations: a file apart from the database, to which every node appends what ends for
 //! ever, before a call that ended it is answered. A database that was restored is held to it.
 //!
-//! Whole lines are only ever added. Ids and keyed digests stand in it, and no secret. A revocation does not fail
-//! with the disk of the journal: what could not be written waits, is tried again with each look at the database, and is counted
-//! for whoever watches the node.
+//! Whole lines are only ever added. Ids and keyed digests stand in it, and no secret. A revocation does not
+//! fail with the disk of the journal, nor wait for one that hangs: what could not be written waits, is tried
+//! again with each look at the database, and is counted for whoever watches the node.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::time::timeout;
 
 use crate::error::{Error, Result};
 use crate::model::id::ApiKeyId;
@@ -21,10 +25,17 @@ use crate::model::signing_key::Kid;
 use crate::model::time::Timestamp;
 use crate::store::private_file;
 
+/// How long the disk is waited for. A revocation has to hold on every node within a second.
+const PATIENCE: Duration = Duration::from_millis(300);
+
 /// The journal of a node.
 #[derive(Debug)]
 pub(crate) struct Journal {
     path: PathBuf,
+    /// Whoever has lines to write waits here for the one who writes.
+    turn: Arc<tokio::sync::Mutex<()>>,
+    /// Whoever writes has taken too long, and is not back.
+    hangs: AtomicBool,
     /// Never held while the disk is waited for: it may hang.
     state: Mutex<State>,
     /// Held by whoever writes, which is a thread that may wait.
@@ -38,14 +49,10 @@ struct State {
     pending: Vec<JournalLine>,
 }
 
-/// The file, and how far it is whole.
+/// The file. Another process may append to it too, as one that is being replaced does.
 #[derive(Debug)]
 struct End {
     file: File,
-    /// Bytes that are known to be on the disk.
-    length: u64,
-    /// Whether a line may have been torn there.
-    is_torn: bool,
     has_failed: bool,
 }
 
@@ -121,10 +128,14 @@ impl Journal {
             // a line that was torn by a crash was not answered yet, and is written again
             tracing::warn!(bad, path = %path.display(), "the journal of revocations has bad lines");
         }
-        let is_torn = !text.is_empty() && !text.ends_with('\n');
-        let end = End { file, length: bytes.len() as u64, is_torn, has_failed: false };
         let state = State { known, pending: Vec::new() };
-        Ok(Self { path: path.to_owned(), state: Mutex::new(state), end: Mutex::new(end) })
+        Ok(Self {
+            path: path.to_owned(),
+            turn: Arc::default(),
+            hangs: AtomicBool::new(false),
+            state: Mutex::new(state),
+            end: Mutex::new(End { file, has_failed: false }),
+        })
     }
 
     /// What has ended.
@@ -166,9 +177,30 @@ impl Journal {
                 return;
             }
         }
-        let journal = self.clone();
-        // a disk that is slow holds nobody else up
-        drop(tokio::task::spawn_blocking(move || journal.write()).await);
+        self.write_within_patience().await;
+    }
+
+    /// Has all that waits written, and goes on without where the disk takes too long: whoever notes an end
+    /// is about to act on it, on this node too. What is in the hands of a disk that hangs, one thread at a
+    /// time, is not waited for again until that is back.
+    async fn write_within_patience(self: &Arc<Self>) {
+        let written = async {
+            let turn = self.turn.clone().lock_owned().await;
+            let journal = self.clone();
+            let written = tokio::task::spawn_blocking(move || {
+                journal.write();
+                journal.hangs.store(false, Ordering::Release);
+                drop(turn);
+            });
+            drop(written.await);
+        };
+        if self.hangs.load(Ordering::Acquire) || timeout(PATIENCE, written).await.is_ok() {
+            return;
+        }
+        if !self.hangs.swap(true, Ordering::AcqRel) {
+            let path = self.path.display();
+            tracing::error!(%path, "the disk of the journal of revocations does not answer");
+        }
     }
 
     fn write(&self) {
@@ -195,15 +227,30 @@ impl Journal {
 }
 
 impl End {
-    /// Appends lines, durably. What a try that failed has left is cut off, or ends as a line of its own.
-    fn append(&mut self, lines: &str) -> std::io::Result<()> {
-        let text = if self.is_torn { format!("\n{lines}") } else { lines.to_owned() };
-        let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data());
-        if written.is_ok() {
-            self.length += text.len() as u64;
-            self.is_torn = false;
-        } else {
-            self.is_torn = self.file.set_len(self.length).is_err() || self.is_torn;
+    /// Appends lines, durably, while no other process does.
+    fn append(&self, lines: &str) -> std::io::Result<()> {
+        match self.file.lock() {
+            // a file system without locks is no reason to write nothing
+            Err(cause) if cause.kind() != std::io::ErrorKind::Unsupported => return Err(cause),
+            _ => {}
+        }
+        let written = self.append_alone(lines);
+        // the lock of a file that cannot be let go of ends with the process
+        let _ = self.file.unlock();
+        written
+    }
+
+    /// What a try that failed has left is cut off, or ends as a line of its own.
+    fn append_alone(&self, lines: &str) -> std::io::Result<()> {
+        let length = self.file.metadata()?.len();
+        let mut last = [b'\n'];
+        if let Some(place) = length.checked_sub(1) {
+            self.file.read_exact_at(&mut last, place)?;
+        }
+        let text = if last == *b"\n" { lines.to_owned() } else { format!("\n{lines}") };
+        let written = (&self.file).write_all(text.as_bytes()).and_then(|()| self.file.sync_data());
+        if written.is_err() {
+            let _ = self.file.set_len(length);
         }
         written
     }
@@ -275,6 +322,46 @@ mod tests {
         journal.note(0, Vec::new()).await;
         assert_eq!(journal.waiting(), 0);
         assert_eq!(Journal::open(&path).unwrap().known().api_keys, [id(1)].into());
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_does_not_answer_is_waited_for_once_and_gets_all_lines_when_it_does() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal");
+        let journal = Arc::new(Journal::open(&path).unwrap());
+        let hanging = journal.end.lock();
+        for number in 1..=50 {
+            journal.note(3, vec![Ended::ApiKey(id(number))]).await;
+        }
+        assert!(journal.hangs.load(Ordering::Acquire), "no one waits for it a second time");
+        assert_eq!((journal.waiting(), journal.known().api_keys.len()), (50, 50));
+        drop(hanging);
+        let back = async {
+            while journal.hangs.load(Ordering::Acquire) {
+                tokio::task::yield_now().await;
+            }
+        };
+        back.await;
+        journal.note(0, Vec::new()).await;
+        assert_eq!(journal.waiting(), 0);
+        assert_eq!(Journal::open(&path).unwrap().known().api_keys.len(), 50);
+    }
+
+    #[tokio::test]
+    async fn two_processes_append_to_one_journal_and_lose_nothing_of_each_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal");
+        let [one, other] = [0, 1].map(|_| Arc::new(Journal::open(&path).unwrap()));
+        one.note(3, vec![Ended::ApiKey(id(1))]).await;
+        other.note(4, vec![Ended::ApiKey(id(2))]).await;
+        // what it tries and cannot write is cut off, and no more than that
+        let read_only = File::open(&path).unwrap();
+        let writable = std::mem::replace(&mut one.end.lock().file, read_only);
+        one.note(5, vec![Ended::ApiKey(id(3))]).await;
+        one.end.lock().file = writable;
+        one.note(0, Vec::new()).await;
+        let known = Journal::open(&path).unwrap().known();
+        assert_eq!(known.api_keys, [id(1), id(2), id(3)].into());
     }
 
     #[test]
