@@ -42,6 +42,7 @@ impl RoleBook {
         let mut book = Self::default();
         for bound in stored.iter().flat_map(|owner| &owner.roles) {
             if let RoleRef::Defined(id) = bound.role
+                && !book.roles.contains_key(&id)
                 && let Some(role) = roles::find(connection, &id).await?
             {
                 book.roles.insert(id, role.scopes);

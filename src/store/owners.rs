@@ -47,6 +47,45 @@ pub async fn list_user(connection: &mut Connection, id: &UserId) -> Result<Vec<S
     rows.iter().map(stored_of).collect()
 }
 
+/// The bots that have something to do with a role, or with a space: a binding names it.
+pub async fn list_bots_bound(connection: &mut Connection, bound: &str) -> Result<Vec<StoredOwner>> {
+    let rows = sqlx::query(
+        "SELECT bots.id AS owner_id, organization_id, grants,
+         COALESCE(deleted_at, suspended_at) AS suspended_at, (
+             SELECT string_agg(bound.level || ':' || bound.role || ':' || bound.place_id, ' ')
+             FROM role_bindings AS bound WHERE bound.owner_id = bots.id
+         ) AS roles FROM bots
+         WHERE bots.id IN (SELECT owner_id FROM role_bindings WHERE role = $1 OR place_id = $1)
+         AND (import_id IS NULL OR import_id NOT IN (SELECT id FROM staged_imports))",
+    )
+    .bind(bound)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(stored_of).collect()
+}
+
+/// The persons of the same, once for each organization that they are members of, one after the other.
+pub async fn list_users_bound(
+    connection: &mut Connection,
+    bound: &str,
+) -> Result<Vec<StoredOwner>> {
+    let rows = sqlx::query(
+        "SELECT users.id AS owner_id, memberships.organization_id, '' AS grants,
+         COALESCE(users.suspended_at, memberships.suspended_at) AS suspended_at, (
+             SELECT string_agg(bound.level || ':' || bound.role || ':' || bound.place_id, ' ')
+             FROM role_bindings AS bound WHERE bound.owner_id = users.id
+             AND (bound.organization_id = memberships.organization_id OR bound.level = 'account')
+         ) AS roles
+         FROM users JOIN memberships ON memberships.user_id = users.id
+         WHERE users.id IN (SELECT owner_id FROM role_bindings WHERE role = $1 OR place_id = $1)
+         ORDER BY users.id",
+    )
+    .bind(bound)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(stored_of).collect()
+}
+
 /// All persons, once for each organization that they are members of.
 pub async fn list_users(connection: &mut Connection) -> Result<Vec<StoredOwner>> {
     let rows = sqlx::query(

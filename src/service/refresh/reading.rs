@@ -5,13 +5,10 @@ use std::collections::VecDeque;
 use crate::error::Result;
 use crate::mint::Change;
 use crate::model::owner::OwnerId;
-use crate::model::role::RolePlace;
 use crate::model::space::Space;
 use crate::service::owners::{RoleBook, read_owner};
 use crate::store::changes::{Imported, Subject};
-use crate::store::{
-    Read, audiences, gateway_policies, indexed_api_keys, orgs, owners, roles, spaces,
-};
+use crate::store::{Read, audiences, gateway_policies, indexed_api_keys, orgs, owners, spaces};
 
 /// Imported keys and bots that one look takes, or a few more where they share a revision.
 const IMPORTED_AT_ONCE: usize = 1_000;
@@ -31,10 +28,7 @@ pub(super) async fn read_subject(read: &mut Read, subject: Subject) -> Result<Ve
         Subject::Audience(id) => {
             audiences::find(read, &id).await?.map(Change::Audience).into_iter().collect()
         }
-        Subject::Role(id) => {
-            let owners = roles::list_owners_of(read, &id).await?;
-            read_changes_of_all(read, owners).await?
-        }
+        Subject::Role(id) => read_bound_owners(read, &id.to_string()).await?,
         Subject::Bot(id) => read_owner_changes(read, OwnerId::Bot(id)).await?,
         Subject::User(id) => read_owner_changes(read, OwnerId::User(id)).await?,
         Subject::ApiKey(id) => {
@@ -76,24 +70,27 @@ pub(super) async fn read_imported(
 
 /// A space; with a deleted one, those whose roles in it hold nothing any more.
 async fn read_space_changes(read: &mut Read, space: Space) -> Result<Vec<Change>> {
-    let place = RolePlace::Space { organization: space.org, space: space.id };
-    let is_deleted = space.deleted_at.is_some();
+    let deleted = space.deleted_at.map(|_| space.id);
     let mut changes = vec![Change::Space(space)];
-    if is_deleted {
-        let bound = roles::list_at(read, &place, "", i64::MAX).await?;
-        let owners = bound.into_iter().map(|binding| binding.owner);
-        changes.extend(read_changes_of_all(read, owners).await?);
+    if let Some(id) = deleted {
+        changes.extend(read_bound_owners(read, &id.to_string()).await?);
     }
     Ok(changes)
 }
 
-async fn read_changes_of_all(
-    read: &mut Read,
-    owners: impl IntoIterator<Item = OwnerId>,
-) -> Result<Vec<Change>> {
-    let mut changes = Vec::new();
-    for owner in owners {
-        changes.extend(read_owner_changes(read, owner).await?);
+/// All whom a binding to a role or in a space names, however many: one by one they would hold up what
+/// others have changed.
+async fn read_bound_owners(read: &mut Read, bound: &str) -> Result<Vec<Change>> {
+    let mut stored = owners::list_bots_bound(read, bound).await?;
+    stored.extend(owners::list_users_bound(read, bound).await?);
+    let book = RoleBook::read_for(read, &stored).await?;
+    let owners: Vec<_> = stored.into_iter().map(|stored| book.resolve(stored)).collect();
+    let mut changes = Vec::with_capacity(owners.len());
+    for same in owners.chunk_by(|one, next| one.owner == next.owner) {
+        match same.first().map(|first| first.owner) {
+            Some(OwnerId::User(id)) => changes.push(Change::User(id, same.to_vec())),
+            _ => changes.extend(same.iter().cloned().map(Change::Owner)),
+        }
     }
     Ok(changes)
 }
