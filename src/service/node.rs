@@ -145,7 +145,9 @@ impl Node {
     /// Follows what others write, until the node is stopped.
     pub fn follow(&mut self) {
         let follower = self.follower.clone();
-        self.work_on(async move { follower.run().await });
+        self.work_on(async move {
+            tokio::join!(follower.run(), follower.run_pruning());
+        });
     }
 
     /// Lets signing keys take turns, until the node is stopped.

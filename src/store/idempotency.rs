@@ -29,6 +29,12 @@ pub struct StoredRequest {
     pub object: String,
 }
 
+/// How many keys are kept.
+pub async fn count(connection: &mut Connection) -> Result<i64> {
+    let count = "SELECT COUNT(*) FROM idempotency_keys";
+    Ok(sqlx::query_scalar(count).fetch_one(connection).await?)
+}
+
 /// What was done under a key since a moment.
 pub async fn find(
     connection: &mut Connection,

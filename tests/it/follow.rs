@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use serde_json::json;
 use tenmint::error::Error;
 use tenmint::model::api_key::CreateApiKey;
 use tenmint::model::role::BindRole;
@@ -12,6 +13,7 @@ use tenmint::service::Service;
 use tenmint::service::roles::BoundAt;
 use tenmint::store::Store;
 use tenmint::store::changes::{self, Subject};
+use tenmint::store::idempotency;
 use tokio::time::timeout;
 
 use crate::server::{Engine, Key, Server, Setup, asked, on_both_engines};
@@ -96,6 +98,51 @@ on_both_engines! {
         write.commit().await.unwrap();
         server.follower.catch_up().await.unwrap();
         assert_eq!(server.token(&key, "").await.outcome(), "200");
+    }
+
+    async fn what_is_no_longer_needed_is_deleted(server: Server) {
+        let path = "/v1/keys";
+        let body = json!({"name": "app", "scopes": ["chat"]}).to_string();
+        let bearer = format!("Bearer {}", server.administrator.text);
+        let headers = [
+            ("Authorization", &*bearer), ("Content-Type", "application/json"), ("Idempotency-Key", "once"),
+        ];
+        assert_eq!(server.send("POST", path, &headers, body.as_bytes()).await.status, 201);
+        let store = Store::open(&server.database).await.unwrap();
+        let left = async || {
+            let mut read = store.read().await.unwrap();
+            let changes = changes::list_after(&mut read, 0).await.unwrap().len();
+            (idempotency::count(&mut read).await.unwrap(), changes > 0)
+        };
+        server.follower.prune().await.unwrap();
+        assert_eq!(left().await, (1, true), "not before its time");
+        server.clock.wind(Duration::from_hours(25));
+        server.follower.prune().await.unwrap();
+        assert_eq!(left().await, (0, false));
+        server.follower.catch_up().await.unwrap();
+        assert_eq!(server.token(&server.administrator, "").await.outcome(), "200");
+    }
+
+    async fn a_role_bears_on_all_who_have_it_however_many(server: Server) {
+        let (service, call) = (&server.service, server.call());
+        let ask = json!({"name": "reader", "level": "organization", "scopes": ["read:a/*"]});
+        let role = server.api(&server.administrator, "POST", "/v1/roles", ask).await.json();
+        let role = role["id"].as_str().unwrap().to_owned();
+        let mut keys = Vec::new();
+        for _ in 0..40 {
+            let key = server.create(CreateApiKey::default()).await;
+            let bot = server.shown(&key.id).await.owner.to_string();
+            let ask = BindRole { role: Some(role.clone()) };
+            service.bind_role(&call, (&bot, BoundAt::Organization), ask).await.unwrap();
+            keys.push(key);
+        }
+        let (path, ask) = (format!("/v1/roles/{role}"), json!({"scopes": ["read:b/*"]}));
+        let edited = server.api(&server.administrator, "PATCH", &path, ask).await;
+        assert_eq!(edited.status, 200, "{}", edited.body);
+        for key in &keys {
+            assert_eq!(server.token(key, "scope=read:b/x").await.outcome(), "200");
+            assert_eq!(server.token(key, "scope=read:a/x").await.outcome(), "400 invalid_scope");
+        }
     }
 
     async fn a_database_that_went_back_in_time_is_raised_above_what_was_seen(server: Server) {

@@ -45,8 +45,8 @@ use crate::store::{
 const POLL_EVERY: Duration = Duration::from_millis(250);
 /// How long changes are kept. A node that was away for longer reads everything anew.
 const KEEP_CHANGES: Duration = Duration::from_hours(24);
-/// Polls between two prunings: an hour.
-const POLLS_PER_PRUNING: u64 = 4 * 3600;
+/// How often what is no longer needed is deleted.
+const PRUNE_EVERY: Duration = Duration::from_hours(1);
 /// A poll that takes longer has failed; one that reads a million keys anew takes ten seconds or so.
 const POLL_TIMEOUT: Duration = Duration::from_secs(30);
 /// A write waits no longer than this for the index to follow it.
@@ -157,9 +157,18 @@ impl Follower {
                 _ => {}
             }
             out_of_reach = result.is_err();
-            if poll.is_multiple_of(POLLS_PER_PRUNING)
-                && let Err(cause) = within(POLL_TIMEOUT, self.prune()).await
-            {
+        }
+    }
+
+    /// Deletes what is no longer needed, until it is dropped. Beside the polls, none of which waits for it:
+    /// what a large import left behind takes a while.
+    pub async fn run_pruning(&self) {
+        let mut ticks = interval(PRUNE_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks.tick().await;
+        loop {
+            ticks.tick().await;
+            if let Err(cause) = self.prune().await {
                 tracing::warn!(%cause, "old changes cannot be pruned");
             }
         }
@@ -435,7 +444,11 @@ impl Follower {
         Ok(())
     }
 
-    async fn prune(&self) -> Result<()> {
+    /// Deletes what is no longer needed.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where the database is out of reach.
+    pub async fn prune(&self) -> Result<()> {
         let now = self.clock.now();
         self.mint.index().forget_long_dead(now);
         self.mint.feed().forget(now);
