@@ -11,6 +11,7 @@ mod segment;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -37,7 +38,16 @@ const ENDING: &str = "batches";
 /// The spool of one chain.
 #[derive(Debug)]
 pub struct Spool {
+    /// Held while the disk is waited for: by a thread that may wait.
     open: Arc<Mutex<Open>>,
+    waiting: Arc<Waiting>,
+}
+
+/// What waits for the database, for whoever must not wait for the disk.
+#[derive(Debug, Default)]
+struct Waiting {
+    bytes: AtomicU64,
+    batches: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -50,8 +60,7 @@ struct Open {
     segments: VecDeque<Segment>,
     /// How many there were before.
     begun: u32,
-    /// Batches that the database does not have.
-    batches: u64,
+    waiting: Arc<Waiting>,
 }
 
 impl Spool {
@@ -65,9 +74,10 @@ impl Spool {
     }
 
     fn new(directory: PathBuf, chain: ChainId, segment_bytes: u64) -> Self {
-        let segments = VecDeque::new();
-        let open = Open { directory, chain, segment_bytes, segments, begun: 0, batches: 0 };
-        Self { open: Arc::new(Mutex::new(open)) }
+        let (segments, waiting) = (VecDeque::new(), Arc::<Waiting>::default());
+        let shared = waiting.clone();
+        let open = Open { directory, chain, segment_bytes, segments, begun: 0, waiting: shared };
+        Self { open: Arc::new(Mutex::new(open)), waiting }
     }
 
     /// Whether the database has all batches that came here.
@@ -77,12 +87,12 @@ impl Spool {
 
     /// Bytes that wait for the database.
     pub fn waiting_bytes(&self) -> u64 {
-        self.open.lock().segments.iter().map(Segment::waiting).sum()
+        self.waiting.bytes.load(Ordering::Acquire)
     }
 
     /// Batches that wait for the database.
     pub fn waiting_batches(&self) -> u64 {
-        self.open.lock().batches
+        self.waiting.batches.load(Ordering::Acquire)
     }
 
     /// Adds a batch, durably.
@@ -125,9 +135,15 @@ impl Open {
         }
         if let Some(last) = self.segments.back_mut() {
             last.append(bytes)?;
-            self.batches += 1;
+            self.waiting.batches.fetch_add(1, Ordering::AcqRel);
         }
+        self.tell_bytes();
         Ok(())
+    }
+
+    fn tell_bytes(&self) {
+        let bytes = self.segments.iter().map(Segment::waiting).sum();
+        self.waiting.bytes.store(bytes, Ordering::Release);
     }
 
     fn next(&mut self) -> std::io::Result<(Vec<Batch>, u64)> {
@@ -136,14 +152,17 @@ impl Open {
 
     /// The database has the next so many bytes and batches. A file that is done is deleted.
     fn advance(&mut self, bytes: u64, batches: u64) -> std::io::Result<()> {
-        self.batches = self.batches.saturating_sub(batches);
+        let held = self.waiting.batches.load(Ordering::Acquire);
+        self.waiting.batches.store(held.saturating_sub(batches), Ordering::Release);
         let Some(first) = self.segments.front_mut() else { return Ok(()) };
         first.advance(bytes);
         if first.waiting() == 0
             && let Some(done) = self.segments.pop_front()
         {
+            self.tell_bytes();
             done.delete()?;
         }
+        self.tell_bytes();
         Ok(())
     }
 }
