@@ -7,6 +7,7 @@ use std::time::Duration;
 use sqlx::any::AnyPoolOptions;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{Any, AnyConnection, AnyPool, Connection, Executor};
+use tokio::time::timeout;
 
 use crate::clock::system_time;
 use crate::error::{Error, Result};
@@ -15,6 +16,10 @@ use crate::store::is_taken;
 
 /// How long a use case waits for a connection before it says that the database is out of reach.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long an idle connection may take to say that it lives: all of a pool are asked within two acquisitions.
+const ANSWERS_WITHIN: Duration = Duration::from_millis(300);
+/// How long connections are waited for that are to end: a node that stops has ten seconds in all.
+const CLOSES_WITHIN: Duration = Duration::from_secs(3);
 
 /// The name of the embedded database, without its ending.
 const MAIN_STEM: &str = "tenmint";
@@ -114,11 +119,10 @@ impl DatabaseUrl {
                     connection.execute(set_up).await.map(drop)
                 })
             })
-            // SQLite ends a transaction by itself where the disk takes no more. The driver goes on to think
-            // that the connection is in it, and would begin no other one
-            .before_acquire(|connection, _| {
-                Box::pin(async move { Ok(!connection.is_in_transaction()) })
-            })
+            // in place of a look without end: where a network lost them all at once, one that is dead must
+            // not take the time in which another could be had
+            .test_before_acquire(false)
+            .before_acquire(|connection, _| Box::pin(is_fit(connection)))
             .connect(&self.text)
             .await?;
         Ok(pool)
@@ -236,8 +240,11 @@ impl Engine {
                  PRAGMA foreign_keys = ON; PRAGMA busy_timeout = 5000"
             }
             Self::Postgres => {
+                // what was answered has to outlive the server: where that is switched off, it is not for us
                 "SET lock_timeout = '2s'; SET statement_timeout = '5s'; \
-                 SET idle_in_transaction_session_timeout = '5s'"
+                 SET idle_in_transaction_session_timeout = '5s'; \
+                 SELECT set_config('synchronous_commit', 'on', false) \
+                 WHERE current_setting('synchronous_commit') = 'off'"
             }
         }
     }
@@ -306,6 +313,27 @@ pub(super) async fn is_set_up(pool: &AnyPool, newest: &'static str) -> Result<bo
         Ok(_) => Ok(true),
         Err(sqlx::Error::Database(_)) => Ok(false),
         Err(cause) => Err(cause.into()),
+    }
+}
+
+/// Whether an idle connection can be used. One that does not answer is dropped.
+///
+/// SQLite ends a transaction by itself where the disk takes no more. The driver goes on to think that the
+/// connection is in it, and would begin no other one.
+async fn is_fit(connection: &mut AnyConnection) -> std::result::Result<bool, sqlx::Error> {
+    if connection.is_in_transaction() {
+        return Ok(false);
+    }
+    match timeout(ANSWERS_WITHIN, connection.ping()).await {
+        Ok(answered) => answered.map(|()| true),
+        Err(_) => Err(sqlx::Error::PoolTimedOut),
+    }
+}
+
+/// Lets go of connections; those that do not answer are left to themselves.
+pub(super) async fn close(pool: &AnyPool) {
+    if timeout(CLOSES_WITHIN, pool.close()).await.is_err() {
+        tracing::warn!("the database does not answer: its connections are left as they are");
     }
 }
 

@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::model::ledger::{Batch, Chain, ChainValue, FactWriter, Filter, Head, Pruning};
 use crate::model::time::Timestamp;
 use crate::model::token_id::ChainId;
-use crate::store::engine::{DatabaseUrl, Engine, is_set_up, prepare};
+use crate::store::engine::{self, DatabaseUrl, Engine, is_set_up, prepare};
 use crate::store::row::Row;
 use crate::store::{Connection, Store, is_taken};
 
@@ -378,7 +378,7 @@ impl LedgerStore {
     /// Lets go of the database, once all that runs has ended.
     pub async fn close(&self) {
         drop(self.writer.lock().await.take());
-        self.pool.close().await;
+        engine::close(&self.pool).await;
     }
 }
 

@@ -169,7 +169,7 @@ impl Store {
 
     /// Lets go of the database, once all that runs has ended.
     pub async fn close(&self) {
-        self.pool.close().await;
+        engine::close(&self.pool).await;
     }
 }
 

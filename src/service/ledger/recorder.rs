@@ -35,8 +35,9 @@ const GATHER: Duration = Duration::from_millis(4);
 const ENOUGH: u64 = 256;
 /// How often all others have their turn and bring nothing, until nobody is waited for any longer.
 const QUIET_TURNS: u32 = 8;
-/// How often a node that stops tries to record the rest.
+/// How often a node that stops tries to record the rest, and for how long.
 const LAST_TRIES: u32 = 20;
+const TRY_LAST_FOR: Duration = Duration::from_secs(10);
 
 /// Where the chain ends, for whoever keeps it.
 pub(super) type Seen = Arc<parking_lot::Mutex<Option<Head>>>;
@@ -142,10 +143,14 @@ impl Recorder {
     }
 
     async fn try_last(&mut self, mut batch: Batch) {
+        let until = self.service.clock.steady() + TRY_LAST_FOR;
         for _ in 0..LAST_TRIES {
             if self.keep(&mut batch).await.is_ok() {
                 self.figures().recorded(batch.facts);
                 return;
+            }
+            if self.service.clock.steady() >= until {
+                break;
             }
             sleep(RETRY_EVERY).await;
         }
