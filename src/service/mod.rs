@@ -46,6 +46,7 @@ pub mod users;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
 
@@ -56,13 +57,16 @@ use crate::model::secret::Pepper;
 use crate::model::signing_key_schedule::RotationSchedule;
 use crate::service::journal::Journal;
 use crate::service::master_key::MasterKey;
-use crate::service::refresh::{Follower, Stored, clock_offset};
+use crate::service::refresh::{Follower, Stored, clock_offset, within};
 use crate::service::usage_writer::UsageWriter;
 use crate::store::{Store, installation};
 
 pub use crate::service::cursors::SealedCursor;
 pub use crate::store::DatabaseUrl;
 pub use crate::store::page::{Cursor, Page};
+
+/// How long a call of the management API waits to be judged by what holds now.
+const FOLLOW_WITHIN: Duration = Duration::from_secs(3);
 
 /// The use cases on one installation.
 #[derive(Debug, Clone)]
@@ -177,10 +181,11 @@ impl Service {
     /// Brings this node's index up to the database, so that a call is judged by what holds now.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] where the database cannot be read.
+    /// [`Error::Unavailable`] where the database cannot be read, or not soon: of many that come while it is
+    /// away, none waits for the tries of the others.
     pub async fn follow(&self) -> Result<()> {
         match &self.follower {
-            Some(follower) => follower.catch_up().await,
+            Some(follower) => within(FOLLOW_WITHIN, follower.catch_up()).await,
             None => Ok(()),
         }
     }
