@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::mint::introspect::looks_like_a_token;
 use crate::mint::served::ServedApi;
 use crate::mint::user_agent::UserAgents;
 use crate::mint::{Caller, ClientCredential, Mint, Refused};
@@ -25,8 +24,6 @@ use crate::model::time::Timestamp;
 const MAX_USES: usize = 1 << 19;
 /// Calls that one report can tell of one key.
 const MAX_CALLS: u64 = 1_000_000_000;
-/// Characters of a word that may be a credential.
-const SHORTEST_CREDENTIAL: usize = 16;
 /// How far back a report can reach.
 const MAX_AGO: Duration = Duration::from_hours(24);
 
@@ -121,7 +118,7 @@ impl Mint {
                 continue;
             }
             let from = Caller { address: one.address, user_agent: one.user_agent.as_deref() };
-            let from = self.without_credential(from);
+            let from = self.without_credential(from, asker.org);
             let last_at = before(now, one.last_ago);
             let first_at = before(now, one.first_ago).min(last_at);
             let calls = one.calls.min(MAX_CALLS);
@@ -149,21 +146,11 @@ impl Mint {
         }
     }
 
-    /// A caller whose name for itself holds no credential: neither a token nor a living API key, of
-    /// whatever form. Words that are too short for one cost nothing.
-    pub(super) fn without_credential<'c>(&self, from: Caller<'c>) -> Caller<'c> {
-        let parts = |text: &'c str| {
-            let words = text.split([' ', '\t', ',', ';', '(', ')', '"']);
-            words.flat_map(|word| std::iter::once(word).chain(word.split(['/', '=', ':'])))
-        };
-        let is_credential = |word: &str| {
-            let client = || ClientCredential::bare(PlainSecret::new(word.to_owned()));
-            word.len() >= SHORTEST_CREDENTIAL
-                && (looks_like_a_token(word)
-                    || self.index.authenticate(&client(), &self.pepper).is_ok())
-        };
-        let user_agent = from.user_agent.filter(|text| !parts(text).any(is_credential));
-        Caller { user_agent, ..from }
+    /// A caller whose name for itself holds no credential of this organization.
+    pub(super) fn without_credential<'c>(&self, from: Caller<'c>, org: OrgId) -> Caller<'c> {
+        from.without_credential(|word| {
+            self.index.has_key_of(org, &self.pepper.digest(word.as_bytes()))
+        })
     }
 
     /// Counts a call by token to an API, where this service sees each.

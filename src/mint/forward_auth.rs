@@ -84,7 +84,8 @@ impl Mint {
         from: Caller<'_>,
         now: Timestamp,
     ) -> Result<Verdict, Refused> {
-        let (asked, from) = (Asked { guarding, needed }, self.without_credential(from));
+        let asked = Asked { guarding, needed };
+        let from = self.without_credential(from, guarding.api.org);
         self.usage.api_uses().heard(guarding.api.id, now);
         let text = match presented {
             Presented::Token(text) => text,

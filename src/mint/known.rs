@@ -33,7 +33,8 @@ impl Mint {
         from: Caller<'_>,
         now: Timestamp,
     ) {
-        self.usage.note_use(holder, (self.without_credential(from), client), now);
+        let from = self.without_credential(from, holder.org);
+        self.usage.note_use(holder, (from, client), now);
     }
 }
 

@@ -394,10 +394,17 @@ impl Mint {
         if !self.is_ready(now) {
             return Err(Refused::Unavailable);
         }
-        let (client, from) = (&request.client, self.without_credential(from));
+        let client = &request.client;
         let key = self.index.authenticate(client, &self.pepper)?;
+        let whose = key.whose();
+        let is_credential = |word: &str| {
+            // under the lock that the key holds
+            let digest = self.pepper.digest(word.as_bytes());
+            whose.is_some_and(|(_, org)| key.state.has_key_of(org, &digest))
+        };
+        let from = from.without_credential(is_credential);
         let used = |(api_key, org)| Used { api_key, org, outcome: Outcome::Issued, from, client };
-        let used = key.whose().map(used);
+        let used = whose.map(used);
         let issued = self.issue_to(key, request, from, now);
         if let (Some(used), Some(outcome)) =
             (used, issued.as_ref().err().copied().and_then(Refused::outcome))

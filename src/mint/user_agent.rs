@@ -1,10 +1,37 @@
 //! What is kept of a `User-Agent`: short, printable, and never an API key.
 
+use std::ops::RangeInclusive;
+
+use crate::mint::Caller;
+use crate::mint::introspect::looks_like_a_token;
 use crate::model::installation::ApiKeyPrefix;
 use crate::model::secret::PlainSecret;
 
 /// Bytes of a user agent that are kept.
 const MAX_USER_AGENT: usize = 200;
+/// Bytes of a word that may be a credential.
+const CREDENTIAL: RangeInclusive<usize> = 16..=512;
+
+impl<'c> Caller<'c> {
+    /// The same, without a name for itself that holds a credential by mistake: a token, or what `is_key` says
+    /// is an API key. Only words of which something would be kept are looked at, and only those of a caller
+    /// who is known: who could ask about a word of every organization could guess its keys.
+    pub(super) fn without_credential(self, is_key: impl Fn(&str) -> bool) -> Self {
+        let is_credential = |word: &str| {
+            CREDENTIAL.contains(&word.len()) && (looks_like_a_token(word) || is_key(word))
+        };
+        let shows_one = |text: &str| {
+            let mut place = 0;
+            let mut kept = text.split([' ', '\t', ',', ';', '(', ')', '"']).take_while(|word| {
+                let begins = place;
+                place += word.len() + 1;
+                begins < MAX_USER_AGENT
+            });
+            kept.any(|word| is_credential(word) || word.split(['/', '=', ':']).any(is_credential))
+        };
+        Caller { user_agent: self.user_agent.filter(|text| !shows_one(text)), ..self }
+    }
+}
 
 /// What clients call themselves, as it is kept.
 #[derive(Debug)]

@@ -10,16 +10,19 @@ use tenmint::error::Error;
 use tenmint::mint::ledger::Ledger;
 use tenmint::mint::{Caller, ClientCredential, Mint, TokenRequest};
 use tenmint::model::id::ApiKeyId;
+use tenmint::model::import::{ImportApiKeys, ImportFormat};
 use tenmint::model::secret::PlainSecret;
 use tenmint::model::time::Timestamp;
 use tenmint::model::usage::{Grain, HourCount, LastUse, Outcome, Usage, UsageSubject};
 use tenmint::service::Service;
+use tenmint::service::call::Call;
 use tenmint::service::usage::{GetUsage, UsageCounts, UsageReport};
 use tenmint::service::usage_writer::UsageWriter;
 use tenmint::store::{Store, usage};
 use tokio::time::timeout;
 
 use crate::cli::{Home, Serving, free_address};
+use crate::import::{Running, sha256};
 use crate::server::{Engine, Key, Server, Setup, basic, on_both_engines, operator, token_request};
 
 /// A process that counts nothing, and so tells what is in the database alone.
@@ -329,6 +332,29 @@ on_both_engines! {
             }
         }
         assert_eq!(other_process(&server).await.list_last_uses(&[]).await.unwrap().len(), 0);
+    }
+
+    async fn a_user_agent_tells_nothing_of_the_api_keys_of_another_organization(server: Server) {
+        let (org, _) = server.second_org("other").await;
+        let mut server = server;
+        server.service.start_usage(server.mint.clone()).unwrap();
+        let (ours, theirs) = ("a-key-of-ours-from-before", "a-key-of-theirs-from-before");
+        for (call, text) in [(server.call(), ours), (Call { org, ..server.call() }, theirs)] {
+            let ask = ImportApiKeys { format: ImportFormat::Csv, atomic: false };
+            let running = Running::begin(&server.service, call, ask);
+            running.send(&format!("name,digest,scopes\nold,{},chat\n", sha256(text))).await;
+            assert_eq!(running.end().await.unwrap().summary.created, 1);
+        }
+        let key = server.api_key("chat").await;
+        let basic = basic(&key.id.to_string(), &key.text);
+        let late = format!("{} {ours}", "x".repeat(200));
+        for (user_agent, expected) in [(ours, None), (theirs, Some(theirs)), (&*late, Some(&late[..200]))] {
+            server.clock.wind(Duration::from_millis(1));
+            let headers = [("Authorization", &*basic), ("User-Agent", user_agent)];
+            assert_eq!(server.post("", &headers).await.status, 200);
+            let last_use = of_key(&server, &server.service, &key).await.last_used.unwrap();
+            assert_eq!(last_use.user_agent.as_deref(), expected, "{user_agent}");
+        }
     }
 
     async fn a_last_use_in_the_database_only_moves_forward(server: Server) {

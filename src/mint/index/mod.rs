@@ -193,6 +193,11 @@ impl Index {
         Some((id, state.org(state.api_key(place)?.org)?.id))
     }
 
+    /// Whether a text is that of an API key of an organization, dead or alive.
+    pub(super) fn has_key_of(&self, org: OrgId, digest: &SecretDigest) -> bool {
+        self.state.read().has_key_of(org, digest)
+    }
+
     /// The revision that the index is of; `None` before it was filled.
     pub fn revision(&self) -> Option<i64> {
         self.state.read().revision
@@ -231,7 +236,10 @@ impl Index {
         if is_doubted {
             filled.compared_at = None;
         }
-        *state = filled;
+        let before = std::mem::replace(&mut *state, filled);
+        // to let go of a million keys takes longer than a request may wait
+        drop(state);
+        drop(before);
     }
 
     /// Forgets keys that have been dead for longer than their death is told.
@@ -288,6 +296,11 @@ impl FilledIndex {
 impl State {
     pub(super) fn revision(&self) -> i64 {
         self.revision.unwrap_or(0)
+    }
+
+    pub(super) fn has_key_of(&self, org: OrgId, digest: &SecretDigest) -> bool {
+        let api_key = self.secrets.get(digest).and_then(|secret| self.api_key(secret.api_key));
+        api_key.and_then(|api_key| self.org(api_key.org)).is_some_and(|entry| entry.id == org)
     }
 
     fn end_of(&self, secret: SecretEntry) -> Ending {
