@@ -1,6 +1,6 @@
 //! What a token costs: the processor time of `POST /oauth/token` beside its two parts, in one run.
 //!
-//! (a) a bare axum route that parses the same form and answers with as many bytes, (b) the raw
+//! (a) a bare axum route that parses the same form and answers with as many bytes, on one core and on two, (b) the raw
 //! ES256 signature with ring, (c) the token endpoint, and the same (d) without its ledger, (e) on two cores,
 //! (f) on PostgreSQL where `TENMINT_TEST_POSTGRES` names one, (g) with many keys where it is asked for; and a
 //! peer, where `npm ci` was run in `benches/peer`. Servers run on core 0, the load on core 1: HTTP/1.1
@@ -101,15 +101,19 @@ fn nodes(keys: u32) -> Vec<Measured> {
 
 fn compare(requests: usize, keys: u32) {
     let mut nodes = nodes(keys);
-    let bare_address = free_address();
-    let size = nodes[0].node.size_of_answer().to_string();
-    let myself = std::env::current_exe().unwrap();
-    let bare = Pinned::spawn("0", Command::new(&myself).args(["bare", &bare_address, &size]));
-    wait_for_answer(&bare_address);
+    let size = nodes[0].node.size_of_answer();
+    let bare = ["0", "0,1"].map(|cores| Bare::start(cores, size));
 
-    let (mut a, mut b) = (vec![], vec![]);
+    let mut b = vec![];
+    let mut bare_times = [vec![], vec![]];
+    let mut bare_rates = vec![];
     for _ in 0..RUNS {
-        a.push(under_load(&bare, &bare_address, &nodes[0].node.request, requests).0);
+        for (bare, times) in bare.iter().zip(&mut bare_times) {
+            let (time, rate) =
+                under_load(&bare.program, &bare.address, &nodes[0].node.request, requests);
+            times.push(time);
+            bare_rates.push(rate);
+        }
         b.push(signature_time(requests));
         for measured in &mut nodes {
             let (time, rate) = measured.node.under_load(requests);
@@ -117,18 +121,25 @@ fn compare(requests: usize, keys: u32) {
             measured.rates.push(rate);
         }
     }
-    let (a, b, c) = (median(a), median(b), nodes[0].time());
+    let [a, a_on_two] = bare_times.map(median);
+    let (b, c) = (median(b), nodes[0].time());
     println!(
         "requests a run      {requests}, {RUNS} interleaved runs, medians, us of processor time"
     );
-    println!("a  bare axum route  {a:.1}");
+    let rate = bare_rates.iter().step_by(2).copied().collect();
+    println!("a  bare axum route  {a:.1}   {:.0} a second", median(rate));
+    println!("   on two cores     {a_on_two:.1}   {:.2} x one core", 2.0 * a / a_on_two);
     println!("b  ES256 signature  {b:.1}");
     for measured in &nodes {
         let (name, time, rate) = (&measured.name, measured.time(), measured.rate());
         let (sketch, share) = (time / (a + b), c / time);
-        println!(
+        print!(
             "{name:<18}  {time:.1}   {sketch:.2} x (a + b), c / this {share:.2}, {rate:.0} a second"
         );
+        match measured.node.facts_a_batch() {
+            Some(facts) => println!(", {facts:.0} a batch"),
+            None => println!(),
+        }
     }
     if let Some(peer) = peer(requests / 20) {
         println!("node-oidc-provider  {peer:.1}   {:.2} x this one", peer / c);
@@ -138,6 +149,23 @@ fn compare(requests: usize, keys: u32) {
     let (a_batch, a_fact) = (facts as f64 / batches as f64, bytes as f64 / facts as f64);
     println!("ledger              {facts} tokens, {a_batch:.1} a batch, {a_fact:.1} bytes each");
     latencies((&nodes[0], &nodes[1]), requests);
+}
+
+/// A bare route that is served.
+struct Bare {
+    program: Pinned,
+    address: String,
+}
+
+impl Bare {
+    fn start(cores: &str, size: usize) -> Self {
+        let address = free_address();
+        let myself = std::env::current_exe().unwrap();
+        let mut serve = Command::new(myself);
+        let program = Pinned::spawn(cores, serve.args(["bare", &address, &size.to_string()]));
+        wait_for_answer(&address);
+        Self { program, address }
+    }
 }
 
 /// Microseconds of processor time of a token of node-oidc-provider, where it is there: it takes seconds for

@@ -95,6 +95,13 @@ impl Node {
         std::fs::metadata(self.directory.path().join("data").join(file)).unwrap().len()
     }
 
+    /// Facts a batch of its ledger, where that is a file.
+    pub(crate) fn facts_a_batch(&self) -> Option<f64> {
+        let file = self.directory.path().join("data/ledger.db");
+        let (batches, facts) = file.exists().then(|| block_on(count_facts(&file)))?;
+        Some(facts as f64 / batches as f64)
+    }
+
     /// Batches and facts of the ledger, and the bytes that it takes.
     pub(crate) fn ledger(&self) -> (i64, i64, u64) {
         let file = self.directory.path().join("data/ledger.db");
