@@ -12,7 +12,7 @@ const MAX_USER_AGENT: usize = 200;
 /// Bytes of a word that may be a credential.
 const CREDENTIAL: RangeInclusive<usize> = 16..=512;
 
-impl<'c> Caller<'c> {
+impl Caller<'_> {
     /// The same, without a name for itself that holds a credential by mistake: a token, or what `is_key` says
     /// is an API key. Only words of which something would be kept are looked at, and only those of a caller
     /// who is known: who could ask about a word of every organization could guess its keys.

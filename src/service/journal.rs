@@ -329,13 +329,22 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal");
         let journal = Arc::new(Journal::open(&path).unwrap());
-        let hanging = journal.end.lock();
+        let (release, released) = std::sync::mpsc::channel::<()>();
+        let (holds, held) = std::sync::mpsc::channel();
+        let disk = journal.clone();
+        let hanging = std::thread::spawn(move || {
+            let _end = disk.end.lock();
+            holds.send(()).unwrap();
+            let _ = released.recv();
+        });
+        held.recv().unwrap();
         for number in 1..=50 {
             journal.note(3, vec![Ended::ApiKey(id(number))]).await;
         }
         assert!(journal.hangs.load(Ordering::Acquire), "no one waits for it a second time");
         assert_eq!((journal.waiting(), journal.known().api_keys.len()), (50, 50));
-        drop(hanging);
+        drop(release);
+        hanging.join().unwrap();
         let back = async {
             while journal.hangs.load(Ordering::Acquire) {
                 tokio::task::yield_now().await;

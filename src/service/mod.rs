@@ -185,7 +185,7 @@ impl Service {
     /// away, none waits for the tries of the others.
     pub async fn follow(&self) -> Result<()> {
         match &self.follower {
-            Some(follower) => within(FOLLOW_WITHIN, follower.catch_up()).await,
+            Some(follower) => within(FOLLOW_WITHIN, Box::pin(follower.catch_up())).await,
             None => Ok(()),
         }
     }
