@@ -27,10 +27,16 @@ pub enum Ended {
 }
 
 impl Ended {
-    /// What has ended of an API key.
+    /// What has ended of an API key. The secrets of one that was revoked are over too: an import of before
+    /// may come again after a restore, and would give them to another key.
     pub fn of(api_key: &IndexedApiKey) -> impl Iterator<Item = Self> {
-        let revoked = api_key.revoked_at.map(|_| Self::ApiKey(api_key.id));
-        revoked.into_iter().chain(Self::of_secrets(&api_key.secrets))
+        let revoked = api_key.revoked_at;
+        let ended = move |secret: &ApiKeySecret| {
+            let end = [secret.expires_at, revoked].into_iter().flatten().min()?;
+            Some(Self::Secret(secret.digest, end))
+        };
+        let itself = revoked.map(|_| Self::ApiKey(api_key.id));
+        itself.into_iter().chain(api_key.secrets.iter().filter_map(ended))
     }
 
     /// Which of these secrets have an end.

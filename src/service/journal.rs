@@ -143,6 +143,11 @@ impl Journal {
         self.state.lock().known.clone()
     }
 
+    /// Whether a secret has ended.
+    pub(crate) fn has_ended(&self, secret: &SecretDigest, now: Timestamp) -> bool {
+        self.state.lock().known.secrets.get(secret).is_some_and(|end| *end <= now)
+    }
+
     /// The highest revision that it has seen.
     pub(crate) fn revision(&self) -> i64 {
         self.state.lock().known.revision

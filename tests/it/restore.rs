@@ -10,6 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tenmint::mint::{Caller, ClientCredential, HeardFeed, Refused, TokenRequest};
+use tenmint::model::import::{ImportApiKeys, ImportFormat};
 use tenmint::model::secret::PlainSecret;
 use tenmint::service::Service;
 use tenmint::service::node::{Node, NodeConfig};
@@ -17,6 +18,7 @@ use tenmint::store::{DatabaseUrl, Store};
 
 use crate::api::good;
 use crate::cli::{Home, Serving, free_address, stderr};
+use crate::import::{Running, sha256};
 use crate::kill::faults_of;
 use crate::nodes::send;
 use crate::server::{Engine, Key, Server, Setup, basic, fresh_postgres, on_both_engines};
@@ -94,6 +96,28 @@ on_both_engines! {
         let elsewhere = tempfile::tempdir().unwrap();
         let node = node_in(elsewhere.path(), &server, &copy).await;
         assert_eq!(refused(&node, &server, &ended[0]), Some(Refused::Revoked));
+        node.stop().await;
+    }
+
+    async fn an_import_that_comes_again_brings_no_revoked_key_back_either(server: Server) {
+        let mut server = server;
+        let (copy, _directory) = back_up(&server).await;
+        let [revoked, alive] = ["leaked", "kept"];
+        let file = [revoked, alive].map(|text| format!("{text},{},chat\n", sha256(text))).concat();
+        let file = format!("name,digest,scopes\n{file}");
+        let ask = ImportApiKeys { format: ImportFormat::Csv, atomic: false };
+        let mut running = Running::begin(&server.service, server.call(), ask);
+        running.send(&file).await;
+        let lines = running.lines(2).await;
+        assert_eq!(running.end().await.unwrap().summary.created, 2);
+        server.revoke(&lines[0].id.unwrap()).await;
+        server.stop().await;
+        let node = node_on(&server, &copy).await;
+        let mut running = Running::begin(&node.service, server.call(), ask);
+        running.send(&file).await;
+        let lines = running.lines(2).await;
+        assert_eq!(lines[0].errors[0].message, "the key of this digest has ended, for ever");
+        assert_eq!(running.end().await.unwrap().summary.created, 1, "the other one is made anew");
         node.stop().await;
     }
 

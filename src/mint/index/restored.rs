@@ -37,6 +37,8 @@ impl FilledIndex {
             secrets: secrets
                 .iter()
                 .filter_map(|(digest, end)| Some((*digest, *end, state.outlives(digest, *end)?)))
+                // with a key that was revoked all of it ends
+                .filter(|(_, _, (id, _))| !api_keys.contains(id) || state.unrevoked(id).is_none())
                 .collect(),
         }
     }

@@ -98,6 +98,12 @@ impl Judge<'_> {
         if let Some(verdict) = self.seen.as_ref().and_then(|seen| seen.compare(&candidate)) {
             return Ok(verdict);
         }
+        let journal = self.asking.service.journal.as_ref();
+        if journal.is_some_and(|journal| journal.has_ended(&line.digest, self.now)) {
+            // the database is of before, and does not know
+            let message = "the key of this digest has ended, for ever".to_owned();
+            return Ok(Verdict::Refused(in_use(None, vec![("digest", message)])));
+        }
         let actor = &self.asking.call.actor;
         check_place(actor, &candidate.new)?;
         both(candidate.check_reach(actor), check_ahead(&line.names, self.now))?;
