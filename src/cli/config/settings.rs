@@ -146,7 +146,8 @@ pub(super) const SETTINGS: [Setting; 21] = [
         key: "store_outage.serve_for",
         variable: "-",
         default: "`5m`",
-        about: "how long a node issues without its database: a number and `s`, `m`, `h` or `d`",
+        about: "how long a node issues without its database: a number and `s`, `m`, `h` or `d`. The same \
+                on every node: a revocation is told for as long",
     },
 ];
 

@@ -1,6 +1,7 @@
 //! The keeper: takes the spool to the database when it is back, says once a minute where the chain
 //! ends, and drops what has grown old.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +12,9 @@ use crate::error::Result;
 use crate::model::ledger::{Batch, Chain, Head, LedgerKey, Pruning};
 use crate::model::time::Timestamp;
 use crate::service::Service;
+use crate::service::ledger::LedgerConfig;
 use crate::service::ledger::recorder::Seen;
-use crate::service::ledger::spool::Spool;
+use crate::service::ledger::spool::{Spool, replay_left_behind};
 use crate::service::refresh::within;
 use crate::store::ledger::LedgerStore;
 
@@ -32,6 +34,7 @@ pub struct Keeper {
     service: Service,
     key: LedgerKey,
     store: Arc<LedgerStore>,
+    directory: PathBuf,
     spool: Option<Arc<Spool>>,
     seen: Seen,
     /// Where the chain ended when that was told last.
@@ -43,11 +46,12 @@ impl Keeper {
     pub(super) fn new(
         service: &Service,
         (store, spool): (Arc<LedgerStore>, Option<Arc<Spool>>),
-        keep: Option<Duration>,
+        config: LedgerConfig,
     ) -> Self {
+        let LedgerConfig { directory, keep, mode: _ } = config;
         let key = service.ledger_key();
         let (seen, told) = (Seen::default(), Mutex::default());
-        Self { service: service.clone(), key, store, spool, seen, told, keep }
+        Self { service: service.clone(), key, store, directory, spool, seen, told, keep }
     }
 
     /// Where the recorder says how far it came.
@@ -81,6 +85,7 @@ impl Keeper {
     async fn look_after(&self, tick: u64) -> Result<()> {
         self.replay().await?;
         if tick.is_multiple_of(TICKS_PER_CHECKPOINT) {
+            self.replay_left_behind().await?;
             self.checkpoint().await?;
         }
         if tick.is_multiple_of(TICKS_PER_PRUNING) {
@@ -102,6 +107,17 @@ impl Keeper {
             }
         }
         Ok(bytes)
+    }
+
+    /// Takes to the database what another run has left since this one began: it was still stopping then.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`](crate::error::Error::Unavailable) where the database does not take it.
+    pub async fn replay_left_behind(&self) -> Result<()> {
+        match self.spool {
+            Some(_) => replay_left_behind(&self.directory, &self.service, &self.store).await,
+            None => Ok(()),
+        }
     }
 
     /// Says where the chain ends, where it has moved: in the database of the installation, and in the log,

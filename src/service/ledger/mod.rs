@@ -102,7 +102,7 @@ impl BegunLedger {
         let spool = Spool::for_database(&service.database, &self.config.directory, self.chain.id);
         let spool = spool.map(Arc::new);
         let sealer = Sealer::new(service.ledger_key(), &self.chain);
-        let keeper = Keeper::new(service, (self.store.clone(), spool.clone()), self.config.keep);
+        let keeper = Keeper::new(service, (self.store.clone(), spool.clone()), self.config);
         let seen = keeper.seen();
         let recorder = Recorder::new(service, mint.clone(), (self.store, spool), (sealer, seen));
         (recorder, keeper)

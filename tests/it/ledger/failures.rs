@@ -173,6 +173,23 @@ async fn on_postgresql_what_a_run_left_in_the_spool_is_recorded_by_the_next() {
     node.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgresql_what_a_run_leaves_after_the_next_has_begun_is_recorded_too() {
+    let Some(mut server) = on_postgres().await else { return };
+    let key = server.api_key("chat").await;
+    let mut tables = tables(&server).await;
+    break_inserts(&mut tables, Engine::Postgres).await;
+    let id = id_of(&token_of(&server, &key).await);
+    // it finds the spool of a node that runs, and leaves that alone
+    let node = next_run(&server, None).await;
+    server.stop().await;
+    mend_inserts(&mut tables, Engine::Postgres).await;
+    node.ledger_keeper().unwrap().replay_left_behind().await.unwrap();
+    let ledger = node.service.read_ledger().await.unwrap();
+    assert_eq!(ledger.find_token(id).await.unwrap().map(|fact| fact.token_id), Some(id));
+    node.stop().await;
+}
+
 /// Another batch, in the place behind the last one of its chain.
 async fn usurp_the_next_place(tables: &mut AnyConnection) {
     let usurped = run(

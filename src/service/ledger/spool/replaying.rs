@@ -29,7 +29,15 @@ pub(in crate::service::ledger) async fn replay_left_behind(
     service: &Service,
     store: &LedgerStore,
 ) -> Result<()> {
-    let Ok(entries) = std::fs::read_dir(directory.join(DIRECTORY)) else { return Ok(()) };
+    let directory = directory.join(DIRECTORY);
+    let entries = match std::fs::read_dir(&directory) {
+        Ok(entries) => entries,
+        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(cause) => {
+            let directory = directory.display();
+            return Err(Error::Setup(format!("the spool `{directory}` cannot be read: {cause}")));
+        }
+    };
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
     paths.retain(|path| path.extension().is_some_and(|ending| ending == ENDING));
     paths.sort();
@@ -41,8 +49,8 @@ pub(in crate::service::ledger) async fn replay_left_behind(
 
 async fn replay_file(path: &Path, service: &Service, store: &LedgerStore) -> Result<()> {
     let mut file = File::open(path).map_err(unavailable)?;
-    if file.try_lock().is_err() {
-        // of a node that runs
+    if file.try_lock().is_err() || file.metadata().map_err(unavailable)?.len() == 0 {
+        // of a node that runs, or begins to write it
         return Ok(());
     }
     let (mut at, mut count) = (0, 0);
