@@ -3,8 +3,8 @@
 //!
 //! `cargo bench --bench quota`. The first part runs the nodes' own code over a counter in memory, on
 //! a clock that is wound: requests come at random, a lease takes 5 ms, nothing depends on the
-//! machine. The second leases from SQLite, and from PostgreSQL where `TENMINT_BENCH_POSTGRES` names
-//! an empty database.
+//! machine. The second leases from SQLite, and from PostgreSQL where `TENMINT_TEST_POSTGRES` names a
+//! cluster.
 
 #![expect(
     clippy::unwrap_used,
@@ -19,7 +19,7 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use support::median;
+use support::{PostgresDatabase, median};
 use tenmint::clock::Clock;
 use tenmint::mint::Refused;
 use tenmint::mint::ledger::Ledger;
@@ -51,9 +51,10 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let directory = tempfile::tempdir().unwrap();
     let sqlite = DatabaseUrl::in_directory(directory.path());
-    let postgres = std::env::var("TENMINT_BENCH_POSTGRES").ok();
-    let postgres = postgres.map(|url| DatabaseUrl::parse(&url).unwrap());
-    for database in [Some(sqlite), postgres].into_iter().flatten() {
+    let postgres = PostgresDatabase::create("bench_quota");
+    let on_postgres =
+        postgres.as_ref().map(|database| DatabaseUrl::parse(&database.url()).unwrap());
+    for database in [Some(sqlite), on_postgres].into_iter().flatten() {
         let (one, hundred) = runtime.block_on(lease_time(&database, directory.path()));
         println!("a lease alone takes {one:.2} ms, a hundred together {hundred:.2} ms: {database}");
     }

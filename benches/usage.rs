@@ -1,17 +1,22 @@
 //! What counting usage costs: a count on the hot path, and taking and writing many keys' counts.
 //!
-//! `cargo bench --bench usage`; an argument sets the number of keys. It writes to SQLite, and to the
-//! empty PostgreSQL database that `TENMINT_BENCH_POSTGRES` names.
+//! `cargo bench --bench usage`; an argument sets the number of keys. It writes to SQLite, and to
+//! PostgreSQL where `TENMINT_TEST_POSTGRES` names a cluster.
 
 #![expect(
     clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
     clippy::print_stdout,
     clippy::cast_precision_loss,
     reason = "a bench that fails says where, and prints what it measured"
 )]
 
+mod support;
+
 use std::time::{Duration, Instant};
 
+use support::PostgresDatabase;
 use tenmint::mint::{Caller, ClientCredential, UsageCounters, Used};
 use tenmint::model::id::{ApiKeyId, OrgId};
 use tenmint::model::installation::ApiKeyPrefix;
@@ -43,8 +48,8 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let directory = tempfile::tempdir().unwrap();
     runtime.block_on(write(&DatabaseUrl::in_directory(directory.path()), &taken));
-    if let Ok(url) = std::env::var("TENMINT_BENCH_POSTGRES") {
-        runtime.block_on(write(&DatabaseUrl::parse(&url).unwrap(), &taken));
+    if let Some(database) = PostgresDatabase::create("bench_usage") {
+        runtime.block_on(write(&DatabaseUrl::parse(&database.url()).unwrap(), &taken));
     }
 }
 

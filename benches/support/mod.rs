@@ -95,7 +95,7 @@ impl Drop for PostgresDatabase {
     fn drop(&mut self) {
         // a bench that failed says why, and leaves its database to be looked at
         if !std::thread::panicking() {
-            self.psql(&format!("DROP DATABASE {}", self.name));
+            self.psql(&format!("DROP DATABASE {} WITH (FORCE)", self.name));
         }
     }
 }

@@ -29,11 +29,11 @@ pub struct SideChange {
 pub struct AuditEntry {
     /// Its id; ids sort by time.
     pub id: AuditId,
-    /// When.
+    /// When it was done or refused.
     pub at: Timestamp,
     /// The organization that it is of; none where it is of the installation.
     pub organization: Option<OrgId>,
-    /// Who.
+    /// Who did it, or wanted to; nobody where it was due by itself, or an operator did it on a node.
     pub actor: Option<OwnerId>,
     /// With which API key, by itself or by a token of it.
     pub api_key: Option<ApiKeyId>,

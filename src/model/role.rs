@@ -310,10 +310,10 @@ asks! {
 pub struct RoleBinding {
     /// Whose role it is.
     pub owner: OwnerId,
-    /// Where.
+    /// The installation, organization or space in which it holds.
     #[serde(flatten)]
     pub place: RolePlace,
-    /// Which.
+    /// What it may do there.
     pub role: RoleRef,
 }
 
@@ -325,14 +325,14 @@ pub enum RolePlace {
     Account,
     /// An organization.
     Organization {
-        /// Which.
+        /// Its id.
         organization: OrgId,
     },
     /// A space.
     Space {
         /// The organization of the space.
         organization: OrgId,
-        /// Which.
+        /// Its id.
         space: SpaceId,
     },
 }

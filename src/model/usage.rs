@@ -166,7 +166,7 @@ impl Grain {
 /// How often one outcome came within one hour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HourCount {
-    /// Whose.
+    /// The API key or organization that it came of.
     pub subject: UsageSubject,
     /// The start of the hour.
     pub hour_at: Timestamp,
@@ -180,7 +180,7 @@ pub struct HourCount {
 /// an organization.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct LastUse {
-    /// When.
+    /// The moment of it.
     #[schemars(with = "String")]
     pub used_at: Timestamp,
     /// From which address, where it is known.

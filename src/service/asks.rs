@@ -31,7 +31,7 @@ pub(crate) struct Wrong {
 }
 
 impl Wrong {
-    /// Nothing more is wrong yet than that these fields could not be read.
+    /// Begins with the fields that could not be read.
     pub(crate) fn with(misread: Vec<InvalidField>) -> Self {
         Self { misread, ..Self::default() }
     }

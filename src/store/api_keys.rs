@@ -299,18 +299,6 @@ pub async fn find_successor(
     row.as_ref().map(|row| Row::of("api_keys", row).parsed("id")).transpose()
 }
 
-/// The key that a digest belongs to, and its organization.
-pub async fn find_by_digest(
-    connection: &mut Connection,
-    digest: &SecretDigest,
-) -> Result<Option<ApiKeyId>> {
-    let row = sqlx::query("SELECT api_key_id FROM api_key_secrets WHERE digest = $1")
-        .bind(print_digest(digest))
-        .fetch_optional(connection)
-        .await?;
-    row.as_ref().map(|row| Row::of("api_key_secrets", row).parsed("api_key_id")).transpose()
-}
-
 /// How many API keys there are.
 pub async fn count(connection: &mut Connection) -> Result<i64> {
     Ok(sqlx::query_scalar("SELECT COUNT(*) FROM api_keys").fetch_one(connection).await?)

@@ -109,12 +109,6 @@ pub async fn prune(connection: &mut Connection, before: Timestamp) -> Result<()>
     Ok(())
 }
 
-/// The epoch of the feed.
-pub async fn find_epoch(connection: &mut Connection) -> Result<String> {
-    let find = "SELECT feed_epoch FROM installation WHERE id = 1";
-    Ok(sqlx::query_scalar(find).fetch_one(connection).await?)
-}
-
 /// Begins another epoch: the revisions of before mean nothing any more.
 pub async fn update_epoch(connection: &mut Connection, epoch: &str) -> Result<()> {
     sqlx::query("UPDATE installation SET feed_epoch = $1 WHERE id = 1")

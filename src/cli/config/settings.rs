@@ -104,9 +104,9 @@ pub(super) const SETTINGS: [Setting; 21] = [
         key: "failures_per_minute",
         variable: "-",
         default: "60",
-        about: "API keys that nobody has, and changes with those that hold no more, from one IPv4 \
-                address or IPv6 /64: so many at once and then in a minute are told so, others to wait; 0 \
-                is no bound; a right one is never held up",
+        about: "how many API keys that nobody has one IPv4 address or IPv6 /64 may send at once, and then a \
+                minute, before it is told to wait; a change with a key that holds no more counts too. `0` is \
+                no bound; a right key is never held up",
     },
     Setting {
         key: "trusted_proxies",
