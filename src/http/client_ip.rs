@@ -16,7 +16,8 @@ use crate::model::ip_range::{IpRange, canonical, parse_ranges};
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The other end of the connection. The listener puts it into the extensions of each request.
+/// The other end of the connection. The listener puts it into the extensions of each request that goes to
+/// the router.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
 

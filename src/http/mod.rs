@@ -29,11 +29,11 @@ use axum::body::Body;
 use axum::routing::{any, get};
 use http::header::{HeaderName, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use tower_http::cors::{Any, CorsLayer};
 
 use crate::clock::Clock;
-use crate::http::client_ip::TrustedProxies;
+use crate::http::client_ip::{Peer, TrustedProxies};
 use crate::http::https_only::HttpsOnly;
 use crate::http::listener::{Face, Limits};
 use crate::http::metrics::{Counting, Flight, Observed, Requests};
@@ -99,6 +99,11 @@ impl App {
     /// rule admits.
     fn caller_of(&self, head: &Parts) -> Option<IpAddr> {
         self.trusted_proxies.caller_of(head)
+    }
+
+    /// The same, where the other end of the connection is at hand.
+    fn address_of(&self, Peer(peer): Peer, headers: &HeaderMap) -> Option<IpAddr> {
+        self.trusted_proxies.caller(peer.ip(), headers)
     }
 
     /// Counts a credential that was looked up and is nobody's. Whoever may not be told of one more is told

@@ -151,10 +151,18 @@ impl Face {
 
     /// The answer of a route. Tokens are what nearly all ask for: the way through the router would cost
     /// more than finding the key does.
-    async fn answer(&self, route: &str, request: Request<Incoming>) -> Response<Body> {
+    async fn answer(
+        &self,
+        route: &str,
+        peer: Peer,
+        mut request: Request<Incoming>,
+    ) -> Response<Body> {
         match &self.tokens {
-            Some(app) if route == token::PATH => token::create(app, request.map(Body::new)).await,
+            Some(app) if route == token::PATH => {
+                token::create(app, peer, request.map(Body::new)).await
+            }
             _ => {
+                request.extensions_mut().insert(peer);
                 let Ok(response) = self.router.clone().call(request).await;
                 response
             }
@@ -286,10 +294,9 @@ impl Connection {
 
     async fn run(mut self, stream: impl AsyncRead + AsyncWrite + Unpin) {
         let (face, deadline, stopped) = (&*self.face, &self.deadline, self.stopped.clone());
-        let service = service_fn(|mut request: Request<Incoming>| {
+        let service = service_fn(|request: Request<Incoming>| {
             deadline.serving();
-            request.extensions_mut().insert(self.peer);
-            answer(face, request, (deadline.clone(), &stopped))
+            answer((face, self.peer), request, (deadline, &stopped))
         });
         let mut connection = pin!(
             http1::Builder::new()
@@ -333,9 +340,9 @@ fn head_bytes<B>(request: &Request<B>) -> usize {
 }
 
 async fn answer(
-    face: &Face,
+    (face, peer): (&Face, Peer),
     mut request: Request<Incoming>,
-    (deadline, stopped): (Arc<Deadline>, &watch::Receiver<bool>),
+    (deadline, stopped): (&Arc<Deadline>, &watch::Receiver<bool>),
 ) -> Result<Response<Body>, Infallible> {
     let mut line = RequestLine::of(&mut request, face.counting.as_ref());
     if let Some(traces) = &face.traces {
@@ -346,7 +353,7 @@ async fn answer(
         deadline.idle();
         return Ok(finish(&mut line, error::head_too_large(request.uri().path())));
     }
-    if let Some(refusal) = face.https_only.as_ref().and_then(|rule| rule.refusal(&request)) {
+    if let Some(refusal) = face.https_only.as_ref().and_then(|rule| rule.refusal(peer, &request)) {
         deadline.idle();
         return Ok(finish(&mut line, refusal));
     }
@@ -354,13 +361,14 @@ async fn answer(
         let patience = Patience { deadline: deadline.clone(), stopped: stopped.clone() };
         request.extensions_mut().insert(patience);
     }
-    let response = caught(line.route, face.answer(line.route, request)).await;
+    let response = caught(line.route, face.answer(line.route, peer, request)).await;
     let response = finish(&mut line, response);
     if response.body().size_hint().exact().is_some() {
         deadline.idle();
         return Ok(response);
     }
     // the request lasts until the last part of an answer that is made while it is sent
+    let deadline = deadline.clone();
     Ok(response.map(|body| Body::new(Going { body, deadline })))
 }
 

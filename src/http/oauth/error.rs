@@ -2,6 +2,7 @@
 //! status, for the OAuth endpoints.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 use axum::body::Body;
 use axum::response::IntoResponse;
@@ -286,16 +287,16 @@ impl OAuthError {
 
     /// The answer, or that of an address from which too many API keys came that are nobody's.
     pub(super) fn answer_to(self, app: &App, head: &Parts) -> Response<Body> {
-        self.throttled(app, head).into_response()
+        self.throttled(app, app.caller_of(head)).into_response()
     }
 
     /// The refusal, or that of an address from which too many API keys came that are nobody's.
-    pub(super) fn throttled(self, app: &App, head: &Parts) -> Self {
+    pub(super) fn throttled(self, app: &App, from: Option<IpAddr>) -> Self {
         // an API key was looked up, and nobody has it
         if self.reason != reason_of(Refused::UnknownClient) {
             return self;
         }
-        match app.count_failure(app.caller_of(head)) {
+        match app.count_failure(from) {
             Ok(()) => self,
             Err(TooManyFailures { retry_after }) => {
                 let status = StatusCode::TOO_MANY_REQUESTS;

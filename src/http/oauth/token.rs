@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::time::timeout;
 
+use crate::http::client_ip::Peer;
 use crate::http::oauth::client_auth;
 use crate::http::oauth::error::OAuthError;
 use crate::http::oauth::form::Form;
@@ -26,9 +27,15 @@ pub(in crate::http) const PATH: &str = "/oauth/token";
 /// Bytes of a body at most.
 const MAX_BODY_BYTES: usize = 8 * 1024;
 
-pub(in crate::http) async fn create(app: &App, request: Request<Body>) -> Response<Body> {
+/// The answer to a request that came from there.
+pub(in crate::http) async fn create(
+    app: &App,
+    peer: Peer,
+    request: Request<Body>,
+) -> Response<Body> {
     let (head, body) = request.into_parts();
-    match issue(app, &head, body).await {
+    let address = app.address_of(peer, &head.headers);
+    match issue(app, (&head, address), body).await {
         Ok((issued, recording)) => {
             app.requests.issued();
             let mut response = shown(&issued);
@@ -38,7 +45,7 @@ pub(in crate::http) async fn create(app: &App, request: Request<Body>) -> Respon
             response
         }
         Err(refused) => {
-            let refused = refused.throttled(app, &head);
+            let refused = refused.throttled(app, address);
             app.requests.refused(refused.reason);
             refused.into_response()
         }
@@ -48,7 +55,7 @@ pub(in crate::http) async fn create(app: &App, request: Request<Body>) -> Respon
 /// A token, and how long it waited for its record, where that is told.
 async fn issue(
     app: &App,
-    head: &Parts,
+    (head, address): (&Parts, Option<IpAddr>),
     body: Body,
 ) -> Result<(IssuedToken, Option<Step>), OAuthError> {
     if head.method != Method::POST {
@@ -64,7 +71,7 @@ async fn issue(
         resources: form.take_all("resource"),
         audience: form.take("audience"),
     };
-    let caller = caller_of(&head.headers, app.caller_of(head));
+    let caller = caller_of(&head.headers, address);
     let refusal = |refused| OAuthError::of(refused, way, request.scope.as_deref());
     let issue = || app.mint.issue(&request, caller, app.clock.now());
     let unrecorded = with_lease(app.mint.quotas(), issue).await.map_err(refusal)?;
