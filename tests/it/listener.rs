@@ -131,3 +131,30 @@ async fn a_trusted_proxy_may_take_every_place() {
     let server = small_server(&["127.0.0.1".to_owned()]).await;
     assert_eq!(open(&server, "127.0.0.1", 38).await.len(), 38);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_that_a_client_is_slow_to_read_is_sent_to_its_end_when_the_server_stops() {
+    let mut server = Setup::on(Engine::Sqlite).start().await.unwrap();
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let mut stream = socket.connect(server.address).await.unwrap();
+    // far more than the buffers of the system hold
+    let asked = 150;
+    let request = "GET /v1/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n";
+    stream.write_all(request.repeat(asked).as_bytes()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let address = server.address;
+    let stopping = tokio::spawn(async move { server.stop().await });
+    while TcpStream::connect(address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    let mut answers = Vec::new();
+    timeout(PATIENCE, stream.read_to_end(&mut answers)).await.expect("no end").unwrap();
+    stopping.await.unwrap();
+    let text = String::from_utf8(answers).unwrap();
+    let all: Vec<&str> = text.split("HTTP/1.1 200").skip(1).collect();
+    assert!(!all.is_empty() && all.len() < asked, "{}", all.len());
+    let (_, whole) = all[0].split_once("\r\n\r\n").unwrap();
+    let (_, last) = all[all.len() - 1].split_once("\r\n\r\n").unwrap();
+    assert_eq!(last.len(), whole.len(), "cut in the middle");
+}

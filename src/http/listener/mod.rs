@@ -5,6 +5,7 @@
 //! for ever. Here each connection keeps one deadline, looked at once a second: until the first byte
 //! and between requests, while a head comes in, and while a request is served.
 
+mod alarm;
 mod deadline;
 mod sources;
 
@@ -33,6 +34,7 @@ use tower_service::Service;
 
 use crate::http::client_ip::{Peer, TrustedProxies};
 use crate::http::https_only::HttpsOnly;
+use crate::http::listener::alarm::unless;
 use crate::http::listener::deadline::{Deadline, Watched};
 use crate::http::listener::sources::{SourcePlace, Sources};
 use crate::http::metrics::{Connected, Counting};
@@ -305,23 +307,35 @@ impl Connection {
                 .max_buf_size(MAX_HEAD_BYTES)
                 .serve_connection(TokioIo::new(stream), service)
         );
-        let mut sweep = sweep();
-        let mut stopping = false;
-        loop {
+        let mut late = pin!(late(deadline));
+        let alarm = async {
             tokio::select! {
-                // a client that goes away or breaks the protocol is no event of ours
-                _ = connection.as_mut() => return,
-                _ = sweep.tick() => if deadline.has_passed() { return },
-                _ = self.stopped.changed(), if !stopping => {
-                    // half a head is no request in flight
-                    if !deadline.is_serving() {
-                        return;
-                    }
-                    stopping = true;
-                    connection.as_mut().graceful_shutdown();
-                }
+                () = late.as_mut() => Alarm::Late,
+                _ = self.stopped.changed() => Alarm::Stop,
             }
+        };
+        // a client that goes away or breaks the protocol is no event of ours
+        if let Some(Alarm::Stop) = unless(connection.as_mut(), alarm).await
+            // half a head is no request in flight
+            && deadline.is_busy()
+        {
+            connection.as_mut().graceful_shutdown();
+            unless(connection, late).await;
         }
+    }
+}
+
+/// What ends a connection beside itself.
+enum Alarm {
+    Late,
+    Stop,
+}
+
+/// Ends when a connection may not go on.
+async fn late(deadline: &Deadline) {
+    let mut sweep = sweep();
+    while !deadline.has_passed() {
+        sweep.tick().await;
     }
 }
 
@@ -350,11 +364,11 @@ async fn answer(
         line = line.traced(traces, &request, scheme);
     }
     if head_bytes(&request) > MAX_HEAD_BYTES {
-        deadline.idle();
+        deadline.answering();
         return Ok(finish(&mut line, error::head_too_large(request.uri().path())));
     }
     if let Some(refusal) = face.https_only.as_ref().and_then(|rule| rule.refusal(peer, &request)) {
-        deadline.idle();
+        deadline.answering();
         return Ok(finish(&mut line, refusal));
     }
     if line.is_patient {
@@ -364,7 +378,7 @@ async fn answer(
     let response = caught(line.route, face.answer(line.route, peer, request)).await;
     let response = finish(&mut line, response);
     if response.body().size_hint().exact().is_some() {
-        deadline.idle();
+        deadline.answering();
         return Ok(response);
     }
     // the request lasts until the last part of an answer that is made while it is sent
@@ -422,6 +436,6 @@ impl HttpBody for Going {
 
 impl Drop for Going {
     fn drop(&mut self) {
-        self.deadline.idle();
+        self.deadline.answering();
     }
 }
