@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tenmint_verifier::{Net, NewClaims, ScopeSet};
 
 use crate::mint::entries::{ApiKeyEntry, Ending, OrgEntry, OwnerEntry};
+use crate::mint::few::Few;
 use crate::mint::index::AuthenticatedKey;
 use crate::mint::quotas::{Permit, Quotas};
 use crate::mint::targets::Targets;
@@ -35,9 +36,9 @@ pub(super) struct Grant {
     subject: OwnerId,
     org: OrgId,
     api_key: ApiKeyId,
-    audience_ids: Vec<AudienceId>,
+    audience_ids: Few<AudienceId>,
     /// Their URIs, in the same order.
-    audiences: Vec<Arc<str>>,
+    audiences: Few<Arc<str>>,
     pub(super) token_type: TokenType,
     pub(super) scope: ScopeSet,
     space: Option<SpaceId>,
@@ -249,7 +250,7 @@ impl Grant {
         token_id: &str,
         sign: impl FnOnce(&NewClaims<'_>) -> T,
     ) -> T {
-        let audiences: Vec<&str> = self.audiences.iter().map(|uri| &**uri).collect();
+        let audiences = self.audiences.map(|uri| &**uri);
         let net = self.ip_rules.as_deref().and_then(net_of);
         let space = self.space.map(|space| space.to_string());
         sign(&NewClaims {

@@ -8,6 +8,7 @@ pub mod api_uses;
 mod entries;
 pub mod failures;
 mod feed;
+mod few;
 pub mod forward_auth;
 mod grant;
 mod index;

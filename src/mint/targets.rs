@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::mint::entries::{ApiKeyEntry, AudienceEntry, OrgEntry};
+use crate::mint::few::Few;
 use crate::mint::index::State;
 use crate::mint::slab::Place;
 use crate::mint::{Refused, TokenRequest};
@@ -19,9 +20,9 @@ pub(super) struct Targets<'s> {
 
 /// The audiences that a token will be for.
 pub(super) struct Selected {
-    pub(super) audience_ids: Vec<AudienceId>,
+    pub(super) audience_ids: Few<AudienceId>,
     /// Their URIs, in the same order.
-    pub(super) audiences: Vec<Arc<str>>,
+    pub(super) audiences: Few<Arc<str>>,
     /// The shortest lifetime that one of them asks for.
     pub(super) lifetime: Option<TokenLifetime>,
     pub(super) token_type: TokenType,
@@ -33,27 +34,28 @@ impl Targets<'_> {
     pub(super) fn select(&self, request: &TokenRequest) -> Result<Selected, Refused> {
         let by_resource = self.resources(&request.resources)?;
         let by_alias = request.audience.as_deref().map(|name| self.named(name)).transpose()?;
-        let places = match (by_resource.as_slice(), by_alias) {
-            ([], None) => vec![self.default()?],
-            ([], Some(place)) => vec![place],
+        let places = match (&*by_resource, by_alias) {
+            ([], None) => Few::One(self.default()?),
+            ([], Some(place)) => Few::One(place),
             (_, None) => by_resource,
             ([one], Some(place)) if *one == place => by_resource,
             _ => return Err(Refused::TargetsDiffer),
         };
-        let entries = places.into_iter().map(|place| self.entry(place));
-        selected(&entries.collect::<Result<Vec<_>, _>>()?)
+        let entries = match &places {
+            Few::One(place) => Few::One(self.entry(*place)?),
+            Few::Many(places) => {
+                Few::Many(places.iter().map(|place| self.entry(*place)).collect::<Result<_, _>>()?)
+            }
+        };
+        selected(&entries)
     }
 
-    fn resources(&self, uris: &[String]) -> Result<Vec<Place>, Refused> {
-        let mut places = Vec::with_capacity(uris.len());
-        for uri in uris {
+    fn resources(&self, uris: &[String]) -> Result<Few<Place>, Refused> {
+        uris.iter().try_fold(Few::default(), |places: Few<Place>, uri| {
             let place = self.state.audience_by_uri(uri).ok_or(Refused::InvalidTarget)?;
             self.check(place)?;
-            if !places.contains(&place) {
-                places.push(place);
-            }
-        }
-        Ok(places)
+            Ok(places.with(place))
+        })
     }
 
     /// By URI, or by the slug that the organization of the key finds it under.
@@ -100,15 +102,15 @@ impl Targets<'_> {
 }
 
 /// What several audiences ask of one token. A token for the management API is for nothing else.
-fn selected(entries: &[&AudienceEntry]) -> Result<Selected, Refused> {
+fn selected(entries: &Few<&AudienceEntry>) -> Result<Selected, Refused> {
     let is_management = entries.iter().any(|audience| audience.is_management());
     if is_management && entries.len() > 1 {
         return Err(Refused::InvalidTarget);
     }
     let all_take_jwt = entries.iter().all(|audience| audience.token_type == TokenType::Jwt);
     Ok(Selected {
-        audience_ids: entries.iter().map(|one| one.id).collect(),
-        audiences: entries.iter().map(|one| one.uri.clone()).collect(),
+        audience_ids: entries.map(|one| one.id),
+        audiences: entries.map(|one| one.uri.clone()),
         lifetime: entries.iter().filter_map(|audience| audience.lifetime).min(),
         token_type: if all_take_jwt { TokenType::Jwt } else { TokenType::AccessToken },
         is_management,
