@@ -130,18 +130,33 @@ impl KeyPair {
     }
 
     /// A signature in the form of RFC 7518, section 3; nothing if the system has no random bytes.
-    pub fn sign(&self, message: &[u8]) -> Option<Vec<u8>> {
+    pub fn sign(&self, message: &[u8]) -> Option<Signature> {
         let random = SystemRandom::new();
         match self {
-            Self::Es256(pair) => {
-                pair.sign(&random, message).ok().map(|signature| signature.as_ref().to_vec())
-            }
+            Self::Es256(pair) => pair.sign(&random, message).ok().map(Signature::Short),
             Self::Rs256(pair) => {
                 let mut signature = vec![0; pair.public().modulus_len()];
                 pair.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature).ok()?;
-                Some(signature)
+                Some(Signature::Long(signature))
             }
-            Self::EdDsa(pair) => Some(pair.sign(message).as_ref().to_vec()),
+            Self::EdDsa(pair) => Some(Signature::Short(pair.sign(message))),
+        }
+    }
+}
+
+/// The bytes of a signature, short ones without an allocation.
+pub enum Signature {
+    /// Of a curve.
+    Short(ring::signature::Signature),
+    /// Of RSA.
+    Long(Vec<u8>),
+}
+
+impl AsRef<[u8]> for Signature {
+    fn as_ref(&self) -> &[u8] {
+        match self {
+            Self::Short(signature) => signature.as_ref(),
+            Self::Long(signature) => signature,
         }
     }
 }

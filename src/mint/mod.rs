@@ -36,7 +36,7 @@ use tenmint_verifier::{BuildError, JwkSet, ScopeSet, Verifier};
 
 pub use feed::{Feed, HeardFeed, SignedFeed};
 pub use index::{Change, Doubted, FilledIndex, Index, Restored};
-pub use key_pair::{GeneratedKeyPair, KeyPair, KeyPairError};
+pub use key_pair::{GeneratedKeyPair, KeyPair, KeyPairError, Signature};
 pub use signer::{PublicKeys, Signer, etag_of};
 pub use usage::{Caller, UsageCounters, Used};
 

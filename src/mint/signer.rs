@@ -3,8 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::{Engine, encoded_len};
 use bytes::Bytes;
 use ring::digest;
 use serde::Serialize;
@@ -112,14 +112,21 @@ impl CurrentKey {
     fn signed(&self, header: &str, claims: &impl Serialize) -> Option<String> {
         let mut payload = Vec::with_capacity(USUAL_PAYLOAD);
         serde_json::to_writer(&mut payload, claims).ok()?;
-        let mut token = String::with_capacity(header.len() + payload.len() * 4 / 3 + 350);
-        token.push_str(header);
-        URL_SAFE_NO_PAD.encode_string(payload, &mut token);
-        let signature = self.key_pair.sign(token.as_bytes())?;
-        token.push('.');
-        URL_SAFE_NO_PAD.encode_string(signature, &mut token);
-        Some(token)
+        let mut token = Vec::with_capacity(header.len() + payload.len() * 4 / 3 + 350);
+        token.extend_from_slice(header.as_bytes());
+        append(&mut token, &payload)?;
+        let signature = self.key_pair.sign(&token)?;
+        token.push(b'.');
+        append(&mut token, signature.as_ref())?;
+        String::from_utf8(token).ok()
     }
+}
+
+/// Appends bytes in base64url, in one piece: the encoder of strings works through a buffer of its own.
+fn append(token: &mut Vec<u8>, bytes: &[u8]) -> Option<()> {
+    let start = token.len();
+    token.resize(start + encoded_len(bytes.len(), false)?, 0);
+    URL_SAFE_NO_PAD.encode_slice(bytes, token.get_mut(start..)?).ok().map(drop)
 }
 
 impl fmt::Debug for CurrentKey {
