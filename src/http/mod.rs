@@ -338,7 +338,18 @@ impl<'c> RequestLine<'c> {
 /// A number that counts the requests of this process.
 fn next_request_id() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(1);
-    format!("{:08x}", NEXT.fetch_add(1, Ordering::Relaxed))
+    hex_of(NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Eight hexadecimal digits, or as many as it takes: what `{:08x}` writes, without its machinery.
+fn hex_of(number: u64) -> String {
+    let digits = number.checked_ilog2().map_or(1, |bits| bits / 4 + 1).max(8);
+    let mut text = String::with_capacity(16);
+    for place in (0..digits).rev() {
+        let digit = u32::try_from(number >> (place * 4) & 15).unwrap_or(0);
+        text.extend(char::from_digit(digit, 16));
+    }
+    text
 }
 
 async fn not_found(uri: Uri) -> Response<Body> {
@@ -363,10 +374,31 @@ async fn method_not_allowed() -> Response<Body> {
 
 /// An answer that nobody may store.
 fn json_answer(status: StatusCode, body: impl Into<Body>) -> Response<Body> {
-    let mut response = Response::new(body.into());
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
+    json_answer_in(HeaderMap::new(), status, body)
+}
+
+/// The same in an empty map of headers that is at hand.
+fn json_answer_in(
+    mut headers: HeaderMap,
+    status: StatusCode,
+    body: impl Into<Body>,
+) -> Response<Body> {
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::hex_of;
+
+    #[test]
+    fn the_id_of_a_request_has_eight_digits_or_more() {
+        for number in [0, 1, 15, 16, 0xffff_ffff, 0x1_0000_0000, 0x0123_4567_89ab_cdef, u64::MAX] {
+            assert_eq!(hex_of(number), format!("{number:08x}"));
+        }
+    }
 }

@@ -160,9 +160,7 @@ impl Face {
         mut request: Request<Incoming>,
     ) -> Response<Body> {
         match &self.tokens {
-            Some(app) if route == token::PATH => {
-                token::create(app, peer, request.map(Body::new)).await
-            }
+            Some(app) if route == token::PATH => token::create(app, peer, request).await,
             _ => {
                 request.extensions_mut().insert(peer);
                 let Ok(response) = self.router.clone().call(request).await;

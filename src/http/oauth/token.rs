@@ -1,9 +1,13 @@
 //! `POST /oauth/token`: an API key in, a token out (RFC 6749, section 4.4).
 
+use std::future::poll_fn;
 use std::net::IpAddr;
+use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration;
 
-use axum::body::Body;
+use axum::BoxError;
+use axum::body::{Body, HttpBody};
 use axum::response::IntoResponse;
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, PRAGMA, USER_AGENT};
@@ -18,7 +22,7 @@ use crate::http::oauth::error::OAuthError;
 use crate::http::oauth::form::Form;
 use crate::http::oauth::rate_limit;
 use crate::http::traces::Step;
-use crate::http::{App, json_answer};
+use crate::http::{App, json_answer_in};
 use crate::mint::{Caller, IssuedToken, TokenRequest};
 use crate::service::quotas::with_lease;
 
@@ -26,19 +30,26 @@ use crate::service::quotas::with_lease;
 pub(in crate::http) const PATH: &str = "/oauth/token";
 /// Bytes of a body at most.
 const MAX_BODY_BYTES: usize = 8 * 1024;
+/// Headers that a connection keeps room for.
+const KEPT_HEADERS: usize = 16;
+
+/// A body as it is sent, in a box of the router or without.
+pub(in crate::http) trait Sent: HttpBody<Data = Bytes, Error: Into<BoxError>> + Unpin {}
+
+impl<B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Unpin> Sent for B {}
 
 /// The answer to a request that came from there.
 pub(in crate::http) async fn create(
     app: &App,
     peer: Peer,
-    request: Request<Body>,
+    request: Request<impl Sent>,
 ) -> Response<Body> {
     let (head, body) = request.into_parts();
     let address = app.address_of(peer, &head.headers);
     match issue(app, (&head, address), body).await {
         Ok((issued, recording)) => {
             app.requests.issued();
-            let mut response = shown(&issued);
+            let mut response = shown(&issued, emptied(head.headers));
             if let Some(step) = recording {
                 response.extensions_mut().insert(step);
             }
@@ -56,7 +67,7 @@ pub(in crate::http) async fn create(
 async fn issue(
     app: &App,
     (head, address): (&Parts, Option<IpAddr>),
-    body: Body,
+    body: impl Sent,
 ) -> Result<(IssuedToken, Option<Step>), OAuthError> {
     if head.method != Method::POST {
         return Err(OAuthError::method_not_allowed());
@@ -83,7 +94,7 @@ async fn issue(
 pub(super) async fn read_form(
     app: &App,
     headers: &HeaderMap,
-    body: Body,
+    body: impl Sent,
 ) -> Result<Form, OAuthError> {
     check_media_type(headers, "application/x-www-form-urlencoded")?;
     let body = read_body(headers, (body, MAX_BODY_BYTES), app.body_deadline).await?;
@@ -94,7 +105,7 @@ pub(super) async fn read_form(
 pub(super) async fn read_json(
     app: &App,
     headers: &HeaderMap,
-    body: (Body, usize),
+    body: (impl Sent, usize),
 ) -> Result<Bytes, OAuthError> {
     check_media_type(headers, "application/json")?;
     read_body(headers, body, app.body_deadline).await
@@ -136,26 +147,61 @@ fn check_grant_type(grant_type: Option<&str>) -> Result<(), OAuthError> {
 /// which is nearly every one, starts no timer.
 async fn read_body(
     headers: &HeaderMap,
-    (body, max_bytes): (Body, usize),
+    (body, max_bytes): (impl Sent, usize),
     deadline: Duration,
 ) -> Result<Bytes, OAuthError> {
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: usize| length > max_bytes) {
         return Err(OAuthError::too_large(max_bytes));
     }
-    let collected = timeout(deadline, Limited::new(body, max_bytes).collect())
-        .await
-        .map_err(|_| OAuthError::too_slow())?;
+    let mut collecting = pin!(collect(Limited::new(body, max_bytes)));
+    let collected = match at_once(collecting.as_mut()).await {
+        Some(collected) => collected,
+        None => timeout(deadline, collecting).await.map_err(|_| OAuthError::too_slow())?,
+    };
     match collected {
-        Ok(body) => Ok(body.to_bytes()),
+        Ok(body) => Ok(body),
         Err(cause) if cause.is::<LengthLimitError>() => Err(OAuthError::too_large(max_bytes)),
         Err(_) => Err(OAuthError::invalid_request("the body breaks off or is malformed")),
     }
 }
 
+/// What a future comes to without waiting.
+async fn at_once<F: Future>(mut future: Pin<&mut F>) -> Option<F::Output> {
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => Poll::Ready(None),
+    })
+    .await
+}
+
+/// All bytes of a body. It is one part, nearly always, which stays as it came.
+async fn collect<B: HttpBody<Data = Bytes> + Unpin>(mut body: B) -> Result<Bytes, B::Error> {
+    let Some(first) = body.frame().await else { return Ok(Bytes::new()) };
+    let first = first?.into_data().unwrap_or_default();
+    if body.is_end_stream() {
+        return Ok(first);
+    }
+    let mut all = Vec::from(first);
+    while let Some(frame) = body.frame().await {
+        all.extend_from_slice(&frame?.into_data().unwrap_or_default());
+    }
+    Ok(all.into())
+}
+
+/// The headers of a request as room for those of its answer, which the connection then has for its next
+/// request. Not where they were very many: each connection would keep room for as many.
+fn emptied(mut headers: HeaderMap) -> HeaderMap {
+    if headers.capacity() > KEPT_HEADERS {
+        return HeaderMap::new();
+    }
+    headers.clear();
+    headers
+}
+
 /// The answer of RFC 6749, section 5.1. No member needs an escape: a token is base64url, a scope
 /// holds no quote and no backslash.
-fn shown(issued: &IssuedToken) -> Response<Body> {
+fn shown(issued: &IssuedToken, headers: HeaderMap) -> Response<Body> {
     let IssuedToken { access_token, expires_in, scope, rate_limit } = issued;
     let expires_in = expires_in.to_string();
     // in one piece of the right size
@@ -169,7 +215,7 @@ fn shown(issued: &IssuedToken) -> Response<Body> {
         r#""}"#,
     ]
     .concat();
-    let mut response = json_answer(StatusCode::OK, body);
+    let mut response = json_answer_in(headers, StatusCode::OK, body);
     response.headers_mut().insert(PRAGMA, HeaderValue::from_static("no-cache"));
     if let Some(rate_limit) = rate_limit {
         rate_limit::add(response.headers_mut(), rate_limit);
