@@ -5,7 +5,7 @@
 //! them.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -27,6 +27,9 @@ pub struct Ledger {
     mode: LedgerMode,
     chain: ChainId,
     open: Mutex<Open>,
+    /// The recorder cannot record at the moment. Told under the lock, so that no fact comes in after it; who
+    /// only wants to know needs none.
+    is_closed: AtomicBool,
     /// Wakes the recorder when the first fact of a batch comes.
     came: Notify,
     figures: LedgerFigures,
@@ -85,8 +88,6 @@ struct Open {
     outcome: Arc<Outcome>,
     /// A whole batch before this one: the clock was corrected, and facts of moments far apart are no one batch.
     before: Option<(FactWriter, Arc<Outcome>)>,
-    /// The recorder cannot record at the moment.
-    is_closed: bool,
 }
 
 /// What became of the facts of one batch.
@@ -151,11 +152,12 @@ impl Ledger {
     /// A ledger whose facts a recorder takes, and of whose chain the ids of tokens are.
     pub fn new(mode: LedgerMode, chain: ChainId) -> Self {
         let (facts, outcome) = (FactWriter::new(chain), Arc::default());
-        let open = Open { facts, outcome, before: None, is_closed: false };
+        let open = Open { facts, outcome, before: None };
         Self {
             mode,
             chain,
             open: Mutex::new(open),
+            is_closed: AtomicBool::new(false),
             came: Notify::new(),
             figures: LedgerFigures::default(),
         }
@@ -184,7 +186,10 @@ impl Ledger {
         }
         let mut open = self.open.lock();
         let is_far = open.facts.span_with(fact.token_id.at()) > FactWriter::MAX_SPAN;
-        if open.is_closed || open.len() >= MAX_FACTS || is_far && open.before.is_some() {
+        if self.is_closed.load(Ordering::Relaxed)
+            || open.len() >= MAX_FACTS
+            || is_far && open.before.is_some()
+        {
             return Err(Refused::Unavailable);
         }
         if is_far {
@@ -221,12 +226,12 @@ impl Ledger {
 
     /// Whether facts can be recorded.
     pub fn is_open(&self) -> bool {
-        self.mode == LedgerMode::Off || !self.open.lock().is_closed
+        self.mode == LedgerMode::Off || !self.is_closed.load(Ordering::Relaxed)
     }
 
     /// Refuses all facts, as long as none can be recorded.
     pub fn close(&self) {
-        self.open.lock().is_closed = true;
+        self.set_closed(true);
     }
 
     /// Refuses all who wait. Where tokens leave before they are recorded, what was given stays, to be
@@ -239,7 +244,12 @@ impl Ledger {
 
     /// Takes facts again.
     pub fn reopen(&self) {
-        self.open.lock().is_closed = false;
+        self.set_closed(false);
+    }
+
+    fn set_closed(&self, is_closed: bool) {
+        let _open = self.open.lock();
+        self.is_closed.store(is_closed, Ordering::Relaxed);
     }
 
     /// Ends when there are facts.

@@ -46,6 +46,7 @@ use crate::mint::grant::Grant;
 use crate::mint::index::AuthenticatedKey;
 use crate::mint::ledger::{Ledger, Receipt};
 use crate::mint::quotas::{Permit, Quotas, RateLimit, Ticket};
+use crate::mint::signer::CurrentKey;
 use crate::model::access::Credential;
 use crate::model::audience::AudienceUri;
 use crate::model::id::{ApiKeyId, AudienceId, OrgId};
@@ -392,11 +393,13 @@ impl Mint {
         from: Caller<'m>,
         now: Timestamp,
     ) -> Result<UnrecordedToken<'m>, Refused> {
-        if !self.is_ready(now) {
+        // all of `is_ready`, and no lock for it that is not needed anyway
+        let signing_key = self.signer.read().current().ok_or(Refused::Unavailable)?;
+        if !self.ledger.is_open() {
             return Err(Refused::Unavailable);
         }
         let client = &request.client;
-        let key = self.index.authenticate(client, &self.pepper)?;
+        let key = self.index.authenticate_fresh(client, &self.pepper, (now, self.serve_for))?;
         let whose = key.whose();
         let is_credential = |word: &str| {
             // under the lock that the key holds
@@ -406,7 +409,7 @@ impl Mint {
         let from = from.without_credential(is_credential);
         let used = |(api_key, org)| Used { api_key, org, outcome: Outcome::Issued, from, client };
         let used = whose.map(used);
-        let issued = self.issue_to(key, request, from, now);
+        let issued = self.issue_to((key, &signing_key), request, from, now);
         if let (Some(used), Some(outcome)) =
             (used, issued.as_ref().err().copied().and_then(Refused::outcome))
         {
@@ -417,7 +420,7 @@ impl Mint {
 
     fn issue_to(
         &self,
-        key: AuthenticatedKey<'_>,
+        (key, signing_key): (AuthenticatedKey<'_>, &CurrentKey),
         request: &TokenRequest,
         from: Caller<'_>,
         now: Timestamp,
@@ -426,7 +429,7 @@ impl Mint {
         let permit = admitted.permit(&self.quotas)?;
         let holder = admitted.whose();
         let grant = admitted.grant(request, self.installation.token_lifetime, now)?;
-        let (token_id, access_token) = self.sign(&grant, now)?;
+        let (token_id, access_token) = self.sign(&grant, signing_key, now)?;
         let receipt = self.ledger.append(&grant.fact(token_id, from.address))?;
         let new = NewUses::seen(from, &request.client.texts, now);
         self.count_uses(holder, &grant, (Form::Token, &new));
@@ -453,10 +456,14 @@ impl Mint {
         }
     }
 
-    fn sign(&self, grant: &Grant, now: Timestamp) -> Result<(TokenId, String), Refused> {
+    /// No lock is held here: a signature takes far longer than all the rest.
+    fn sign(
+        &self,
+        grant: &Grant,
+        signing_key: &CurrentKey,
+        now: Timestamp,
+    ) -> Result<(TokenId, String), Refused> {
         let token_id = token_id::next(now, self.ledger.chain()).ok_or(Refused::Unavailable)?;
-        // the lock is let go before the signature, which takes far longer than all the rest
-        let signing_key = self.signer.read().current().ok_or(Refused::Unavailable)?;
         let access_token = grant
             .with_claims(self.issuer(), &token_id.to_string(), |claims| {
                 signing_key.sign(claims, grant.token_type)

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::mint::Refused;
 use crate::mint::entries::ApiKeyEntry;
-use crate::mint::index::{Index, State};
+use crate::mint::index::{AuthenticatedKey, Index, State};
+use crate::mint::{ClientCredential, Refused};
 use crate::model::id::{ApiKeyId, OrgId};
 use crate::model::owner::OwnerId;
+use crate::model::secret::Pepper;
 use crate::model::time::Timestamp;
 
 /// What a stored change touched.
@@ -40,10 +41,30 @@ const POLL_BOUND: Duration = Duration::from_secs(1);
 impl Index {
     /// Whether the index was filled, and compared with the database within `serve_for`.
     pub fn is_fresh(&self, now: Timestamp, serve_for: Duration) -> bool {
-        let state = self.state.read();
-        let compared_at = state.compared_at.filter(|_| !state.is_doubted(Doubted::Everything));
-        let bound = serve_for.max(POLL_BOUND);
-        compared_at.is_some_and(|compared_at| now.since(compared_at) <= bound)
+        self.state.read().is_fresh(now, serve_for)
+    }
+
+    /// Finds the key of a credential, for whoever has asked whether the index is fresh.
+    pub(in crate::mint) fn authenticate(
+        &self,
+        client: &ClientCredential,
+        pepper: &Pepper,
+    ) -> Result<AuthenticatedKey<'_>, Refused> {
+        self.authenticate_where(client, pepper, |_| true)
+    }
+
+    /// The same for whoever has not: an index that is not fresh says nothing of any key, and is asked
+    /// under the lock that the key is looked up under.
+    ///
+    /// # Errors
+    /// [`Refused::Unavailable`] where it is not, whatever the key.
+    pub(in crate::mint) fn authenticate_fresh(
+        &self,
+        client: &ClientCredential,
+        pepper: &Pepper,
+        (now, serve_for): (Timestamp, Duration),
+    ) -> Result<AuthenticatedKey<'_>, Refused> {
+        self.authenticate_where(client, pepper, |state| state.is_fresh(now, serve_for))
     }
 
     /// How long ago the index was last compared with the database.
@@ -107,6 +128,12 @@ impl State {
         self.doubts.touched.retain(|_, stored_at| *stored_at > revision);
     }
 
+    fn is_fresh(&self, now: Timestamp, serve_for: Duration) -> bool {
+        let compared_at = self.compared_at.filter(|_| !self.is_doubted(Doubted::Everything));
+        let bound = serve_for.max(POLL_BOUND);
+        compared_at.is_some_and(|compared_at| now.since(compared_at) <= bound)
+    }
+
     /// Whether what is known of a key is known to be true.
     ///
     /// # Errors
@@ -137,6 +164,7 @@ mod tests {
     use super::*;
     use crate::model::audience::AudienceUri;
     use crate::model::installation::Issuer;
+    use crate::model::secret::PlainSecret;
 
     #[test]
     fn a_doubt_lasts_until_the_last_change_of_what_it_is_about() {
@@ -155,5 +183,18 @@ mod tests {
         }
         index.doubt_touched([Doubted::NewApiKeys], 6);
         assert_eq!(said(), Refused::UnknownClient, "applied already");
+    }
+    #[test]
+    fn an_index_that_is_not_fresh_says_nothing_of_any_key() {
+        let issuer: Issuer = "https://auth.example.com".parse().unwrap();
+        let (index, pepper) = (Index::new(AudienceUri::management(&issuer)), Pepper::new(&[7; 32]));
+        let client = ClientCredential::bare(PlainSecret::new("tm_default_nobody".to_owned()));
+        let said = |millis| {
+            let look = (Timestamp::from_millis(millis), Duration::from_secs(60));
+            index.authenticate_fresh(&client, &pepper, look).map(drop).unwrap_err()
+        };
+        assert_eq!(said(0), Refused::Unavailable);
+        index.apply(Vec::new(), 1, Timestamp::from_millis(0));
+        assert_eq!((said(60_000), said(60_001)), (Refused::UnknownClient, Refused::Unavailable));
     }
 }

@@ -152,13 +152,14 @@ impl Index {
         Ok(AuthenticatedKey { api_key, secret_ends: Ending::NEVER, state })
     }
 
-    /// Finds the key of a credential. One digest, one look-up, and nothing secret to compare.
-    pub(super) fn authenticate(
+    /// Finds the key of a credential where the index holds. One digest, one look-up, no comparison.
+    fn authenticate_where(
         &self,
         client: &ClientCredential,
         pepper: &Pepper,
+        holds: impl Fn(&State) -> bool,
     ) -> Result<AuthenticatedKey<'_>, Refused> {
-        let (state, secret) = self.find_secret(&client.texts, pepper)?;
+        let (state, secret) = self.find_secret(&client.texts, pepper, holds)?;
         let entry = state.api_key(secret.api_key).ok_or(Refused::UnknownClient)?;
         if client.client_id.as_ref().is_some_and(|id| id.parse() != Ok(entry.id)) {
             return Err(Refused::UnknownClient);
@@ -172,6 +173,7 @@ impl Index {
         &self,
         texts: &[PlainSecret],
         pepper: &Pepper,
+        holds: impl Fn(&State) -> bool,
     ) -> Result<(RwLockReadGuard<'_, State>, SecretEntry), Refused> {
         let mut refused = Refused::UnknownClient;
         for text in texts {
@@ -179,6 +181,7 @@ impl Index {
             let digest = pepper.digest(text.as_bytes());
             let state = self.state.read();
             match state.secrets.get(&digest).copied() {
+                _ if !holds(&state) => return Err(Refused::Unavailable),
                 Some(secret) => return Ok((state, secret)),
                 None => refused = state.unknown_client(),
             }
