@@ -17,6 +17,11 @@ pub(super) trait Keyed {
 
     /// Its own.
     fn key(&self) -> Self::Key;
+
+    /// The hash of one, seeded: callers choose what is looked up, and must not know what collides.
+    fn hash(key: &Self::Key, seed: &RandomState) -> u64 {
+        seed.hash_one(key)
+    }
 }
 
 /// Entries by key and by place.
@@ -25,7 +30,6 @@ pub(super) struct Slab<V> {
     places: HashTable<Place>,
     entries: Vec<V>,
     free: Vec<Place>,
-    /// Callers choose what is looked up, and must not know what collides.
     hasher: RandomState,
 }
 
@@ -57,7 +61,7 @@ impl<V: Keyed> Slab<V> {
         let (key, entries, hasher) = (entry.key(), &self.entries, &self.hasher);
         let has_key = |place: &Place| has_key(entries, *place, &key);
         let rehash = |place: &Place| hash_at(entries, *place, hasher);
-        let place = match self.places.entry(hasher.hash_one(&key), has_key, rehash) {
+        let place = match self.places.entry(V::hash(&key, hasher), has_key, rehash) {
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(vacant) => {
                 let next = || u32::try_from(entries.len()).ok().map(Place);
@@ -73,7 +77,7 @@ impl<V: Keyed> Slab<V> {
 
     pub(super) fn find(&self, key: &V::Key) -> Option<Place> {
         let has_key = |place: &Place| has_key(&self.entries, *place, key);
-        self.places.find(self.hasher.hash_one(key), has_key).copied()
+        self.places.find(V::hash(key, &self.hasher), has_key).copied()
     }
 
     pub(super) fn at(&self, place: Place) -> Option<&V> {
@@ -88,7 +92,7 @@ impl<V: Keyed> Slab<V> {
     /// Forgets an entry. Its place is used again, so nothing may still point to it.
     pub(super) fn remove(&mut self, key: &V::Key) {
         let has_key = |place: &Place| has_key(&self.entries, *place, key);
-        if let Ok(found) = self.places.find_entry(self.hasher.hash_one(key), has_key) {
+        if let Ok(found) = self.places.find_entry(V::hash(key, &self.hasher), has_key) {
             self.free.push(found.remove().0);
         }
     }
@@ -109,7 +113,7 @@ fn has_key<V: Keyed>(entries: &[V], place: Place, key: &V::Key) -> bool {
 }
 
 fn hash_at<V: Keyed>(entries: &[V], place: Place, hasher: &RandomState) -> u64 {
-    entry_at(entries, place).map_or(0, |entry| hasher.hash_one(entry.key()))
+    entry_at(entries, place).map_or(0, |entry| V::hash(&entry.key(), hasher))
 }
 
 #[cfg(test)]
