@@ -11,6 +11,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use crate::mint::served::ServedApi;
+use crate::mint::usage::{SHARDS, shard_of};
 use crate::mint::user_agent::UserAgents;
 use crate::mint::{Caller, ClientCredential, Mint, Refused};
 use crate::model::access::Credential;
@@ -30,16 +31,17 @@ const MAX_AGO: Duration = Duration::from_hours(24);
 /// What was counted and not taken yet.
 #[derive(Debug)]
 pub struct ApiUses {
-    counted: Mutex<Counted>,
+    shards: [Mutex<Shard>; SHARDS],
+    watched: Mutex<HashMap<AudienceId, Watched>>,
     user_agents: UserAgents,
+    /// Rows of one shard.
     most: usize,
 }
 
 #[derive(Debug, Default)]
-struct Counted {
+struct Shard {
     api_keys: HashMap<ApiKeyId, KeyUses>,
     rows: usize,
-    watched: HashMap<AudienceId, Watched>,
 }
 
 #[derive(Debug)]
@@ -185,13 +187,18 @@ impl ApiUses {
     }
 
     fn with_room(prefix: &ApiKeyPrefix, most: usize) -> Self {
-        Self { counted: Mutex::default(), user_agents: UserAgents::new(prefix), most }
+        Self {
+            shards: std::array::from_fn(|_| Mutex::default()),
+            watched: Mutex::default(),
+            user_agents: UserAgents::new(prefix),
+            most: most / SHARDS,
+        }
     }
 
     /// Counts uses. For what was counted since the last taking this allocates nothing, unless the
     /// user agent is new.
     pub(super) fn count(&self, of: UsesOf, org: OrgId, new: &NewUses<'_>) {
-        let mut counted = self.counted.lock();
+        let mut counted = shard_of(&self.shards, &of.api_key).lock();
         let has_room = counted.rows < self.most;
         if !has_room && !counted.api_keys.contains_key(&of.api_key) {
             return;
@@ -227,18 +234,21 @@ impl ApiUses {
 
     /// Notes that an API was heard of.
     pub(super) fn heard(&self, audience: AudienceId, now: Timestamp) {
-        let mut counted = self.counted.lock();
         let first = Watched { since_at: now, heard_at: now };
-        let watched = counted.watched.entry(audience).or_insert(first);
+        let mut all = self.watched.lock();
+        let watched = all.entry(audience).or_insert(first);
         watched.heard_at = watched.heard_at.max(now);
     }
 
     /// Takes all that was counted, in its order, and begins anew.
     pub(super) fn take(&self) -> (Vec<CountedUses>, Vec<(AudienceId, Watched)>) {
-        let Counted { api_keys, watched, .. } = std::mem::take(&mut *self.counted.lock());
-        let mut rows: Vec<CountedUses> =
-            api_keys.iter().flat_map(|(id, api_key)| api_key.rows(*id)).collect();
-        rows.sort_unstable_by_key(|row| row.of);
+        let mut rows = Vec::new();
+        for shard in &self.shards {
+            let taken = std::mem::take(&mut *shard.lock());
+            rows.extend(taken.api_keys.iter().flat_map(|(id, api_key)| api_key.rows(*id)));
+        }
+        rows.sort_unstable_by_key(|row: &CountedUses| row.of);
+        let watched = std::mem::take(&mut *self.watched.lock());
         let mut watched: Vec<_> = watched.into_iter().collect();
         watched.sort_unstable_by_key(|(id, _)| *id);
         (rows, watched)
@@ -246,9 +256,12 @@ impl ApiUses {
 
     /// How some keys came to APIs, as far as it was not taken.
     pub fn of(&self, ids: &[ApiKeyId]) -> Vec<CountedUses> {
-        let counted = self.counted.lock();
-        let found = ids.iter().filter_map(|id| Some((*id, counted.api_keys.get(id)?)));
-        found.flat_map(|(id, api_key)| api_key.rows(id)).collect()
+        let mut rows = Vec::new();
+        for id in ids {
+            let shard = shard_of(&self.shards, id).lock();
+            rows.extend(shard.api_keys.get(id).into_iter().flat_map(|api_key| api_key.rows(*id)));
+        }
+        rows
     }
 }
 
@@ -290,12 +303,14 @@ mod tests {
 
     #[test]
     fn what_comes_above_the_bound_takes_no_memory_and_what_is_counted_goes_on() {
-        let uses = ApiUses::with_room(&ApiKeyPrefix::default(), 2);
-        for number in [1, 2, 3, 4, 2] {
+        let uses = ApiUses::with_room(&ApiKeyPrefix::default(), 2 * SHARDS);
+        // ids of one shard, with the same last character
+        for number in [1, 63, 125, 187, 63] {
             uses.count(of(number, Form::Raw), org(), &at(0));
         }
         uses.count(of(1, Form::Token), org(), &at(0));
-        assert_eq!(uses.counted.lock().api_keys.len(), 2);
+        let held = uses.shards.iter().map(|shard| shard.lock().api_keys.len());
+        assert_eq!(held.sum::<usize>(), 2);
         let seen: Vec<_> = uses.take().0.iter().map(|row| row.uses.seen).collect();
         assert_eq!(seen, [1, 2]);
     }

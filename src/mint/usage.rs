@@ -24,7 +24,7 @@ use crate::model::time::Timestamp;
 use crate::model::usage::{Grain, HourCount, LastUse, Outcome, Usage, UsageSubject};
 
 /// Parts of the keys, each under a lock of its own.
-const SHARDS: usize = 16;
+pub(super) const SHARDS: usize = 16;
 /// Counts that all shards keep together before hours collapse: 50 MB.
 const MAX_COUNTS: usize = 2 << 20;
 
@@ -100,7 +100,7 @@ impl UsageCounters {
     /// Counts one use. For a key that was counted since the last taking this allocates nothing,
     /// unless its hour, outcome or user agent is new.
     pub fn count(&self, used: &Used<'_>, now: Timestamp) {
-        let mut shard = self.shard(&used.api_key).lock();
+        let mut shard = shard_of(&self.shards, &used.api_key).lock();
         let has_room = shard.counts < self.counts_per_shard;
         let usage = shard.of(used.api_key, used.org);
         let grown = usage.count(Grain::Hour.start_of(now), used.outcome, has_room);
@@ -112,7 +112,7 @@ impl UsageCounters {
 
     /// Notes a use that is no request for a token: it is the last one, and is counted as nothing.
     pub fn note_use(&self, holder: Holder, by: (Caller<'_>, &ClientCredential), now: Timestamp) {
-        let mut shard = self.shard(&holder.api_key).lock();
+        let mut shard = shard_of(&self.shards, &holder.api_key).lock();
         shard.of(holder.api_key, holder.org).use_now(by, &self.user_agents, now);
     }
 
@@ -146,7 +146,7 @@ impl UsageCounters {
         let mut sums = Sums::default();
         match subject {
             UsageSubject::ApiKey(id) => {
-                if let Some(api_key) = self.shard(&id).lock().api_keys.get(&id) {
+                if let Some(api_key) = shard_of(&self.shards, &id).lock().api_keys.get(&id) {
                     sums.add(subject, api_key);
                 }
             }
@@ -163,13 +163,13 @@ impl UsageCounters {
         sums.append_to(&mut usage);
         usage
     }
+}
 
-    /// Ids are random, so any character of them parts the keys.
-    fn shard(&self, id: &ApiKeyId) -> &Mutex<Shard> {
-        let [first, ..] = &self.shards;
-        let place = id.characters().bytes().last().map_or(0, usize::from) % SHARDS;
-        self.shards.get(place).unwrap_or(first)
-    }
+/// The shard of a key. Ids are random, so any character of them parts the keys.
+pub(super) fn shard_of<'s, T>(shards: &'s [T; SHARDS], id: &ApiKeyId) -> &'s T {
+    let [first, ..] = shards;
+    let place = id.characters().bytes().last().map_or(0, usize::from) % SHARDS;
+    shards.get(place).unwrap_or(first)
 }
 
 impl Shard {
