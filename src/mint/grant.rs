@@ -252,14 +252,14 @@ impl Grant {
     ) -> T {
         let audiences = self.audiences.map(|uri| &**uri);
         let net = self.ip_rules.as_deref().and_then(net_of);
-        let space = self.space.map(|space| space.to_string());
+        let space = self.space.map(|space| space.text());
         sign(&NewClaims {
             iss: issuer.as_str(),
-            sub: &self.subject.to_string(),
+            sub: &self.subject.text(),
             aud: &audiences,
-            client_id: &self.api_key.to_string(),
+            client_id: &self.api_key.text(),
             scope: &self.scope,
-            org: &self.org.to_string(),
+            org: &self.org.text(),
             iat: self.issued_at,
             exp: self.expires_at,
             jti: token_id,

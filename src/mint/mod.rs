@@ -465,7 +465,7 @@ impl Mint {
     ) -> Result<(TokenId, String), Refused> {
         let token_id = token_id::next(now, self.ledger.chain()).ok_or(Refused::Unavailable)?;
         let access_token = grant
-            .with_claims(self.issuer(), &token_id.to_string(), |claims| {
+            .with_claims(self.issuer(), &token_id.text(), |claims| {
                 signing_key.sign(claims, grant.token_type)
             })
             .ok_or(Refused::Unavailable)?;

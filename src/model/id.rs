@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
+use crate::model::short_text::ShortText;
 use crate::model::time::Timestamp;
 
 /// The digits of base62.
@@ -19,6 +20,9 @@ const ID_LENGTH: usize = 16;
 
 /// Characters of a prefix.
 const PREFIX_LENGTH: usize = 4;
+
+/// An id as it is written.
+pub type IdText = ShortText<{ PREFIX_LENGTH + ID_LENGTH }>;
 
 /// What an id is an id of.
 pub trait Noun {
@@ -98,6 +102,16 @@ impl<N: Noun> Id<N> {
         is_id.then_some(Self { characters, noun: PhantomData })
     }
 
+    /// The id as it is written, prefix and all.
+    pub fn text(&self) -> IdText {
+        const { assert!(N::PREFIX.len() == PREFIX_LENGTH, "a prefix is three letters and `_`") };
+        let mut text = [0; PREFIX_LENGTH + ID_LENGTH];
+        let (prefix, characters) = text.split_at_mut(PREFIX_LENGTH);
+        prefix.copy_from_slice(N::PREFIX.as_bytes());
+        characters.copy_from_slice(&self.characters);
+        ShortText::of(text)
+    }
+
     /// The sixteen characters, without the prefix.
     pub fn characters(&self) -> &str {
         std::str::from_utf8(&self.characters).unwrap_or_default()
@@ -160,13 +174,8 @@ impl<N> Hash for Id<N> {
 
 impl<N: Noun> fmt::Display for Id<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const { assert!(N::PREFIX.len() == PREFIX_LENGTH, "a prefix is three letters and `_`") };
         // in one piece, so that a text of it is made in one allocation
-        let mut text = [0; PREFIX_LENGTH + ID_LENGTH];
-        let (prefix, characters) = text.split_at_mut(PREFIX_LENGTH);
-        prefix.copy_from_slice(N::PREFIX.as_bytes());
-        characters.copy_from_slice(&self.characters);
-        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
+        f.write_str(&self.text())
     }
 }
 

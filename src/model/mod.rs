@@ -29,6 +29,7 @@ pub mod revocation;
 pub mod role;
 pub mod scope_catalogue;
 pub mod secret;
+pub mod short_text;
 pub mod signing_key;
 pub mod signing_key_schedule;
 pub mod source;

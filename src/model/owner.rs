@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
 use tenmint_verifier::ScopeSet;
 
-use crate::model::id::{BotId, InvalidId, OrgId, SpaceId, UserId};
+use crate::model::id::{BotId, IdText, InvalidId, OrgId, SpaceId, UserId};
 use crate::model::role::{InvalidLevel, InvalidRoleRef, Level, RoleRef};
 use crate::model::time::Timestamp;
 
@@ -18,6 +18,16 @@ pub enum OwnerId {
     User(UserId),
     /// A service account, whose keys are of type `service`.
     Bot(BotId),
+}
+
+impl OwnerId {
+    /// The id as it is written.
+    pub fn text(&self) -> IdText {
+        match self {
+            Self::User(id) => id.text(),
+            Self::Bot(id) => id.text(),
+        }
+    }
 }
 
 impl fmt::Display for OwnerId {

@@ -5,6 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::model::short_text::ShortText;
 use crate::model::time::Timestamp;
 
 /// Crockford's digits: no I, L, O, U.
@@ -83,10 +84,9 @@ impl TokenId {
         let bytes = self.0.to_be_bytes();
         bytes.last_chunk().copied().unwrap_or_default()
     }
-}
 
-impl fmt::Display for TokenId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// The id as it is written.
+    pub fn text(self) -> ShortText<LENGTH> {
         let (mut text, mut rest) = ([b'0'; LENGTH], self.0);
         // twelve digits are 60 bits: shifting a word is far cheaper than shifting all
         for digits in text.rchunks_mut(12) {
@@ -97,7 +97,13 @@ impl fmt::Display for TokenId {
                 bits >>= 5;
             }
         }
-        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
+        ShortText::of(text)
+    }
+}
+
+impl fmt::Display for TokenId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text())
     }
 }
 
