@@ -34,7 +34,10 @@ const MAX_BODY_BYTES: usize = 8 * 1024;
 const KEPT_HEADERS: usize = 16;
 
 /// A body as it is sent, in a box of the router or without.
-pub(in crate::http) trait Sent: HttpBody<Data = Bytes, Error: Into<BoxError>> + Unpin {}
+pub(in crate::http) trait Sent:
+    HttpBody<Data = Bytes, Error: Into<BoxError>> + Unpin
+{
+}
 
 impl<B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Unpin> Sent for B {}
 

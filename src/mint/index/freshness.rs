@@ -190,7 +190,7 @@ mod tests {
         let (index, pepper) = (Index::new(AudienceUri::management(&issuer)), Pepper::new(&[7; 32]));
         let client = ClientCredential::bare(PlainSecret::new("tm_default_nobody".to_owned()));
         let said = |millis| {
-            let look = (Timestamp::from_millis(millis), Duration::from_secs(60));
+            let look = (Timestamp::from_millis(millis), Duration::from_mins(1));
             index.authenticate_fresh(&client, &pepper, look).map(drop).unwrap_err()
         };
         assert_eq!(said(0), Refused::Unavailable);
