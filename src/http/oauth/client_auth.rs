@@ -1,12 +1,15 @@
 //! Client authentication: exactly one API key, by exactly one way (RFC 6749, section 2.3).
 
+use std::borrow::Cow;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use zeroize::Zeroizing;
 
 use crate::http::oauth::error::OAuthError;
-use crate::http::oauth::form::{Form, decode};
+use crate::http::oauth::form::{FormIn, decode};
 use crate::mint::ClientCredential;
 use crate::model::secret::PlainSecret;
 
@@ -27,7 +30,7 @@ pub(super) enum Way {
 /// Two credentials or two ids; a header that cannot be read; none at all.
 pub(super) fn take(
     headers: &HeaderMap,
-    form: &mut Form,
+    form: &mut FormIn<'_>,
 ) -> Result<(ClientCredential, Way), OAuthError> {
     let body_id = form.take("client_id");
     let body_secret = form.take("client_secret").map(PlainSecret::new);
@@ -97,11 +100,17 @@ pub(in crate::http) fn read_authorization_of(value: &str) -> Option<(ClientCrede
 /// Both halves are form-encoded (RFC 6749, section 2.3.1). Many clients send them as they are, so
 /// a key that reads differently decoded is tried both ways.
 fn read_basic(encoded: &str) -> Option<ClientCredential> {
-    let decoded = zeroize::Zeroizing::new(STANDARD.decode(encoded).ok()?);
+    let mut decoded = Zeroizing::new(STANDARD.decode(encoded).ok()?);
     let (id, text) = std::str::from_utf8(&decoded).ok()?.split_once(':')?;
-    let id = decode(id).map_or_else(|_| id.to_owned(), std::borrow::Cow::into_owned);
-    let read = decode(text).ok().map(std::borrow::Cow::into_owned);
-    let as_it_stands = (read.as_deref() != Some(text)).then(|| text.to_owned());
-    let texts = read.into_iter().chain(as_it_stands).map(PlainSecret::new).collect();
+    let (behind_id, id) =
+        (id.len() + 1, decode(id).map_or_else(|_| id.to_owned(), Cow::into_owned));
+    let read = match decode(text) {
+        Ok(Cow::Owned(read)) => Some(PlainSecret::new(read)),
+        Ok(Cow::Borrowed(_)) | Err(_) => None,
+    };
+    // where it was decoded it stays: it is overwritten with the rest of its bytes
+    decoded.drain(..behind_id);
+    let as_it_stands = PlainSecret::new(String::from_utf8(std::mem::take(&mut *decoded)).ok()?);
+    let texts = read.into_iter().chain([as_it_stands]).collect();
     Some(ClientCredential { client_id: Some(id).filter(|id| !id.is_empty()), texts })
 }

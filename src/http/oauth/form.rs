@@ -9,19 +9,32 @@ use std::borrow::Cow;
 const MAX_PARAMETERS: usize = 100;
 
 /// The parameters of a body that are not empty, in their order.
+pub(in crate::http) type Form = FormIn<'static>;
+
+/// The same as they lie in the body, as far as nothing had to be decoded.
 #[derive(Debug)]
-pub(in crate::http) struct Form {
-    parameters: Vec<(String, String)>,
+pub(in crate::http) struct FormIn<'b> {
+    parameters: Vec<(Cow<'b, str>, Cow<'b, str>)>,
 }
 
 /// What is wrong with a form, in words for the caller.
 pub(in crate::http) type FormError = &'static str;
 
 impl Form {
-    /// Parses a body. An empty parameter is absent (RFC 6749, section 3.2).
+    /// Parses a body that is needed no more.
     pub(in crate::http) fn parse(body: &[u8]) -> Result<Self, FormError> {
+        let owned = |text: Cow<'_, str>| Cow::Owned(text.into_owned());
+        let parameters = FormIn::parse_in(body)?.parameters.into_iter();
+        let parameters = parameters.map(|(name, value)| (owned(name), owned(value)));
+        Ok(Self { parameters: parameters.collect() })
+    }
+}
+
+impl<'b> FormIn<'b> {
+    /// Parses a body. An empty parameter is absent (RFC 6749, section 3.2).
+    pub(super) fn parse_in(body: &'b [u8]) -> Result<Self, FormError> {
         let body = std::str::from_utf8(body).map_err(|_| "the body is not UTF-8")?;
-        let mut parameters: Vec<(String, String)> = Vec::with_capacity(8);
+        let mut parameters = Vec::with_capacity(8);
         for parameter in body.split('&').filter(|parameter| !parameter.is_empty()) {
             if parameters.len() == MAX_PARAMETERS {
                 return Err("the body has more than 100 parameters");
@@ -29,7 +42,7 @@ impl Form {
             let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
             let (name, value) = (decode(name)?, decode(value)?);
             if !value.is_empty() {
-                parameters.push((name.into_owned(), value.into_owned()));
+                parameters.push((name, value));
             }
         }
         Ok(Self { parameters })
@@ -46,11 +59,17 @@ impl Form {
 
     /// All parameters, in their order.
     pub(in crate::http) fn into_parameters(self) -> Vec<(String, String)> {
-        self.parameters
+        let owned = |(name, value): (Cow<'b, str>, Cow<'b, str>)| (name.into(), value.into());
+        self.parameters.into_iter().map(owned).collect()
     }
 
     /// Takes a parameter out.
     pub(in crate::http) fn take(&mut self, name: &str) -> Option<String> {
+        self.take_text(name).map(Cow::into_owned)
+    }
+
+    /// The same as it lies in the body.
+    pub(super) fn take_text(&mut self, name: &str) -> Option<Cow<'b, str>> {
         let at = self.parameters.iter().position(|(known, _)| known == name)?;
         Some(self.parameters.remove(at).1)
     }
@@ -63,7 +82,7 @@ impl Form {
         let all = std::mem::take(&mut self.parameters);
         let (taken, left): (Vec<_>, Vec<_>) = all.into_iter().partition(|(known, _)| known == name);
         self.parameters = left;
-        taken.into_iter().map(|(_, value)| value).collect()
+        taken.into_iter().map(|(_, value)| value.into_owned()).collect()
     }
 }
 

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use crate::http::client_ip::Peer;
 use crate::http::oauth::client_auth;
 use crate::http::oauth::error::OAuthError;
-use crate::http::oauth::form::Form;
+use crate::http::oauth::form::{Form, FormIn};
 use crate::http::oauth::rate_limit;
 use crate::http::traces::Step;
 use crate::http::{App, json_answer_in};
@@ -75,10 +75,11 @@ async fn issue(
     if head.method != Method::POST {
         return Err(OAuthError::method_not_allowed());
     }
-    let mut form = read_form(app, &head.headers, body).await?;
+    let body = read_form_body(app, &head.headers, body).await?;
+    let mut form = FormIn::parse_in(&body).map_err(OAuthError::invalid_request)?;
     form.refuse_repeated().map_err(OAuthError::invalid_request)?;
     let (client, way) = client_auth::take(&head.headers, &mut form)?;
-    check_grant_type(form.take("grant_type").as_deref())?;
+    check_grant_type(form.take_text("grant_type").as_deref())?;
     let request = TokenRequest {
         client,
         scope: form.take("scope"),
@@ -99,9 +100,17 @@ pub(super) async fn read_form(
     headers: &HeaderMap,
     body: impl Sent,
 ) -> Result<Form, OAuthError> {
-    check_media_type(headers, "application/x-www-form-urlencoded")?;
-    let body = read_body(headers, (body, MAX_BODY_BYTES), app.body_deadline).await?;
+    let body = read_form_body(app, headers, body).await?;
     Form::parse(&body).map_err(OAuthError::invalid_request)
+}
+
+async fn read_form_body(
+    app: &App,
+    headers: &HeaderMap,
+    body: impl Sent,
+) -> Result<Bytes, OAuthError> {
+    check_media_type(headers, "application/x-www-form-urlencoded")?;
+    read_body(headers, (body, MAX_BODY_BYTES), app.body_deadline).await
 }
 
 /// A body of JSON, of so many bytes at most.
