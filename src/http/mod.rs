@@ -112,18 +112,14 @@ impl App {
         self.failures.count(from, self.clock.now())
     }
 
-    /// Does a part of a request, and tells when, where a collector asks.
-    async fn timed<T>(
-        &self,
-        name: &'static str,
-        part: impl Future<Output = T>,
-    ) -> (T, Option<Step>) {
-        if self.traces.is_none() {
-            return (part.await, None);
-        }
-        let began_at = self.clock.now_nanos();
-        let done = part.await;
-        (done, Some(Step { name, began_at, ended_at: self.clock.now_nanos() }))
+    /// When a part of a request begins, where a collector asks.
+    fn begins(&self) -> Option<u64> {
+        self.traces.as_ref().map(|_| self.clock.now_nanos())
+    }
+
+    /// The part that began then and has just ended.
+    fn ended(&self, name: &'static str, began_at: u64) -> Step {
+        Step { name, began_at, ended_at: self.clock.now_nanos() }
     }
 
     fn of(node: &Node, config: HttpConfig) -> Arc<Self> {

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::Pin;
 use std::task::Poll;
 
 use axum::body::Body;
@@ -13,9 +13,8 @@ use crate::http::error;
 /// The answer of a route that is being made, or a 500 that says nothing of why there is none.
 pub(super) async fn caught(
     route: &str,
-    answering: impl Future<Output = Response<Body>>,
+    mut answering: Pin<&mut impl Future<Output = Response<Body>>>,
 ) -> Response<Body> {
-    let mut answering = pin!(answering);
     poll_fn(|context| {
         // what it left half done was of this request, and is not polled again
         let polled = catch_unwind(AssertUnwindSafe(|| answering.as_mut().poll(context)));
@@ -27,6 +26,8 @@ pub(super) async fn caught(
 #[cfg(test)]
 mod tests {
     use http::StatusCode;
+    use std::pin::pin;
+
     use http_body_util::BodyExt;
 
     use super::*;
@@ -38,7 +39,7 @@ mod tests {
             ("/oauth/token", "error", "server_error"),
             ("/oauth/revocations", "error", "server_error"),
         ] {
-            let response = caught(route, async { panic!("a secret of the caller") }).await;
+            let response = caught(route, pin!(async { panic!("a secret of the caller") })).await;
             assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
             let body = response.into_body().collect().await.unwrap().to_bytes();
             let body: serde_json::Value = serde_json::from_slice(&body).unwrap();

@@ -373,7 +373,9 @@ async fn answer(
         let patience = Patience { deadline: deadline.clone(), stopped: stopped.clone() };
         request.extensions_mut().insert(patience);
     }
-    let response = caught(line.route, face.answer(line.route, peer, request)).await;
+    // pinned here, or it would take its room twice, and each request moves all of that
+    let answering = pin!(face.answer(line.route, peer, request));
+    let response = caught(line.route, answering).await;
     let response = finish(&mut line, response);
     if response.body().size_hint().exact().is_some() {
         deadline.answering();

@@ -90,8 +90,9 @@ async fn issue(
     let refusal = |refused| OAuthError::of(refused, way, request.scope.as_deref());
     let issue = || app.mint.issue(&request, caller, app.clock.now());
     let unrecorded = with_lease(app.mint.quotas(), issue).await.map_err(refusal)?;
-    let (issued, recording) = app.timed("ledger.record", unrecorded.recorded()).await;
-    Ok((issued.map_err(refusal)?, recording))
+    let began_at = app.begins();
+    let issued = unrecorded.recorded().await.map_err(refusal)?;
+    Ok((issued, began_at.map(|began_at| app.ended("ledger.record", began_at))))
 }
 
 /// The parameters of a body.
