@@ -35,7 +35,7 @@ pub(super) fn rewritten(
     let program = program();
     let Some(noun) = program.find_subcommand(NOUN) else { return Ok(arguments) };
     let (head, tail) = arguments.split_at(at + 1);
-    let asked = Asked::read(tail, noun, &options(&program, noun));
+    let asked = TailWords::read(tail, noun, &options(&program, noun));
     let action = match (asked.actions.iter().collect::<Vec<_>>().as_slice(), asked.first.as_deref())
     {
         (_, Some(word)) if word == "help" || noun.find_subcommand(word).is_some() => {
@@ -96,7 +96,7 @@ fn place_of_noun(arguments: &[OsString]) -> Option<usize> {
 
 /// What stands behind the noun.
 #[derive(Default)]
-struct Asked {
+struct TailWords {
     /// The action flags, each once.
     actions: BTreeSet<String>,
     /// The first word that is no option and no value of one.
@@ -104,7 +104,7 @@ struct Asked {
     help: bool,
 }
 
-impl Asked {
+impl TailWords {
     fn read(tail: &[OsString], noun: &Command, options: &[&Arg]) -> Self {
         let mut asked = Self::default();
         let mut words = tail.iter().map(|word| word.to_string_lossy());

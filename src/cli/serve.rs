@@ -23,7 +23,7 @@ use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::http::listener::Face;
 use crate::http::tls::Tls;
-use crate::http::traces::{Telling, Traces};
+use crate::http::traces::{CollectorTask, Traces};
 use crate::http::{self, HttpConfig, listener};
 use crate::model::secret::PlainSecret;
 use crate::service::Service;
@@ -215,7 +215,7 @@ impl Listeners {
 }
 
 /// Begins to tell a collector of requests, where one is named.
-fn start_traces(config: &mut Config, clock: &Clock) -> Result<Option<Telling>> {
+fn start_traces(config: &mut Config, clock: &Clock) -> Result<Option<CollectorTask>> {
     let Some(traces) = config.traces.take() else { return Ok(None) };
     let (traces, telling) = Traces::start(traces, clock.clone())?;
     config.http.traces = Some(traces);

@@ -195,12 +195,12 @@ mod tests {
     }
 
     /// A real listener that answers with the address it takes the caller to have.
-    struct Told {
+    struct AddressEcho {
         address: SocketAddr,
         serving: JoinHandle<()>,
     }
 
-    impl Told {
+    impl AddressEcho {
         async fn by(proxies: TrustedProxies, address: &str) -> Self {
             let router = Router::new().fallback(tell).with_state(Arc::new(proxies));
             let listener = TcpListener::bind(address).await.unwrap();
@@ -227,7 +227,7 @@ mod tests {
         }
     }
 
-    impl Drop for Told {
+    impl Drop for AddressEcho {
         fn drop(&mut self) {
             self.serving.abort();
         }
@@ -240,7 +240,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_proxies_every_header_is_ignored() {
-        let told = Told::by(TrustedProxies::default(), "127.0.0.1:0").await;
+        let told = AddressEcho::by(TrustedProxies::default(), "127.0.0.1:0").await;
         for lines in [
             &[][..],
             &["X-Forwarded-For: 203.0.113.7"],
@@ -258,7 +258,7 @@ mod tests {
 
     /// Asks a node that trusts two proxies, from one of them, with lines of its header.
     async fn check(header: &str, cases: &[(&[&str], &str)]) {
-        let told = Told::by(trusting(&TRUSTED, header), "127.0.0.1:0").await;
+        let told = AddressEcho::by(trusting(&TRUSTED, header), "127.0.0.1:0").await;
         for (values, caller) in cases {
             let lines: Vec<String> =
                 values.iter().map(|value| [header, ":", value].concat()).collect();
@@ -271,7 +271,7 @@ mod tests {
     #[tokio::test]
     async fn only_the_configured_header_counts() {
         let (mine, other) = ("X-Forwarded-For: 203.0.113.7", "Forwarded: for=198.51.100.1");
-        let told = Told::by(trusting(&TRUSTED, "X-Forwarded-For"), "127.0.0.1:0").await;
+        let told = AddressEcho::by(trusting(&TRUSTED, "X-Forwarded-For"), "127.0.0.1:0").await;
         for (lines, caller) in [
             (&[][..], PROXY),
             (&[mine], "203.0.113.7"),
@@ -282,7 +282,7 @@ mod tests {
         ] {
             assert_eq!(told.to(PROXY, lines).await, caller, "{lines:?}");
         }
-        let told = Told::by(trusting(&TRUSTED, "forwarded"), "127.0.0.1:0").await;
+        let told = AddressEcho::by(trusting(&TRUSTED, "forwarded"), "127.0.0.1:0").await;
         assert_eq!(told.to(PROXY, &[mine, other]).await, "198.51.100.1");
         assert_eq!(told.to(PROXY, &[mine]).await, PROXY);
     }
@@ -414,9 +414,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_socket_of_both_families_tells_ipv4_as_ipv4() {
-        let told = Told::by(TrustedProxies::default(), "[::]:0").await;
+        let told = AddressEcho::by(TrustedProxies::default(), "[::]:0").await;
         assert_eq!(told.to(STRANGER, &[]).await, STRANGER);
-        let told = Told::by(trusting(&[PROXY], "x-forwarded-for"), "[::]:0").await;
+        let told = AddressEcho::by(trusting(&[PROXY], "x-forwarded-for"), "[::]:0").await;
         assert_eq!(told.to(PROXY, &["X-Forwarded-For: 203.0.113.7"]).await, "203.0.113.7");
     }
 

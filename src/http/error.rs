@@ -17,7 +17,7 @@ const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("2");
 
 /// What a refusal said, kept beside the answer for the audit, which cuts secrets out of it.
 #[derive(Debug, Clone)]
-pub(super) struct Said {
+pub(super) struct RefusalForAudit {
     /// The stable code.
     pub(super) code: &'static str,
     /// The words.
@@ -80,7 +80,7 @@ impl IntoResponse for Error {
             headers.insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
         }
         let said = if fields.is_empty() { detail } else { self.to_string() };
-        response.extensions_mut().insert(Said { code, detail: said });
+        response.extensions_mut().insert(RefusalForAudit { code, detail: said });
         response
     }
 }

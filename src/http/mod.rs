@@ -40,7 +40,7 @@ use crate::http::metrics::{Counting, Flight, Observed, Requests};
 use crate::http::oauth::feed::Waiters;
 use crate::http::oauth::metadata::Metadata;
 use crate::http::tls::Tls;
-use crate::http::traces::{Asked, Span, Step, Traces};
+use crate::http::traces::{RequestFacts, Span, Step, Traces};
 use crate::mint::Mint;
 use crate::mint::failures::{Failures, TooManyFailures};
 use crate::service::Service;
@@ -325,7 +325,7 @@ impl<'c> RequestLine<'c> {
 
     /// The same with a span of its own, if its head and the share of traces ask for one.
     fn traced<B>(self, traces: &'c Traces, request: &Request<B>, scheme: &'static str) -> Self {
-        let asked = Asked { id: &self.id, method: self.method, route: self.route, scheme };
+        let asked = RequestFacts { id: &self.id, method: self.method, route: self.route, scheme };
         let span = traces.begin(request.headers(), asked);
         Self { span, ..self }
     }

@@ -43,12 +43,12 @@ pub struct TlsFiles {
 pub struct Tls {
     files: TlsFiles,
     current: RwLock<Arc<ServerConfig>>,
-    seen: Mutex<Seen>,
+    seen: Mutex<FileStamps>,
 }
 
 /// The files as they were at the last look, and as they were when they were last read.
 #[derive(Debug, Clone, Copy)]
-struct Seen {
+struct FileStamps {
     at_last_look: Stamps,
     when_read: Stamps,
 }
@@ -83,7 +83,7 @@ impl Tls {
                 "every user of this machine can read the private key: `chmod o=` it"
             );
         }
-        let seen = Seen { at_last_look: stamps, when_read: stamps };
+        let seen = FileStamps { at_last_look: stamps, when_read: stamps };
         Ok(Self { files, current: RwLock::new(current), seen: Mutex::new(seen) })
     }
 
@@ -115,7 +115,7 @@ impl Tls {
         let stamps = self.files.stamps();
         let read = self.files.read();
         // also where it failed: the same pair is no better at the next look
-        *self.seen.lock() = Seen { at_last_look: stamps, when_read: stamps };
+        *self.seen.lock() = FileStamps { at_last_look: stamps, when_read: stamps };
         match read {
             Ok(config) => {
                 *self.current.write() = config;

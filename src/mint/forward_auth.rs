@@ -84,7 +84,7 @@ impl Mint {
         from: Caller<'_>,
         now: Timestamp,
     ) -> Result<Verdict, Refused> {
-        let asked = Asked { guarding, needed };
+        let asked = RequestUnderPolicy { guarding, needed };
         let from = self.without_credential(from, guarding.api.org);
         self.usage.api_uses().heard(guarding.api.id, now);
         let text = match presented {
@@ -115,7 +115,7 @@ impl Mint {
     /// is worth for this.
     fn decide_on_raw_key(
         &self,
-        asked: Asked<'_>,
+        asked: RequestUnderPolicy<'_>,
         client: &ClientCredential,
         from: Caller<'_>,
         now: Timestamp,
@@ -129,7 +129,7 @@ impl Mint {
         }
         let grant = match self.grant_to_raw_key(client, api, &new, now) {
             Ok(grant) => grant,
-            Err(refused) if refused.is_passing() => return Err(refused),
+            Err(refused) if refused.is_transient() => return Err(refused),
             Err(Refused::AddressNotAllowed) => {
                 return Ok(Verdict::Stopped(InvalidToken::WrongAddress.into()));
             }
@@ -142,12 +142,12 @@ impl Mint {
 
 /// What is asked of an API, under which policy.
 #[derive(Clone, Copy)]
-struct Asked<'a> {
+struct RequestUnderPolicy<'a> {
     guarding: &'a Guarding,
     needed: &'a Needed,
 }
 
-impl Asked<'_> {
+impl RequestUnderPolicy<'_> {
     /// Whether a token came to where it may come at all: what is somebody else's is no use of it here.
     fn is_for_api(self, claims: &Claims) -> bool {
         let api = &self.guarding.api;

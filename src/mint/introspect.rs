@@ -245,7 +245,7 @@ impl Mint {
         }
         let grant = match self.grant_to_raw_key(&client, &api, &new, now) {
             Ok(grant) => grant,
-            Err(refused) if refused.is_passing() => return Err(refused),
+            Err(refused) if refused.is_transient() => return Err(refused),
             Err(_) => return Ok(Introspected::Inactive),
         };
         let claims = grant.with_claims(self.issuer(), "", |claims| serde_json::to_value(claims));
@@ -263,7 +263,7 @@ impl Mint {
     /// its scopes. Counted as a use of the key and of its quota.
     ///
     /// # Errors
-    /// [`Refused::is_passing`] tells what may be otherwise in a moment from a key that is worth
+    /// [`Refused::is_transient`] tells what may be otherwise in a moment from a key that is worth
     /// nothing there.
     pub(super) fn grant_to_raw_key(
         &self,
@@ -297,7 +297,7 @@ impl Mint {
 
 impl Refused {
     /// Whether it says nothing of what the key is worth.
-    pub(super) fn is_passing(self) -> bool {
+    pub(super) fn is_transient(self) -> bool {
         matches!(self, Self::QuotaSpent(_) | Self::NeedsLease(_) | Self::Behind | Self::Unavailable)
     }
 }

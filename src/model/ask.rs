@@ -94,14 +94,14 @@ fn in_words(expected: &str) -> &str {
 
 /// What was asked, and the fields that could not be read: those are absent in it.
 #[derive(Debug)]
-pub struct Asked<A> {
+pub struct ReadAsk<A> {
     /// What could be read.
     pub ask: A,
     /// Every field that is unknown or of the wrong type.
     pub misread: Vec<InvalidField>,
 }
 
-impl<A> Asked<A> {
+impl<A> ReadAsk<A> {
     /// What was asked, where all of it could be read.
     ///
     /// # Errors
@@ -123,7 +123,7 @@ pub fn parse<A: Ask>(value: Value) -> Result<A> {
 ///
 /// # Errors
 /// [`Error::Invalid`] for what is no object.
-pub fn read<A: Ask>(value: Value) -> Result<Asked<A>> {
+pub fn read<A: Ask>(value: Value) -> Result<ReadAsk<A>> {
     read_with(value, true)
 }
 
@@ -132,11 +132,11 @@ pub fn read<A: Ask>(value: Value) -> Result<Asked<A>> {
 ///
 /// # Errors
 /// Like [`read`].
-pub fn read_change<A: Ask>(value: Value) -> Result<Asked<A>> {
+pub fn read_change<A: Ask>(value: Value) -> Result<ReadAsk<A>> {
     read_with(value, false)
 }
 
-fn read_with<A: Ask>(value: Value, takes_null: bool) -> Result<Asked<A>> {
+fn read_with<A: Ask>(value: Value, takes_null: bool) -> Result<ReadAsk<A>> {
     let Value::Object(object) = value else {
         return Err(Error::invalid("", "send a JSON object"));
     };
@@ -147,7 +147,7 @@ fn read_with<A: Ask>(value: Value, takes_null: bool) -> Result<Asked<A>> {
         message: "there is no such field".to_owned(),
     });
     fields.wrong.extend(unknown);
-    Ok(Asked { ask, misread: fields.wrong })
+    Ok(ReadAsk { ask, misread: fields.wrong })
 }
 
 /// A list of scopes as the text of all of them. An element with a blank in it would come apart, and

@@ -15,7 +15,7 @@ use crate::model::revocation::{RevokedSubject, RevokedTokens};
 use crate::model::secret::PlainSecret;
 use crate::model::time::Timestamp;
 use crate::service::asks::Wrong;
-use crate::service::refresh::{Stored, within};
+use crate::service::follow::{Stored, within};
 use crate::service::{Service, random};
 use crate::store::changes::Subject;
 use crate::store::idempotency::{RequestKey, StoredRequest};

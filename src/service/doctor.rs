@@ -6,8 +6,8 @@ use crate::clock::{Clock, system_time};
 use crate::error::Result;
 use crate::model::signing_key_schedule::signing_key_of;
 use crate::service::Service;
+use crate::service::follow::NOTABLE_CLOCK_OFFSET_MS;
 use crate::service::master_key::Sealed;
-use crate::service::refresh::NOTABLE_CLOCK_OFFSET_MS;
 use crate::service::signing_key_material::signer_of;
 use crate::store::{DatabaseUrl, orgs, signing_keys};
 

@@ -9,8 +9,8 @@ use crate::error::{Error, Result};
 use crate::model::signing_key::SigningKey;
 use crate::service::Service;
 use crate::service::call::unasked_entry;
+use crate::service::follow::Stored;
 use crate::service::master_key::Sealed;
-use crate::service::refresh::Stored;
 use crate::store::changes::Subject;
 use crate::store::{Connection, Write, audit, installation, signing_keys};
 

@@ -13,10 +13,10 @@ use crate::mint::ledger::Ledger;
 use crate::model::ledger::LedgerMode;
 use crate::model::signing_key_schedule::RotationSchedule;
 use crate::service::Service;
+use crate::service::follow::Follower;
 use crate::service::ledger::keeper::Keeper;
 use crate::service::ledger::recorder::Recorder;
 use crate::service::ledger::{BegunLedger, LedgerConfig};
-use crate::service::refresh::Follower;
 use crate::service::usage_writer::UsageWriter;
 
 /// The name of the journal of revocations, where none is said.

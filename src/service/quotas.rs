@@ -17,8 +17,8 @@ use crate::mint::{Mint, Refused};
 use crate::model::id::ApiKeyId;
 use crate::model::quota_counter::Lease;
 use crate::service::Service;
+use crate::service::follow::{Follower, within};
 use crate::service::quota_shares::QuotaShares;
-use crate::service::refresh::{Follower, within};
 use crate::store::{Store, quotas};
 
 /// How long a request waits for a permit.

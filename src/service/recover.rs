@@ -8,8 +8,8 @@ use crate::model::api_key::CreatedApiKey;
 use crate::model::org::Org;
 use crate::service::Service;
 use crate::service::call::unasked_entry;
+use crate::service::follow::Stored;
 use crate::service::init::NewAdministrator;
-use crate::service::refresh::Stored;
 use crate::store::changes::Subject;
 use crate::store::{audit, orgs};
 

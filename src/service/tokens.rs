@@ -15,8 +15,8 @@ use crate::model::revocation::{RevokedSubject, RevokedTokens};
 use crate::service::Service;
 use crate::service::access::guarded;
 use crate::service::call::{Call, Done};
+use crate::service::follow::within;
 use crate::service::quotas::with_lease;
-use crate::service::refresh::within;
 
 /// How long a question about a token waits for a look at the database.
 const PATIENCE: Duration = Duration::from_secs(2);

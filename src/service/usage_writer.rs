@@ -21,7 +21,7 @@ use crate::model::id::ApiKeyId;
 use crate::model::migration::CountedUses;
 use crate::model::time::Timestamp;
 use crate::model::usage::{HourCount, LastUse, Usage, UsageSubject};
-use crate::service::refresh::within;
+use crate::service::follow::within;
 use crate::service::{Service, random};
 use crate::store::{Connection, Store, usage};
 

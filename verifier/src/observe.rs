@@ -7,13 +7,13 @@ use crate::token::Token;
 /// What is asked of the issuer.
 #[cfg(feature = "remote")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Asked {
+pub(crate) enum IssuerDocument {
     Keys,
     Revocations,
 }
 
 #[cfg(feature = "remote")]
-impl Asked {
+impl IssuerDocument {
     #[cfg(any(feature = "metrics", feature = "tracing"))]
     fn name(self) -> &'static str {
         match self {
@@ -50,7 +50,7 @@ pub(crate) fn verified(verdict: &Result<Token, VerifyError>) {
     not(any(feature = "metrics", feature = "tracing")),
     expect(unused_variables, clippy::missing_const_for_fn, reason = "nobody listens")
 )]
-pub(crate) fn asked<E: std::fmt::Display>(what: Asked, error: Option<&E>) {
+pub(crate) fn asked<E: std::fmt::Display>(what: IssuerDocument, error: Option<&E>) {
     #[cfg(feature = "metrics")]
     {
         let outcome = if error.is_none() { "answered" } else { "failed" };

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::http::actor::{actor_of, holder_of, is_api_key, origin_of, presented};
 use crate::http::api::operation::Plane;
 use crate::http::api::request::Query;
-use crate::http::error::{self, Said};
+use crate::http::error::{self, RefusalForAudit};
 use crate::http::oauth::form::decode;
 use crate::http::{App, Route};
 use crate::model::access::{Actor, Holder, Origin};
@@ -39,7 +39,7 @@ pub(super) struct Admitted {
 }
 
 /// Who is refused, and in whose audit that is told.
-struct Refusee {
+struct RefusedCaller {
     holder: Holder,
     origin: Origin,
     org: OrgId,
@@ -77,7 +77,7 @@ async fn guarded(guard: &Guard, request: Request, next: Next) -> Response<Body> 
             return guard.audited(&refusee, &names, response).await;
         }
     };
-    let mut refusee = Refusee::new(actor.credential.holder(), actor.origin.clone(), &head);
+    let mut refusee = RefusedCaller::new(actor.credential.holder(), actor.origin.clone(), &head);
     refusee.reaches_all = actor.credential.is_account_admin;
     let response = match guard.admit(&head, &actor).await {
         Ok(admitted) => {
@@ -92,7 +92,7 @@ async fn guarded(guard: &Guard, request: Request, next: Next) -> Response<Body> 
     guard.audited(&refusee, &names, response).await
 }
 
-impl Refusee {
+impl RefusedCaller {
     /// Somebody whose call goes no further for now.
     fn new(holder: Holder, origin: Origin, head: &Parts) -> Self {
         let names_another = head.uri.query().is_some_and(|query| query.contains("organization"));
@@ -121,12 +121,12 @@ impl Guard {
     }
 
     /// Who would change something with a credential that is refused and known all the same.
-    fn known(&self, head: &Parts, cause: &Error) -> Option<Refusee> {
+    fn known(&self, head: &Parts, cause: &Error) -> Option<RefusedCaller> {
         if self.action.is_none() || !matches!(cause, Error::Unauthenticated(_)) {
             return None;
         }
         let holder = holder_of(&self.app, head)?;
-        Some(Refusee::new(holder, origin_of(&self.app, head), head))
+        Some(RefusedCaller::new(holder, origin_of(&self.app, head), head))
     }
 
     async fn admit(&self, head: &Parts, actor: &Actor) -> Result<Admitted> {
@@ -148,17 +148,17 @@ impl Guard {
     /// An answer, once the audit has it where it refuses a change.
     async fn audited(
         &self,
-        refusee: &Refusee,
+        refusee: &RefusedCaller,
         names: &[(&str, String)],
         response: Response<Body>,
     ) -> Response<Body> {
-        let said = response.extensions().get::<Said>();
+        let said = response.extensions().get::<RefusalForAudit>();
         let (Some(action), Some(said), true) =
             (self.action, said, response.status().is_client_error())
         else {
             return response;
         };
-        let Refusee { holder, ref origin, org, names_of, reaches_all } = *refusee;
+        let RefusedCaller { holder, ref origin, org, names_of, reaches_all } = *refusee;
         let change = RefusedChange {
             holder,
             origin,

@@ -26,7 +26,7 @@ use crate::http::api::json;
 use crate::http::error::problem;
 use crate::http::oauth::form::{Form, decode};
 use crate::model::access::Actor;
-use crate::model::ask::{self, Ask, Asked, Fields, asks};
+use crate::model::ask::{self, Ask, Fields, ReadAsk, asks};
 use crate::model::id::OrgId;
 use crate::service::Service;
 use crate::service::call::{Call, Idempotency};
@@ -105,7 +105,7 @@ impl Query {
     }
 
     /// Reads the parameters that nobody has taken.
-    fn read<A: Ask>(self) -> Result<(Asked<A>, Vec<InvalidField>)> {
+    fn read<A: Ask>(self) -> Result<(ReadAsk<A>, Vec<InvalidField>)> {
         Ok((ask::read(Value::Object(self.parameters))?, self.wrong))
     }
 
@@ -114,9 +114,9 @@ impl Query {
     /// # Errors
     /// [`Error::Invalid`] with every parameter that is wrong.
     pub(super) fn into_ask<A: Ask>(self) -> Result<A> {
-        let (Asked { ask, misread }, mut wrong) = self.read()?;
+        let (ReadAsk { ask, misread }, mut wrong) = self.read()?;
         wrong.extend(misread);
-        Asked { ask, misread: wrong }.whole()
+        ReadAsk { ask, misread: wrong }.whole()
     }
 }
 
@@ -348,7 +348,7 @@ fn call_of<A: Ask>(head: &mut Parts, body: &[u8]) -> Result<(Call, A)> {
     let idempotency = idempotency_of(head, body)?;
     let (how, wrong) = query.read::<WriteQuery>()?;
     let dry_run = how.ask.dry_run.is_some_and(|Flag(dry_run)| dry_run);
-    let Asked { ask, misread } =
+    let ReadAsk { ask, misread } =
         if head.method == Method::PATCH { ask::read_change(asked)? } else { ask::read(asked)? };
     // which organization is meant may not be known, so that nothing is looked up in any
     let is_unclear = !wrong.is_empty();

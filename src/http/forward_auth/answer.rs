@@ -167,11 +167,11 @@ impl IntoResponse for Denied {
 }
 
 fn denied_here(reason: Reason) -> Response<Body> {
-    let is_passing = reason == Reason::Unavailable;
-    let error = if is_passing { "temporarily_unavailable" } else { "access_denied" };
+    let is_transient = reason == Reason::Unavailable;
+    let error = if is_transient { "temporarily_unavailable" } else { "access_denied" };
     let body = json!({"error": error, "error_description": reason.says()});
     let mut response = json_answer(StatusCode::FORBIDDEN, body.to_string());
-    if is_passing {
+    if is_transient {
         response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
     }
     response

@@ -5,7 +5,7 @@
 //! the gateway has shown its own key, or has reached the private listener. No body is read.
 
 mod answer;
-mod asked;
+mod question;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use tenmint_verifier::{InvalidToken, VerifyError};
 use crate::http::App;
 use crate::http::client_ip::Peer;
 use crate::http::forward_auth::answer::{Denied, PASSED, Reason, passing};
-use crate::http::forward_auth::asked::{Asked, presented};
+use crate::http::forward_auth::question::{GatewayQuestion, presented};
 use crate::http::oauth::introspect::may_introspect;
 use crate::http::oauth::token::caller_of;
 use crate::mint::failures::TooManyFailures;
@@ -67,7 +67,7 @@ async fn decide(State(app): State<Arc<App>>, request: Request<Body>) -> Response
     let (head, _) = request.into_parts();
     let decided = async {
         let gateway = gateway_of(&app, &head)?;
-        let asked = Asked::read(&head, false)?;
+        let asked = GatewayQuestion::read(&head, false)?;
         decided(&app, &head, Gateway::Known(&gateway), &asked).await
     };
     answer_of(&app, decided.await)
@@ -76,7 +76,7 @@ async fn decide(State(app): State<Arc<App>>, request: Request<Body>) -> Response
 async fn decide_privately(State(app): State<Arc<App>>, request: Request<Body>) -> Response<Body> {
     let (head, _) = request.into_parts();
     let decided = async {
-        let asked = Asked::read(&head, true)?;
+        let asked = GatewayQuestion::read(&head, true)?;
         decided(&app, &head, Gateway::Private(&asked.org), &asked).await
     };
     answer_of(&app, decided.await)
@@ -94,7 +94,7 @@ async fn decided(
     app: &App,
     head: &Parts,
     gateway: Gateway<'_>,
-    asked: &Asked<'_>,
+    asked: &GatewayQuestion<'_>,
 ) -> Result<Box<Passed>, Denied> {
     let now = app.clock.now();
     let guarding = app.mint.guarding(gateway, &asked.policy, now)?.ok_or(Reason::UnknownPolicy)?;

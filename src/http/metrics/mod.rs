@@ -18,9 +18,9 @@ use http::{HeaderValue, Response};
 use crate::http::metrics::text::{MEDIA_TYPE, Page, as_f64};
 use crate::http::traces::Traces;
 use crate::http::{App, error};
+use crate::service::follow::Follower;
 use crate::service::ledger::keeper::Keeper;
 use crate::service::node::Node;
-use crate::service::refresh::Follower;
 
 pub use requests::Requests;
 pub(super) use requests::{Connected, Counting, Flight};

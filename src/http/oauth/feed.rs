@@ -46,7 +46,7 @@ impl Waiters {
 }
 
 /// What a verifier asks.
-struct Asked {
+struct FeedQuery {
     heard: HeardFeed,
     /// Whether it has heard anything, so that "nothing new" is an answer.
     has_heard: bool,
@@ -58,7 +58,7 @@ pub(in crate::http) async fn show(
     request: Request<Body>,
 ) -> Response<Body> {
     let (mut head, _) = request.into_parts();
-    let asked = match Asked::read(&head, &app.mint.feed().etag()) {
+    let asked = match FeedQuery::read(&head, &app.mint.feed().etag()) {
         Ok(asked) => asked,
         Err(refused) => return refused.into_response(),
     };
@@ -71,7 +71,7 @@ pub(in crate::http) async fn show(
     answer(&app, &asked)
 }
 
-impl Asked {
+impl FeedQuery {
     fn read(head: &Parts, current: &str) -> Result<Self, OAuthError> {
         let query = head.uri.query().unwrap_or_default();
         let mut query = Form::parse(query.as_bytes()).map_err(OAuthError::invalid_request)?;
@@ -110,7 +110,7 @@ fn parts(etag: &str) -> Option<(&str, u64)> {
 }
 
 /// Until there is something new, the time is over, or the node stops.
-async fn wait(app: &App, asked: &Asked, patience: Option<Patience>) {
+async fn wait(app: &App, asked: &FeedQuery, patience: Option<Patience>) {
     let Ok(_place) = app.waiters.places.try_acquire() else { return };
     patience.iter().for_each(Patience::wait);
     let mut revisions = app.mint.feed().watch();
@@ -138,7 +138,7 @@ async fn wait(app: &App, asked: &Asked, patience: Option<Patience>) {
     .await;
 }
 
-fn answer(app: &App, asked: &Asked) -> Response<Body> {
+fn answer(app: &App, asked: &FeedQuery) -> Response<Body> {
     let now = app.clock.now();
     let Some(age) = app.mint.index().age(now) else {
         return OAuthError::unavailable().into_response();

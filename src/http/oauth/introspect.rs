@@ -52,7 +52,8 @@ pub(in crate::http) async fn revoke(
 }
 
 async fn introspected(app: &App, head: &Parts, body: Body) -> Result<Introspected, OAuthError> {
-    let Asked { mut form, actor, way } = Asked::read(app, head, body).await?;
+    let AuthenticatedForm { mut form, actor, way } =
+        AuthenticatedForm::read(app, head, body).await?;
     let text = token_of(&mut form)?;
     let client_ip = form.take("client_ip").map(|text| text.parse::<IpAddr>()).transpose();
     let client_ip =
@@ -66,7 +67,8 @@ async fn introspected(app: &App, head: &Parts, body: Body) -> Result<Introspecte
 }
 
 async fn revoked(app: &App, head: &Parts, body: Body) -> Result<(), OAuthError> {
-    let Asked { mut form, actor, way } = Asked::read(app, head, body).await?;
+    let AuthenticatedForm { mut form, actor, way } =
+        AuthenticatedForm::read(app, head, body).await?;
     let text = token_of(&mut form)?;
     let text = std::str::from_utf8(text.as_bytes()).unwrap_or_default();
     let revocable = app.mint.revocable(text, &actor.credential);
@@ -87,13 +89,13 @@ async fn revoked(app: &App, head: &Parts, body: Body) -> Result<(), OAuthError> 
 }
 
 /// What both routes take.
-struct Asked {
+struct AuthenticatedForm {
     form: Form,
     actor: Actor,
     way: Way,
 }
 
-impl Asked {
+impl AuthenticatedForm {
     async fn read(app: &App, head: &Parts, body: Body) -> Result<Self, OAuthError> {
         if head.method != Method::POST {
             return Err(OAuthError::method_not_allowed());

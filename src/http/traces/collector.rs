@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::http::client::Client;
 use crate::http::traces::span::Record;
-use crate::http::traces::{Endpoint, Told, text};
+use crate::http::traces::{Endpoint, SpanCounters, text};
 
 /// Spans that are sent at once at most.
 const BATCH: usize = 512;
@@ -38,7 +38,7 @@ pub(super) struct Collector {
     client: Client,
     instance: String,
     queue: mpsc::Receiver<Record>,
-    told: Arc<Told>,
+    told: Arc<SpanCounters>,
     /// What is being sent, or will be next.
     batch: Vec<Record>,
     complained: Option<Instant>,
@@ -56,7 +56,7 @@ impl Collector {
     pub(super) fn new(
         (endpoint, client): (Endpoint, Client),
         instance: &str,
-        (queue, told): (mpsc::Receiver<Record>, Arc<Told>),
+        (queue, told): (mpsc::Receiver<Record>, Arc<SpanCounters>),
     ) -> Self {
         let (instance, batch) = (instance.to_owned(), Vec::with_capacity(BATCH));
         Self { endpoint, client, instance, queue, told, batch, complained: None, complained_of: 0 }
@@ -162,7 +162,7 @@ impl Collector {
         let status = answer.map_err(|cause| later(cause.to_string()))?.status();
         if !status.is_success() {
             let cause = format!("it answers {status}");
-            return Err(NotTaken { cause, may_be_later: is_passing(status) });
+            return Err(NotTaken { cause, may_be_later: is_transient(status) });
         }
         self.told.sent.add(self.batch.len().try_into().unwrap_or(u64::MAX));
         self.batch.clear();
@@ -187,7 +187,7 @@ async fn ended(stopped: &mut watch::Receiver<()>) {
 }
 
 /// The statuses after which OTLP lets a client try again.
-fn is_passing(status: StatusCode) -> bool {
+fn is_transient(status: StatusCode) -> bool {
     matches!(
         status,
         StatusCode::TOO_MANY_REQUESTS

@@ -27,7 +27,7 @@ use crate::http::traces::context::Parent;
 use crate::http::traces::span::Record;
 use crate::service::random;
 
-pub(super) use span::{Asked, Span, Step};
+pub(super) use span::{RequestFacts, Span, Step};
 
 /// Spans that wait at most: a megabyte of them.
 const QUEUE: usize = 4_096;
@@ -109,24 +109,24 @@ pub struct Traces {
     ratio: Ratio,
     clock: Clock,
     queue: mpsc::Sender<Record>,
-    told: Arc<Told>,
+    told: Arc<SpanCounters>,
 }
 
 /// What became of spans.
 #[derive(Debug, Default)]
-struct Told {
+struct SpanCounters {
     sent: Counter,
     dropped: Counter,
 }
 
 /// What tells of them, until it is stopped.
 #[derive(Debug)]
-pub struct Telling {
+pub struct CollectorTask {
     stop: watch::Sender<()>,
     task: JoinHandle<()>,
 }
 
-impl Telling {
+impl CollectorTask {
     /// Tells what waits, as far as that takes no more than a moment.
     pub async fn stop(self) {
         drop(self.stop);
@@ -139,22 +139,22 @@ impl Traces {
     ///
     /// # Errors
     /// [`Error::Setup`] where the certificates that the collector is held to cannot be read.
-    pub fn start(config: TracesConfig, clock: Clock) -> Result<(Arc<Self>, Telling)> {
+    pub fn start(config: TracesConfig, clock: Clock) -> Result<(Arc<Self>, CollectorTask)> {
         let TracesConfig { endpoint, ratio } = config;
         let cannot = |cause| Error::Setup(format!("traces cannot be sent to {endpoint}: {cause}"));
         let client = Client::of(&endpoint.0).map_err(cannot)?;
         let (queue, spans) = mpsc::channel(QUEUE);
         let (stop, stopped) = watch::channel(());
-        let told = Arc::new(Told::default());
+        let told = Arc::new(SpanCounters::default());
         let instance = format!("{:032x}", u128::from_be_bytes(random()?));
         tracing::info!(%endpoint, instance, "traces are told");
         let collector = Collector::new((endpoint, client), &instance, (spans, told.clone()));
         let task = tokio::spawn(collector.run(stopped));
-        Ok((Arc::new(Self { ratio, clock, queue, told }), Telling { stop, task }))
+        Ok((Arc::new(Self { ratio, clock, queue, told }), CollectorTask { stop, task }))
     }
 
     /// The span of a request that just came, if it is told. Who comes with a trace has decided that.
-    pub(super) fn begin(&self, headers: &HeaderMap, request: Asked<'_>) -> Option<Span<'_>> {
+    pub(super) fn begin(&self, headers: &HeaderMap, request: RequestFacts<'_>) -> Option<Span<'_>> {
         let parent = Parent::of(headers);
         let (trace_id, is_told) = if let Some(parent) = &parent {
             (parent.trace_id, parent.is_sampled)
@@ -231,7 +231,7 @@ mod tests {
         let endpoint = "http://127.0.0.1:1/v1/traces".parse().unwrap();
         let config = TracesConfig { endpoint, ratio: Ratio::default() };
         let (traces, telling) = Traces::start(config, Clock::system()).unwrap();
-        let asked = Asked { id: "1", method: "GET", route: "/healthz", scheme: "http" };
+        let asked = RequestFacts { id: "1", method: "GET", route: "/healthz", scheme: "http" };
         // on this one thread nobody takes any of them meanwhile
         for _ in 0..QUEUE + 3 {
             drop(traces.begin(&HeaderMap::new(), asked).unwrap());

@@ -12,7 +12,7 @@ use crate::service::random;
 
 /// What is known of a request when it comes.
 #[derive(Debug, Clone, Copy)]
-pub(in crate::http) struct Asked<'r> {
+pub(in crate::http) struct RequestFacts<'r> {
     /// Its id.
     pub(in crate::http) id: &'r str,
     /// What the log calls its method.
@@ -57,11 +57,11 @@ pub(super) struct Record {
 
 impl Record {
     pub(super) fn of(
-        request: Asked<'_>,
+        request: RequestFacts<'_>,
         (trace_id, span_id, parent): (u128, u64, Option<Parent>),
         began_at: u64,
     ) -> Self {
-        let Asked { id, method, route, scheme } = request;
+        let RequestFacts { id, method, route, scheme } = request;
         Self {
             trace_id,
             span_id,

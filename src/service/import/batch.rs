@@ -9,13 +9,13 @@ use crate::model::import::{ImportStatus, ImportedLine};
 use crate::model::role::RoleBinding;
 use crate::model::time::Timestamp;
 use crate::service::call::{entry, state};
+use crate::service::follow::Stored;
 use crate::service::import::judge::{Candidate, Judge, Verdict};
 use crate::service::import::known::Asking;
 use crate::service::import::line::Parsed;
 use crate::service::import::staging::lost;
 use crate::service::import::{Import, Mode};
 use crate::service::random;
-use crate::service::refresh::Stored;
 use crate::store::{Connection, Write, api_keys, audit, bots, changes, imports, roles};
 
 /// Rows that a transaction stores at most: it holds up every other change for some 50 ms.

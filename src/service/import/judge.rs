@@ -62,7 +62,7 @@ pub(super) struct Judge<'j> {
     /// The keys that the digests of these lines belong to.
     pub(super) stored: HashMap<SecretDigest, KnownApiKey>,
     /// Where nothing is stored: what lines before brought.
-    pub(super) seen: Option<&'j mut Seen>,
+    pub(super) seen: Option<&'j mut SeenDigests>,
 }
 
 impl Judge<'_> {
@@ -383,9 +383,9 @@ const REMEMBERED: usize = 1_000_000;
 
 /// What lines before brought, where nothing is stored that would tell.
 #[derive(Debug, Default)]
-pub(super) struct Seen(HashMap<[u8; 8], u64>);
+pub(super) struct SeenDigests(HashMap<[u8; 8], u64>);
 
-impl Seen {
+impl SeenDigests {
     /// The start of a digest: nobody outside can choose it, because it is keyed.
     fn key(candidate: &Candidate) -> [u8; 8] {
         let mut start = [0; 8];

@@ -4,7 +4,7 @@ use tenmint_verifier::ScopeSet;
 
 use crate::error::{Error, Result};
 use crate::model::api_key::{ApiKeyType, QuotaAsk};
-use crate::model::ask::Asked;
+use crate::model::ask::ReadAsk;
 use crate::model::import::{ImportApiKey, Refusal};
 use crate::model::ip_rules::IpRules;
 use crate::model::quota::Quota;
@@ -62,8 +62,8 @@ impl ParsedLine {
     ///
     /// # Errors
     /// What is no fault of the line.
-    pub(super) fn parse(asked: Asked<ImportApiKey>, pepper: &Pepper) -> Result<Parsed> {
-        let Asked { ask, misread } = asked;
+    pub(super) fn parse(asked: ReadAsk<ImportApiKey>, pepper: &Pepper) -> Result<Parsed> {
+        let ReadAsk { ask, misread } = asked;
         let mut wrong = Wrong::with(misread);
         let name = wrong.required("name", ask.name, parse_name);
         let digest = wrong.required("digest", ask.digest, |text| text.trim().parse::<Sha256>());
@@ -122,7 +122,7 @@ mod tests {
     const DIGEST: &str = "982d9e3eb996f559e633f4d194def3761d909f5a3b647d1a851fead67c32c9d1";
 
     fn parsed(ask: ImportApiKey) -> std::result::Result<Box<ParsedLine>, String> {
-        let asked = Asked { ask, misread: Vec::new() };
+        let asked = ReadAsk { ask, misread: Vec::new() };
         let parsed = ParsedLine::parse(asked, &Pepper::new(&[7; 32])).unwrap();
         parsed.map_err(|bad| Error::Invalid(bad.refusal.errors).to_string())
     }

@@ -29,11 +29,11 @@ use crate::model::id::ImportId;
 use crate::model::import::{ImportApiKeys, ImportEnd, ImportStatus, ImportSummary, ImportedLine};
 use crate::model::time::Timestamp;
 use crate::service::call::{Call, IDEMPOTENCY_KEPT, entry, request_key, state};
-use crate::service::import::judge::Seen;
+use crate::service::follow::Stored;
+use crate::service::import::judge::SeenDigests;
 use crate::service::import::known::Known;
 use crate::service::import::source::Source;
 use crate::service::import::staging::{check_none_runs, give_up, lost};
-use crate::service::refresh::Stored;
 use crate::service::{Service, random};
 use crate::store::changes::{Imported, Subject};
 use crate::store::idempotency::StoredRequest;
@@ -90,7 +90,7 @@ struct Import<'s> {
     mode: Mode,
     staged: Option<StagedImport>,
     known: Known,
-    seen: Seen,
+    seen: SeenDigests,
     report: mpsc::Sender<ImportedLine>,
     summary: ImportSummary,
     /// What the request is known by when it is repeated, and what it was when it came first.
@@ -128,7 +128,7 @@ impl<'s> Import<'s> {
             mode,
             staged,
             known: Known::default(),
-            seen: Seen::default(),
+            seen: SeenDigests::default(),
             report,
             summary: ImportSummary::of(id, call.dry_run, ask.atomic),
             request_hash: String::new(),

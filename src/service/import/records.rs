@@ -6,7 +6,7 @@
 use serde_json::{Map, Value};
 
 use crate::error::{Error, InvalidField, Result};
-use crate::model::ask::{self, Asked, Object, holds_nul};
+use crate::model::ask::{self, Object, ReadAsk, holds_nul};
 use crate::model::import::{COLUMNS, Column, ImportApiKey, ImportFormat, REQUIRED_COLUMNS};
 use crate::service::import::lines::{Line, MAX_LINE_BYTES};
 use crate::service::spaces::shown;
@@ -25,7 +25,7 @@ pub(crate) enum Record {
     /// Nothing: an empty line, or the header.
     Nothing,
     /// A key, or what is wrong with the line.
-    Key(Result<Box<Asked<ImportApiKey>>>),
+    Key(Result<Box<ReadAsk<ImportApiKey>>>),
 }
 
 impl RecordReader {
@@ -165,7 +165,7 @@ fn object_of_json(line: &str) -> Result<Map<String, Value>> {
     }
 }
 
-fn ask_of(object: Map<String, Value>) -> Result<Box<Asked<ImportApiKey>>> {
+fn ask_of(object: Map<String, Value>) -> Result<Box<ReadAsk<ImportApiKey>>> {
     ask::read(Value::Object(object)).map(Box::new)
 }
 

@@ -12,10 +12,10 @@ use crate::error::Result;
 use crate::model::ledger::{Batch, Chain, Head, LedgerKey, Pruning};
 use crate::model::time::Timestamp;
 use crate::service::Service;
+use crate::service::follow::within;
 use crate::service::ledger::LedgerConfig;
-use crate::service::ledger::recorder::Seen;
+use crate::service::ledger::recorder::ChainEnd;
 use crate::service::ledger::spool::{Spool, replay_left_behind};
-use crate::service::refresh::within;
 use crate::store::ledger::LedgerStore;
 
 const TICK: Duration = Duration::from_secs(1);
@@ -36,7 +36,7 @@ pub struct Keeper {
     store: Arc<LedgerStore>,
     directory: PathBuf,
     spool: Option<Arc<Spool>>,
-    seen: Seen,
+    seen: ChainEnd,
     /// Where the chain ended when that was told last.
     told: Mutex<Option<Head>>,
     keep: Option<Duration>,
@@ -50,12 +50,12 @@ impl Keeper {
     ) -> Self {
         let LedgerConfig { directory, keep, mode: _ } = config;
         let key = service.ledger_key();
-        let (seen, told) = (Seen::default(), Mutex::default());
+        let (seen, told) = (ChainEnd::default(), Mutex::default());
         Self { service: service.clone(), key, store, directory, spool, seen, told, keep }
     }
 
     /// Where the recorder says how far it came.
-    pub(super) fn seen(&self) -> Seen {
+    pub(super) fn seen(&self) -> ChainEnd {
         self.seen.clone()
     }
 

@@ -19,8 +19,8 @@ use crate::mint::Mint;
 use crate::mint::ledger::LedgerFigures;
 use crate::model::ledger::{Batch, Head, Sealer};
 use crate::service::Service;
+use crate::service::follow::within;
 use crate::service::ledger::spool::Spool;
-use crate::service::refresh::within;
 use crate::store::ledger::{Inserted, LedgerStore};
 
 /// After how long a batch goes to the spool.
@@ -40,7 +40,7 @@ const LAST_TRIES: u32 = 20;
 const TRY_LAST_FOR: Duration = Duration::from_secs(10);
 
 /// Where the chain ends, for whoever keeps it.
-pub(super) type Seen = Arc<parking_lot::Mutex<Option<Head>>>;
+pub(super) type ChainEnd = Arc<parking_lot::Mutex<Option<Head>>>;
 
 /// What records.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ pub struct Recorder {
     store: Arc<LedgerStore>,
     spool: Option<Arc<Spool>>,
     sealer: Sealer,
-    seen: Seen,
+    seen: ChainEnd,
 }
 
 impl Recorder {
@@ -58,7 +58,7 @@ impl Recorder {
         service: &Service,
         mint: Arc<Mint>,
         (store, spool): (Arc<LedgerStore>, Option<Arc<Spool>>),
-        (sealer, seen): (Sealer, Seen),
+        (sealer, seen): (Sealer, ChainEnd),
     ) -> Self {
         Self { service: service.clone(), mint, store, spool, sealer, seen }
     }

@@ -17,7 +17,7 @@ use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use parking_lot::Mutex;
 use serde_json::Value;
-use tenmint::http::traces::{Ratio, Telling, Traces, TracesConfig};
+use tenmint::http::traces::{CollectorTask, Ratio, Traces, TracesConfig};
 use tenmint::http::{self, listener};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -130,7 +130,7 @@ impl Told {
 /// A server whose requests are told to an endpoint.
 struct Traced {
     server: Server,
-    telling: Option<Telling>,
+    telling: Option<CollectorTask>,
 }
 
 impl Traced {

@@ -260,13 +260,13 @@ impl Verifier {
 pub(crate) struct RawKeyVerifier {
     pub(crate) sources: Sources,
     policy: PolicyReader,
-    asked: Arc<Asked>,
+    introspector: Arc<Introspector>,
     uses: Option<UseReporter>,
 }
 
-/// What a question in the background needs too.
+/// Asks the issuer about keys, in the background too, and knows what it said.
 #[derive(Debug)]
-struct Asked {
+struct Introspector {
     rules: Rules,
     issuer: Issuer,
     known: KnownKeys,
@@ -284,13 +284,13 @@ impl RawKeyVerifier {
         let policy = PolicyReader::start(issuer.clone(), remote.heard());
         let uses = reports.then(|| UseReporter::start(issuer.clone(), &rules.audiences));
         let (known, limit) = (KnownKeys::new(cached), Limit::default());
-        let asked = Asked { rules: rules.clone(), issuer, known, limit };
-        Ok(Self { sources, policy, asked: Arc::new(asked), uses })
+        let introspector = Introspector { rules: rules.clone(), issuer, known, limit };
+        Ok(Self { sources, policy, introspector: Arc::new(introspector), uses })
     }
 
     /// Why the issuer tells nothing, if it refuses the API's own key.
     pub(crate) fn refusal(&self) -> Option<String> {
-        self.asked.issuer.refusal()
+        self.introspector.issuer.refusal()
     }
 
     /// Waits until the policy was heard once.
@@ -313,12 +313,12 @@ impl RawKeyVerifier {
         if policy.mode_for_all(draw) == RawKeyMode::Deny {
             return Err(VerifyError::TokenRequired(policy));
         }
-        let claims = self.asked.claims_of(text, caller, remote).await?;
+        let claims = self.introspector.claims_of(text, caller, remote).await?;
         Ok(Token::of_raw_key(claims, policy, draw))
     }
 }
 
-impl Asked {
+impl Introspector {
     async fn claims_of(
         self: &Arc<Self>,
         text: &str,
@@ -380,11 +380,11 @@ impl Asked {
         key: (KeyDigest, Option<IpAddr>),
         revocations: Arc<Revocations>,
     ) {
-        let (asked, text) = (Arc::clone(self), text.to_owned());
+        let (introspector, text) = (Arc::clone(self), text.to_owned());
         tokio::spawn(async move {
             // an issuer that is out of reach, or a quota that is spent, changes nothing yet
-            if let Ok(introspected) = asked.issuer.introspect(&text, key.1).await {
-                let _verdict = asked.keep(introspected, key, &revocations);
+            if let Ok(introspected) = introspector.issuer.introspect(&text, key.1).await {
+                let _verdict = introspector.keep(introspected, key, &revocations);
             }
         });
     }

@@ -128,7 +128,7 @@ struct Counted {
 
 /// A row of a report.
 #[derive(Serialize)]
-struct Told<'t> {
+struct ReportRow<'t> {
     client_id: &'t str,
     form: &'static str,
     calls: u64,
@@ -144,7 +144,7 @@ struct Told<'t> {
 #[derive(Serialize)]
 struct Report<'t> {
     audience: &'t str,
-    uses: &'t [Told<'t>],
+    uses: &'t [ReportRow<'t>],
 }
 
 impl CountedUses {
@@ -186,7 +186,7 @@ impl CountedUses {
         for (audience, rows) in &self.apis {
             let Rows { raw, token: by_token } = std::mem::take(&mut *locked(rows));
             let now = Instant::now();
-            let mut told: Vec<Told<'_>> =
+            let mut told: Vec<ReportRow<'_>> =
                 raw.iter().map(|(id, calls)| calls.told(id, "raw", now)).collect();
             told.extend(by_token.iter().map(|(id, calls)| calls.told(id, "token", now)));
             let parts = told.chunks(ROWS_AT_ONCE).map(|uses| Report { audience, uses });
@@ -208,9 +208,9 @@ impl Counted {
         }
     }
 
-    fn told<'t>(&'t self, client_id: &'t str, form: &'static str, now: Instant) -> Told<'t> {
+    fn told<'t>(&'t self, client_id: &'t str, form: &'static str, now: Instant) -> ReportRow<'t> {
         let ago = |moment: Instant| now.saturating_duration_since(moment).as_secs();
-        Told {
+        ReportRow {
             client_id,
             form,
             calls: self.calls,

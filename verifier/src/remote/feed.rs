@@ -22,7 +22,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::error::{BuildError, InvalidToken, VerifyError};
-use crate::observe::{self, Asked};
+use crate::observe::{self, IssuerDocument};
 use crate::remote::RemoteKeys;
 use crate::remote::fetch::{chain, connector};
 use crate::remote::refresh::jittered;
@@ -249,7 +249,7 @@ impl Listener {
             sleep_until(self.asked_at + BETWEEN).await;
             self.asked_at = Instant::now();
             let heard = self.hear(&uri).await;
-            observe::asked(Asked::Revocations, heard.as_ref().err());
+            observe::asked(IssuerDocument::Revocations, heard.as_ref().err());
             match heard {
                 Ok(is_new) => {
                     failures = 0;

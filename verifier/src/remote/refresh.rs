@@ -7,7 +7,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use crate::observe::{self, Asked};
+use crate::observe::{self, IssuerDocument};
 use crate::remote::fetch::{Fetched, IssuerClient};
 use crate::remote::{Ask, HeldKeys, State};
 
@@ -36,7 +36,7 @@ impl Refresh {
         let mut failures = 0;
         loop {
             let answer = self.client.fetch().await;
-            observe::asked(Asked::Keys, answer.as_ref().err());
+            observe::asked(IssuerDocument::Keys, answer.as_ref().err());
             let pause = match answer {
                 Ok(fetched) => {
                     failures = 0;

@@ -9,9 +9,9 @@ use crate::error::{Error, Result};
 use crate::model::ledger::{Batch, Chain, Sealer};
 use crate::model::token_id::ChainId;
 use crate::service::Service;
+use crate::service::follow::within;
 use crate::service::ledger::spool::segment::read_some;
 use crate::service::ledger::spool::{DIRECTORY, ENDING, unavailable};
-use crate::service::refresh::within;
 use crate::store::ledger::{Inserted, LedgerStore};
 use crate::store::private_file;
 

@@ -29,7 +29,7 @@ const ADDRESS: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Under which policy a gateway asks, and the request where the gateway keeps it as it is.
 #[derive(Debug)]
-pub(super) struct Asked<'h> {
+pub(super) struct GatewayQuestion<'h> {
     /// The slug of the organization; empty where the key of the gateway tells it.
     pub(super) org: Cow<'h, str>,
     pub(super) policy: Cow<'h, str>,
@@ -39,14 +39,14 @@ pub(super) struct Asked<'h> {
 
 /// The request that a gateway holds.
 #[derive(Debug)]
-pub(super) struct Told<'h> {
+pub(super) struct ForwardedRequest<'h> {
     pub(super) method: &'h str,
     /// The path as it was sent, with what follows it.
     pub(super) target: &'h str,
     pub(super) address: Option<IpAddr>,
 }
 
-impl<'h> Asked<'h> {
+impl<'h> GatewayQuestion<'h> {
     /// `?policy=NAME`, with `&org=SLUG` on a private listener; or `/NAME/original/path`, with
     /// `/SLUG` before it there.
     pub(super) fn read(head: &'h Parts, is_private: bool) -> Result<Self, Reason> {
@@ -82,12 +82,12 @@ impl<'h> Asked<'h> {
     }
 
     /// The request, out of all that tells of it.
-    pub(super) fn told(&self, headers: &'h HeaderMap) -> Result<Told<'h>, Reason> {
+    pub(super) fn told(&self, headers: &'h HeaderMap) -> Result<ForwardedRequest<'h>, Reason> {
         let kept = |part: fn((&'h str, &'h str)) -> &'h str| self.kept.map(part).map(str::as_bytes);
         let method = the_one(kept(|(method, _)| method), headers, &METHODS)?;
         let target = the_one(kept(|(_, target)| target), headers, &URIS)?;
         let method = std::str::from_utf8(method).ok().filter(|method| is_method(method));
-        Ok(Told {
+        Ok(ForwardedRequest {
             method: method.ok_or(Reason::RequestNotTold)?,
             target: std::str::from_utf8(target).map_err(|_| Reason::PathNotCanonical)?,
             address: address(headers)?,
