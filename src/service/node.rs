@@ -13,7 +13,7 @@ use crate::mint::ledger::Ledger;
 use crate::model::ledger::LedgerMode;
 use crate::model::signing_key_schedule::RotationSchedule;
 use crate::service::Service;
-use crate::service::follow::Follower;
+use crate::service::follow::{Follower, within};
 use crate::service::ledger::keeper::Keeper;
 use crate::service::ledger::recorder::Recorder;
 use crate::service::ledger::{BegunLedger, LedgerConfig};
@@ -21,6 +21,9 @@ use crate::service::usage_writer::UsageWriter;
 
 /// The name of the journal of revocations, where none is said.
 pub const JOURNAL_FILE: &str = "revocations.journal";
+
+/// How long a node that stops waits to tell the database where it ends: in all it has ten seconds.
+pub(super) const LAST_WORD: Duration = Duration::from_secs(2);
 
 /// How a node is set up.
 #[derive(Debug, Clone)]
@@ -179,17 +182,22 @@ impl Node {
     /// request is left.
     pub async fn stop(self) {
         self.working.iter().for_each(JoinHandle::abort);
-        if let Some((recording, keeper)) = self.recording {
-            recording.stop().await;
-            if let Err(cause) = keeper.checkpoint().await {
-                tracing::warn!(%cause, "where the ledger ends is told by the log alone");
+        let recording = async {
+            if let Some((recording, keeper)) = self.recording {
+                recording.stop().await;
+                if let Err(cause) = within(LAST_WORD, keeper.checkpoint()).await {
+                    tracing::warn!(%cause, "where the ledger ends is told by the log alone");
+                }
             }
-        }
-        self.usage_writer.finish().await;
-        if let Some(leasing) = self.leasing {
-            // it gives back what it holds, and then ends
-            leasing.stop().await;
-        }
+        };
+        let leasing = async {
+            if let Some(leasing) = self.leasing {
+                // it gives back what it holds, and then ends
+                leasing.stop().await;
+            }
+        };
+        // side by side: a database that does not answer is waited for once
+        tokio::join!(recording, self.usage_writer.finish(), leasing);
         self.follower.leave().await;
         self.service.close().await;
     }

@@ -9,6 +9,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::error::Result;
 use crate::model::time::Timestamp;
+use crate::service::follow::within;
+use crate::service::node::LAST_WORD;
 use crate::service::random;
 use crate::store::{Store, nodes};
 
@@ -84,7 +86,7 @@ impl Presence {
             nodes::delete(&mut append, &self.id).await?;
             append.commit().await
         };
-        if let Err(cause) = left.await {
+        if let Err(cause) = within(LAST_WORD, left).await {
             tracing::debug!(%cause, "the database goes on to wait for this node for a while");
         }
     }

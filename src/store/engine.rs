@@ -19,7 +19,7 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long an idle connection may take to say that it lives: all of a pool are asked within two acquisitions.
 const ANSWERS_WITHIN: Duration = Duration::from_millis(300);
 /// How long connections are waited for that are to end: a node that stops has ten seconds in all.
-const CLOSES_WITHIN: Duration = Duration::from_secs(3);
+const CLOSES_WITHIN: Duration = Duration::from_secs(2);
 
 /// The name of the embedded database, without its ending.
 const MAIN_STEM: &str = "tenmint";

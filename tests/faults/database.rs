@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde_json::Value;
@@ -13,7 +13,7 @@ use tenmint::model::id::ApiKeyId;
 use tenmint::model::time::Timestamp;
 use tenmint::model::token_id::TokenId;
 use tokio::task::{JoinSet, block_in_place};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::cluster::{
     Cluster, Rules, call, hold_to_ledger, id_of, made, new_key, readiness, token_of, until,
@@ -77,6 +77,22 @@ async fn nothing_that_was_answered_is_lost_when_postgresql_is_stopped_crashes_an
     assert_eq!(unavailable.tokens, 0, "tokens that were refused, and nobody wrote to their key");
     drop((wrong, tokens, writes));
     cluster.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_is_asked_to_stop_ends_though_its_database_is_frozen() {
+    let Some(postgres) = Postgres::start() else { return };
+    let mut cluster = Cluster::on(&postgres.url()).await;
+    cluster.add(&postgres.url(), Clock::system(), Rules::default()).await;
+    let (address, key) = (cluster.addresses()[0], cluster.api_key(0).await);
+    assert_eq!(token_of(address, &key).await.status, 200);
+    block_in_place(|| postgres.freeze());
+    // its record waits for the database in a file of the node
+    assert_eq!(token_of(address, &key).await.status, 200);
+    let (began, ended) = (Instant::now(), timeout(PATIENCE, cluster.stop()).await);
+    println!("a node whose database is frozen ends after {:?}", began.elapsed());
+    block_in_place(|| postgres.thaw());
+    assert!(ended.is_ok(), "it waits for its database for ever");
 }
 
 /// One fault: tokens flow on without the database, and all does once it is back.
