@@ -41,6 +41,8 @@ use tokio_rustls::client::TlsStream;
 const AUDIENCE: &str = "urn:tenmint:default:api";
 const VERIFIERS: usize = 3;
 const WAITERS: usize = 10_000;
+/// Seconds within which a verifier that follows the feed has heard of a revocation.
+const PROMISED: f64 = 2.0;
 /// From one revocation to the next.
 const PACE: Duration = Duration::from_millis(50);
 /// How often each verifier is asked about the tokens that were revoked.
@@ -296,6 +298,7 @@ fn tell(engine: &str, mut times: Vec<f64>, fetched: u64) {
         at(99),
         at(100)
     );
+    assert!(at(100) < PROMISED, "the promise of docs/revocation.md");
 }
 
 /// One more node of an installation, which speaks TLS, and a client that trusts it.

@@ -23,8 +23,9 @@ use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -33,6 +34,9 @@ use tenmint::service::Service;
 use tenmint::store::DatabaseUrl;
 
 use crate::server::fresh_postgres;
+
+/// A server that has not ended by then hangs: it has ten seconds, and the machine may be busy.
+const STOPS_WITHIN: Duration = Duration::from_secs(30);
 
 /// A home for one installation, and the program run in it.
 pub struct Home {
@@ -171,7 +175,14 @@ impl Serving {
     /// Asks it to stop, and gives all that it wrote.
     pub fn stop(mut self) -> String {
         signal(&self.child, "TERM");
-        let rest: String = self.lines.iter().collect();
+        let (give_up, mut rest) = (Instant::now() + STOPS_WITHIN, String::new());
+        loop {
+            match self.lines.recv_timeout(give_up.saturating_duration_since(Instant::now())) {
+                Ok(line) => rest += &line,
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("it does not stop: {rest}"),
+            }
+        }
         assert!(self.child.wait().unwrap().success(), "{rest}");
         std::mem::take(&mut self.seen) + &rest
     }
