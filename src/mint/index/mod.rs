@@ -4,6 +4,7 @@
 //! applies changes in the order of their revisions, all of one look at the database under one
 //! lock; a token carries the revision under which its key was read.
 
+mod filled;
 mod freshness;
 mod restored;
 
@@ -14,6 +15,7 @@ use std::time::Duration;
 use parking_lot::{RwLock, RwLockReadGuard};
 use tenmint_verifier::ScopeSet;
 
+pub use filled::FilledIndex;
 pub use freshness::Doubted;
 pub use restored::Restored;
 
@@ -267,32 +269,6 @@ impl Index {
         }
         state.scope_texts.forget_unused();
         state.ip_rules.retain(|rules| Arc::strong_count(rules) > 1);
-    }
-}
-
-/// An index that is being filled, aside from the one that serves.
-#[derive(Debug)]
-pub struct FilledIndex {
-    state: State,
-    is_doubted: bool,
-}
-
-impl FilledIndex {
-    /// Puts one noun, in the order of [`Change::order`].
-    pub fn put(&mut self, change: Change) {
-        self.state.put(change);
-    }
-
-    /// Has nothing issued from it before it was compared with the database once more.
-    pub fn doubt(&mut self) {
-        self.is_doubted = true;
-    }
-
-    /// Puts secrets of an API key that is there already; of another, none.
-    pub fn put_secrets(&mut self, api_key: &ApiKeyId, secrets: &[ApiKeySecret]) {
-        if let Some(place) = self.state.api_keys.find(api_key) {
-            self.state.put_secrets(place, secrets);
-        }
     }
 }
 
