@@ -11,7 +11,6 @@ use crate::http::oauth::client_auth::read_authorization_of;
 use crate::http::{App, RequestId};
 use crate::mint::{Caller, Presented, Refused};
 use crate::model::access::{Actor, Holder, Origin};
-use crate::model::secret::PlainSecret;
 
 /// Bytes of a user agent that the audit keeps.
 const MAX_USER_AGENT: usize = 200;
@@ -79,11 +78,8 @@ pub(super) fn origin_of(app: &App, head: &Parts) -> Origin {
 /// What the caller's program calls itself; nothing where somebody put a key there by mistake.
 fn user_agent_of(app: &App, head: &Parts) -> Option<String> {
     let text = head.headers.get(USER_AGENT)?.to_str().ok()?;
-    let shows = |secret: &PlainSecret| {
-        std::str::from_utf8(secret.as_bytes()).is_ok_and(|secret| text.contains(secret))
-    };
     if let Ok(Presented::ApiKey(client)) = presented(head)
-        && client.texts.iter().any(shows)
+        && client.texts.iter().any(|secret| secret.is_shown_in(text))
     {
         return None;
     }

@@ -64,10 +64,7 @@ impl UserAgents {
     /// Whether a header holds an API key by mistake: any of this installation, or the one it came
     /// with, which may be an imported one of any form.
     fn shows_secret(&self, text: &str, secrets: &[PlainSecret]) -> bool {
-        let shows = |secret: &PlainSecret| {
-            std::str::from_utf8(secret.as_bytes()).is_ok_and(|secret| text.contains(secret))
-        };
-        text.contains(&*self.text_prefix) || secrets.iter().any(shows)
+        text.contains(&*self.text_prefix) || secrets.iter().any(|secret| secret.is_shown_in(text))
     }
 }
 

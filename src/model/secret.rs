@@ -27,6 +27,11 @@ impl PlainSecret {
         std::mem::take(&mut self.0)
     }
 
+    /// Whether a text shows it, as one that somebody pasted it into does.
+    pub fn is_shown_in(&self, text: &str) -> bool {
+        text.contains(self.0.as_str())
+    }
+
     /// The bytes, for a digest.
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
