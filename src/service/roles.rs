@@ -106,7 +106,7 @@ impl Service {
     /// [`Error::Conflict`] `role_in_use`.
     pub async fn delete_role(&self, call: &Call, id: &str) -> Result<Changed<Role>> {
         let (mut write, role) = self.role_to_change(call, id).await?;
-        if !roles::list_owners_of(&mut write, &role.id).await?.is_empty() {
+        if roles::is_bound(&mut write, &role.id).await? {
             let message = format!("the role `{}` is bound: take it away first", role.name);
             return Err(Error::Conflict("role_in_use", message));
         }

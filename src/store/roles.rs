@@ -247,13 +247,13 @@ pub async fn list_at(
     rows.iter().map(|row| binding_of(&Row::of("role_bindings", row))).collect()
 }
 
-/// The owners that a defined role is bound to, wherever.
-pub async fn list_owners_of(connection: &mut Connection, id: &RoleId) -> Result<Vec<OwnerId>> {
-    let rows = sqlx::query("SELECT DISTINCT owner_id FROM role_bindings WHERE role = $1")
+/// Whether a defined role is bound to anybody, wherever.
+pub async fn is_bound(connection: &mut Connection, id: &RoleId) -> Result<bool> {
+    let row = sqlx::query("SELECT owner_id FROM role_bindings WHERE role = $1 LIMIT 1")
         .bind(id.to_string())
-        .fetch_all(connection)
+        .fetch_optional(connection)
         .await?;
-    rows.iter().map(|row| Row::of("role_bindings", row).parsed("owner_id")).collect()
+    Ok(row.is_some())
 }
 
 /// How many owners that are neither suspended nor gone, nor of a suspended organization, have the
