@@ -90,8 +90,10 @@ impl Service {
         if let Some(scopes) = after.scopes.as_ref().filter(|_| changes_meaning) {
             check_catalogues(write, after.org, &after.audiences, scopes).await?;
         }
+        // what the key was given before and its bot has lost since is not given back
+        let known = before.scopes.iter().fold(owners.clone(), OwnerScopes::with);
         if let Some(scopes) = after.scopes.as_ref().filter(|_| before.scopes != after.scopes)
-            && let Some(scope) = owners.first_beyond(scopes)
+            && let Some(scope) = known.first_beyond(scopes)
         {
             if let Some(scope) = owners.first_out_of_reach(scopes) {
                 return Err(not_held(scope));

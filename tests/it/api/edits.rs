@@ -230,6 +230,19 @@ on_both_engines! {
         assert_eq!(bot["grants"], json!(["chat", "read:new/*"]));
     }
 
+    async fn an_edit_gives_a_bot_nothing_back_that_it_lost(server: Server) {
+        let key = key(&server, json!({"scopes": ["chat", "read:x"]})).await;
+        let bot = format!("/v1/bots/{}", text(&good(&server, "GET", &at(&key), Value::Null).await, "owner"));
+        good(&server, "PATCH", &bot, json!({"grants": ["chat"]})).await;
+        for no_wider in [json!(["chat", "read:x"]), json!(["read:x", "chat"]), json!(["read:x"])] {
+            edit(&server, &key, json!({"scopes": no_wider})).await;
+            assert_eq!(good(&server, "GET", &bot, Value::Null).await["grants"], json!(["chat"]), "{no_wider}");
+            assert_eq!(issues(&server, &key, "scope=read:x").await, "400 invalid_scope", "{no_wider}");
+        }
+        edit(&server, &key, json!({"scopes": ["read:*"]})).await;
+        assert_eq!(issues(&server, &key, "scope=read:x").await, "200", "what is new to the key is given to the bot too");
+    }
+
     async fn to_empty_an_allow_list_has_to_be_said(server: Server) {
         let key = key(&server, json!({"scopes": ["chat"], "allow": ["192.0.2.1"], "block": ["192.0.2.2"]})).await;
         let answer = call(&server, "PATCH", &at(&key), json!({"allow": []})).await;

@@ -139,13 +139,15 @@ impl Case<'_> {
 
     async fn edit(&mut self, key: usize, edit: Edit, dry_run: bool) -> Result<()> {
         let org = self.org_of(key);
+        let has = self.model.keys[key].scopes.clone();
+        let scopes = if edit.repeats { Some(has) } else { edit.scopes };
         let audiences = edit.audiences.map(|targets| self.of_org(&targets, org));
         let uris = |targets: &Vec<Target>| {
             let uris: Vec<String> = targets.iter().map(|target| self.uri(*target)).collect();
             Some(uris).filter(|uris| !uris.is_empty())
         };
         let ask = EditApiKey {
-            scopes: edit.scopes.as_ref().map(|scopes| scopes.as_ref().map(texts)),
+            scopes: scopes.as_ref().map(|scopes| scopes.as_ref().map(texts)),
             audiences: audiences.as_ref().map(uris),
             expires_at: in_hours(edit.hours),
             ..EditApiKey::default()
@@ -159,7 +161,7 @@ impl Case<'_> {
         if dry_run {
             return Ok(());
         }
-        if let Some(scopes) = edit.scopes {
+        if let Some(scopes) = scopes {
             self.model.rescope(key, scopes);
         }
         let key = &mut self.model.keys[key];

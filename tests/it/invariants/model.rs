@@ -317,11 +317,12 @@ impl Model {
         self.keys.push(new);
     }
 
-    /// Wider scopes of a service key are given to its bot too.
+    /// Scopes that are new to a service key are given to its bot too.
     pub fn rescope(&mut self, key: usize, scopes: Option<Vec<&'static str>>) {
         let owner = self.keys[key].owner;
+        let before = reach(self.keys[key].scopes.iter().flatten().copied());
         if let Some(scopes) = &scopes
-            && reach(scopes.iter().copied()) & !self.held_by(owner) != 0
+            && reach(scopes.iter().copied()) & !(self.held_by(owner) | before) != 0
         {
             self.owners[owner].grants.extend(scopes);
         }

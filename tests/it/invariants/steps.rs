@@ -46,6 +46,8 @@ pub struct New {
 #[derive(Debug, Clone)]
 pub struct Edit {
     pub scopes: Option<Option<Scopes>>,
+    /// In place of them, those that the key has.
+    pub repeats: bool,
     pub audiences: Option<Vec<Target>>,
     pub hours: Option<u32>,
 }
@@ -95,8 +97,10 @@ fn grace() -> impl Strategy<Value = u32> {
 pub fn step() -> impl Strategy<Value = Step> {
     let (some, yes) = (any::<usize>, any::<bool>);
     let (org, space) = (|| 0..2_usize, || 0..2_usize);
-    let edit = (option::of(option::weighted(0.8, scopes())), option::of(audiences()), hours())
-        .prop_map(|(scopes, audiences, hours)| Edit { scopes, audiences, hours });
+    let edit_scopes = (option::of(option::weighted(0.8, scopes())), prop::bool::weighted(0.2));
+    let edit = (edit_scopes, option::of(audiences()), hours()).prop_map(
+        |((scopes, repeats), audiences, hours)| Edit { scopes, repeats, audiences, hours },
+    );
     prop_oneof![
         5 => (org(), new(), option::weighted(0.3, space()), option::weighted(0.3, role()))
             .prop_map(|(org, new, space, role)| Step::CreateWithBot { org, new, space, role }),
