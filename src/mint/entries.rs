@@ -88,12 +88,13 @@ pub(super) struct RolesPlace(u32);
 pub(super) struct RoleTexts {
     texts: Vec<Option<Arc<str>>>,
     places: HashMap<Arc<str>, RolesPlace>,
+    free: Vec<RolesPlace>,
 }
 
 impl Default for RoleTexts {
     /// The first place holds nothing.
     fn default() -> Self {
-        Self { texts: vec![None], places: HashMap::new() }
+        Self { texts: vec![None], places: HashMap::new(), free: Vec::new() }
     }
 }
 
@@ -104,10 +105,35 @@ impl RoleTexts {
             return *place;
         }
         let text: Arc<str> = text.into();
-        let place = RolesPlace(u32::try_from(self.texts.len()).unwrap_or_default());
-        self.texts.push(Some(text.clone()));
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.texts.push(None);
+            RolesPlace(u32::try_from(self.texts.len() - 1).unwrap_or_default())
+        });
+        if let Some(free) = self.texts.get_mut(place.0 as usize) {
+            *free = Some(text.clone());
+        }
         self.places.insert(text, place);
         place
+    }
+
+    /// The places that are none of these.
+    pub(super) fn unused(&self, used: impl Iterator<Item = RolesPlace>) -> Vec<RolesPlace> {
+        let mut is_used = vec![false; self.texts.len()];
+        for place in used {
+            if let Some(is_used) = is_used.get_mut(place.0 as usize) {
+                *is_used = true;
+            }
+        }
+        let is_unused = |place: &&RolesPlace| is_used.get(place.0 as usize) == Some(&false);
+        self.places.values().filter(is_unused).copied().collect()
+    }
+
+    /// Forgets a text that no owner points to. Its place is used again.
+    pub(super) fn forget(&mut self, place: RolesPlace) {
+        if let Some(text) = self.texts.get_mut(place.0 as usize).and_then(Option::take) {
+            self.places.remove(&text);
+            self.free.push(place);
+        }
     }
 
     pub(super) fn at(&self, place: RolesPlace) -> Option<&Arc<str>> {
@@ -261,5 +287,24 @@ impl Ending {
 
     pub(super) fn moment(self) -> Option<Timestamp> {
         self.is_set().then(|| Timestamp::from_millis(self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_owner_has_of_roles_is_forgotten_and_its_place_used_again() {
+        let mut texts = RoleTexts::default();
+        let [none, a, b] = [None, Some("read:a"), Some("read:b")].map(|text| texts.put(text));
+        assert_eq!((texts.put(Some("read:a")), texts.unused([a, b].into_iter())), (a, vec![]));
+        let unused = texts.unused([b, none].into_iter());
+        for place in &unused {
+            texts.forget(*place);
+        }
+        assert_eq!((unused, texts.at(a), texts.at(none)), (vec![a], None, None));
+        assert_eq!(texts.put(Some("read:c")), a);
+        assert_eq!([a, b].map(|place| &**texts.at(place).unwrap()), ["read:c", "read:b"]);
     }
 }

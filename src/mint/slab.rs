@@ -97,10 +97,18 @@ impl<V: Keyed> Slab<V> {
         }
     }
 
+    /// All entries as they lie. One that was forgotten is among them until its place is used again.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &V> {
+        self.entries.iter()
+    }
+
     /// The keys of the entries that a condition holds for.
     pub(super) fn keys_where(&self, holds: impl Fn(&V) -> bool) -> Vec<V::Key> {
-        let entries = self.places.iter().filter_map(|place| self.at(*place));
-        entries.filter(|entry| holds(entry)).map(Keyed::key).collect()
+        let held = self.entries.iter().enumerate().filter(|(_, entry)| holds(entry));
+        let held = held.map(|(at, entry)| (at, entry.key()));
+        let is_there =
+            |at: usize, key: &V::Key| self.find(key).is_some_and(|place| place.0 as usize == at);
+        held.filter(|(at, key)| is_there(*at, key)).map(|(_, key)| key).collect()
     }
 }
 
@@ -136,6 +144,7 @@ mod tests {
         assert_eq!((slab.at(a), slab.get(&"a"), slab.len()), (Some(&("a", 2)), slab.at(a), 1));
         slab.remove(&"a");
         assert_eq!((slab.find(&"a"), slab.len()), (None, 0));
+        assert!(slab.keys_where(|_| true).is_empty(), "what was forgotten is there no more");
         assert_eq!(slab.put(("b", 3)), Some(a));
         assert_eq!(slab.keys_where(|entry| entry.1 == 3), ["b"]);
     }

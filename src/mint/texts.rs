@@ -30,9 +30,17 @@ impl Texts {
         }
     }
 
-    /// Forgets those that nobody else has.
-    pub(super) fn forget_unused(&mut self) {
-        self.texts.retain(|text| Arc::strong_count(text) > 1);
+    /// Those that nobody else has.
+    pub(super) fn unused(&self) -> Vec<Arc<str>> {
+        self.texts.iter().filter(|text| Arc::strong_count(text) == 1).cloned().collect()
+    }
+
+    /// Forgets one that nobody has any more.
+    pub(super) fn forget(&mut self, text: &Arc<str>) {
+        let is_this = |one: &Arc<str>| Arc::ptr_eq(one, text);
+        if let Ok(found) = self.texts.find_entry(self.hasher.hash_one(&**text), is_this) {
+            found.remove();
+        }
     }
 }
 
@@ -45,8 +53,9 @@ mod tests {
         let mut texts = Texts::default();
         let [a, again, b] = ["read:a", "read:a", "read:b"].map(|text| texts.share(text));
         assert!(Arc::ptr_eq(&a, &again) && !Arc::ptr_eq(&a, &b));
+        assert!(texts.unused().is_empty());
         drop(b);
-        texts.forget_unused();
+        texts.unused().iter().for_each(|text| texts.forget(text));
         assert_eq!(texts.texts.len(), 1);
         assert!(Arc::ptr_eq(&a, &texts.share("read:a")));
     }

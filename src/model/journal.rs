@@ -39,6 +39,13 @@ impl Ended {
         itself.into_iter().chain(api_key.secrets.iter().filter_map(ended))
     }
 
+    /// What has ended of an API key whose expiry came earlier, which it never does later: its secrets at
+    /// that moment.
+    pub fn of_cut_short(api_key: &IndexedApiKey) -> impl Iterator<Item = Self> {
+        let ended = |secret: &ApiKeySecret| Some(Self::Secret(secret.digest, api_key.expires_at?));
+        api_key.secrets.iter().filter_map(ended)
+    }
+
     /// Which of these secrets have an end.
     pub fn of_secrets(secrets: &[ApiKeySecret]) -> impl Iterator<Item = Self> {
         secrets.iter().filter_map(|secret| Some(Self::Secret(secret.digest, secret.expires_at?)))

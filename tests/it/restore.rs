@@ -13,6 +13,7 @@ use tenmint::mint::{Caller, ClientCredential, HeardFeed, Refused, TokenRequest};
 use tenmint::model::import::{ImportApiKeys, ImportFormat};
 use tenmint::model::secret::PlainSecret;
 use tenmint::service::Service;
+use tenmint::service::audit::AuditFilter;
 use tenmint::service::node::{Node, NodeConfig};
 use tenmint::store::{DatabaseUrl, Store};
 
@@ -21,7 +22,7 @@ use crate::cli::{Home, Serving, free_address, stderr};
 use crate::import::{Running, sha256};
 use crate::kill::faults_of;
 use crate::nodes::send;
-use crate::server::{Engine, Key, Server, Setup, basic, fresh_postgres, on_both_engines};
+use crate::server::{Engine, Key, Server, Setup, basic, fresh_postgres, on_both_engines, operator};
 
 /// A copy of the database of a server, as it is now.
 async fn back_up(server: &Server) -> (DatabaseUrl, TempDir) {
@@ -153,6 +154,44 @@ on_both_engines! {
         server.clock.wind(Duration::from_mins(1));
         node.follower.catch_up().await.unwrap();
         assert_eq!(refused(&node, &server, &in_grace), Some(Refused::Replaced));
+        node.stop().await;
+    }
+
+    async fn no_key_lives_on_with_an_older_backup_whose_end_came_earlier_since(server: Server) {
+        let mut server = server;
+        let (refreshed, edited) = (server.api_key("chat").await, server.api_key("chat").await);
+        let (copy, _directory) = back_up(&server).await;
+        let path = |key: &Key| format!("/v1/keys/{}", key.id);
+        let refresh = json!({"grace_period_seconds": 60});
+        good(&server, "POST", &format!("{}/refresh", path(&refreshed)), refresh).await;
+        good(&server, "PATCH", &path(&edited), json!({"expires_at": "1m"})).await;
+        server.stop().await;
+        let node = node_on(&server, &copy).await;
+        for key in [&refreshed, &edited] {
+            assert_eq!(refused(&node, &server, key), None, "its end has not come");
+        }
+        server.clock.wind(Duration::from_mins(1));
+        node.follower.catch_up().await.unwrap();
+        for key in [&refreshed, &edited] {
+            assert_eq!(refused(&node, &server, key), Some(Refused::Replaced));
+        }
+        node.stop().await;
+    }
+
+    async fn a_key_that_ends_by_itself_is_no_sign_of_a_restore(server: Server) {
+        let mut server = server;
+        let key = server.api_key("chat").await;
+        good(&server, "PATCH", &format!("/v1/keys/{}", key.id), json!({"expires_at": "1m"})).await;
+        let (copy, _directory) = back_up(&server).await;
+        server.stop().await;
+        server.clock.wind(Duration::from_mins(1));
+        let node = node_on(&server, &copy).await;
+        assert_eq!(refused(&node, &server, &key), Some(Refused::Expired));
+        node.follower.catch_up().await.unwrap();
+        let (operator, org) = (operator(server.org.id), Some(server.org.id));
+        let ask = AuditFilter { org, object: Some(key.id.to_string()), ..AuditFilter::default() };
+        let (entries, _) = node.service.list_audit(&operator, &ask, (9, None)).await.unwrap();
+        assert_eq!(entries.first().map(|entry| entry.action.as_str()), Some("api_key.edit"));
         node.stop().await;
     }
 

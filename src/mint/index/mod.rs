@@ -5,12 +5,12 @@
 //! lock; a token carries the revision under which its key was read.
 
 mod filled;
+mod forgetting;
 mod freshness;
 mod restored;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::{RwLock, RwLockReadGuard};
 use tenmint_verifier::ScopeSet;
@@ -39,9 +39,6 @@ use crate::model::owner::{IndexedOwner, OwnerId};
 use crate::model::secret::{Pepper, PlainSecret, SecretDigest};
 use crate::model::space::Space;
 use crate::model::time::Timestamp;
-
-/// How long a dead key is told apart from one that never was.
-const REMEMBERED: Duration = Duration::from_hours(30 * 24);
 
 /// One noun, as it is now.
 #[derive(Debug)]
@@ -245,30 +242,6 @@ impl Index {
         // to let go of a million keys takes longer than a request may wait
         drop(state);
         drop(before);
-    }
-
-    /// Forgets keys that have been dead for longer than their death is told.
-    pub fn forget_long_dead(&self, now: Timestamp) {
-        let mut guard = self.state.write();
-        let state = &mut *guard;
-        let long_ago = now - REMEMBERED;
-        let has_long_ended = |ending: Ending| ending.has_come(long_ago);
-        let is_dead =
-            |key: &ApiKeyEntry| has_long_ended(key.revoked) || has_long_ended(key.expires);
-        let secrets = state.secrets.keys_where(|secret| {
-            has_long_ended(state.end_of(*secret))
-                || state.api_key(secret.api_key).is_some_and(is_dead)
-        });
-        let api_keys = state.api_keys.keys_where(is_dead);
-        for digest in &secrets {
-            state.secrets.remove(digest);
-            state.secret_ends.remove(digest);
-        }
-        for id in &api_keys {
-            state.api_keys.remove(id);
-        }
-        state.scope_texts.forget_unused();
-        state.ip_rules.retain(|rules| Arc::strong_count(rules) > 1);
     }
 }
 

@@ -3,7 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::mint::entries::Ending;
-use crate::mint::index::{FilledIndex, State};
+use crate::mint::index::{FilledIndex, Index, State};
+use crate::model::api_key::IndexedApiKey;
 use crate::model::id::{ApiKeyId, OrgId};
 use crate::model::secret::SecretDigest;
 use crate::model::time::Timestamp;
@@ -21,6 +22,15 @@ impl Restored {
     /// Whether it brings nothing back.
     pub fn is_empty(&self) -> bool {
         self.api_keys.is_empty() && self.secrets.is_empty()
+    }
+}
+
+impl Index {
+    /// Whether an API key is held here that goes on for longer than it now shall.
+    pub fn outlives(&self, now: &IndexedApiKey) -> bool {
+        let state = self.state.read();
+        let before = state.api_keys.get(&now.id);
+        before.is_some_and(|before| before.expires > Ending::of(now.expires_at))
     }
 }
 
@@ -54,7 +64,7 @@ impl State {
     fn outlives(&self, digest: &SecretDigest, end: Timestamp) -> Option<(ApiKeyId, OrgId)> {
         let secret = *self.secrets.get(digest)?;
         let entry = self.api_key(secret.api_key)?;
-        let lives_on = self.end_of(secret) > Ending::of(Some(end));
+        let lives_on = self.end_of(secret).min(entry.expires) > Ending::of(Some(end));
         lives_on.then_some((entry.id, self.org(entry.org)?.id))
     }
 }

@@ -22,7 +22,7 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::mint::ledger::Ledger;
-use crate::mint::{Change, FilledIndex, Mint, Restored};
+use crate::mint::{Change, FilledIndex, Index, Mint, Restored};
 use crate::model::journal::Ended;
 use crate::model::signing_key::{Kid, SigningKey};
 use crate::model::time::Timestamp;
@@ -353,7 +353,7 @@ impl Follower {
         }
         applied.extend(read_imported(read, &mut imported).await?);
         applied.sort_by_key(Change::order);
-        self.note_ended(revision, ended_in(&applied)).await;
+        self.note_ended(revision, ended_in(&applied, self.mint.index())).await;
         self.mint.index().apply(applied, revision, now);
         self.leave_imported(imported);
         Ok(())
@@ -388,10 +388,10 @@ impl Follower {
             filled.doubt();
         }
         *self.restored.lock() = brought_back;
+        filled.forget_long_dead(now);
         self.mint.index().replace(filled, *revision, now);
         *self.epoch.lock() = Some(epoch.clone());
         self.leave_imported(VecDeque::new());
-        self.mint.index().forget_long_dead(now);
         Ok(())
     }
 
@@ -476,12 +476,18 @@ impl Follower {
     }
 }
 
-fn ended_in(changes: &[Change]) -> Vec<Ended> {
-    let ended = changes.iter().filter_map(|change| match change {
-        Change::ApiKey(api_key) => Some(Ended::of(api_key)),
-        _ => None,
-    });
-    ended.flatten().collect()
+/// What ends by these changes of what an index holds.
+fn ended_in(changes: &[Change], before: &Index) -> Vec<Ended> {
+    let mut ended = Vec::new();
+    for change in changes {
+        if let Change::ApiKey(api_key) = change {
+            ended.extend(Ended::of(api_key));
+            if before.outlives(api_key) {
+                ended.extend(Ended::of_cut_short(api_key));
+            }
+        }
+    }
+    ended
 }
 
 /// How many milliseconds the database's time is ahead of a clock; nothing where the answer took so
