@@ -3,7 +3,9 @@
 //! A poll looks at one row. Only when the revision has moved does it read what the changes
 //! touched, all in one look at the database, so that what is applied belongs together.
 
+mod endings;
 mod filling;
+mod pruning;
 mod reading;
 mod stored;
 
@@ -22,31 +24,23 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::mint::ledger::Ledger;
-use crate::mint::{Change, FilledIndex, Index, Mint, Restored};
+use crate::mint::{Change, Mint, Restored};
 use crate::model::journal::Ended;
 use crate::model::signing_key::{Kid, SigningKey};
 use crate::model::time::Timestamp;
-use crate::service::call::IDEMPOTENCY_KEPT;
+use crate::service::follow::endings::ended_in;
 use crate::service::follow::filling::fill;
 use crate::service::follow::reading::{read_imported, read_subject};
-use crate::service::import::clean_up_imports;
-use crate::service::journal::{Journal, Known};
+use crate::service::journal::Journal;
 use crate::service::master_key::MasterKey;
 use crate::service::presence::Presence;
-use crate::service::restored::end_restored;
 use crate::service::signing_key_material::signer_of;
 use crate::service::{Service, random};
 use crate::store::changes::{Imported, Progress, Subject};
-use crate::store::{
-    Read, Store, api_keys, changes, idempotency, owners, revocations, signing_keys,
-};
+use crate::store::{Read, Store, api_keys, changes, owners, revocations, signing_keys};
 
 /// How often a node looks for changes. A change holds everywhere within a second.
 const POLL_EVERY: Duration = Duration::from_millis(250);
-/// How long changes are kept. A node that was away for longer reads everything anew.
-const KEEP_CHANGES: Duration = Duration::from_hours(24);
-/// How often what is no longer needed is deleted.
-const PRUNE_EVERY: Duration = Duration::from_hours(1);
 /// A poll that takes longer has failed; one that reads a million keys anew takes ten seconds or so.
 const POLL_TIMEOUT: Duration = Duration::from_secs(30);
 /// A write waits no longer than this for the index to follow it.
@@ -157,20 +151,6 @@ impl Follower {
                 _ => {}
             }
             out_of_reach = result.is_err();
-        }
-    }
-
-    /// Deletes what is no longer needed, until it is dropped. Beside the polls, none of which waits for it:
-    /// what a large import left behind takes a while.
-    pub async fn run_pruning(&self) {
-        let mut ticks = interval(PRUNE_EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        ticks.tick().await;
-        loop {
-            ticks.tick().await;
-            if let Err(cause) = self.prune().await {
-                tracing::warn!(%cause, "old changes cannot be pruned");
-            }
         }
     }
 
@@ -395,16 +375,6 @@ impl Follower {
         Ok(())
     }
 
-    /// What the database holds as living and has ended, as the journal knows. Nothing is issued until it
-    /// was ended again.
-    fn brought_back(&self, filled: &FilledIndex, known: &Known) -> Option<(Restored, Vec<Kid>)> {
-        let keys = filled.restored(&known.api_keys, &known.secrets);
-        let mut withdrawn = known.signing_keys.clone();
-        let stored = self.signing_keys.lock();
-        withdrawn.retain(|kid| stored.iter().any(|key| key.kid == *kid && key.state().is_served()));
-        (!keys.is_empty() || !withdrawn.is_empty()).then_some((keys, withdrawn))
-    }
-
     /// Takes the signing keys into use. One that was withdrawn signs nothing any more before anybody is
     /// told, or it would sign the news itself; and none that a restore has brought back does.
     async fn reload_signing_keys(&self, read: &mut Read, revision: i64) -> Result<()> {
@@ -420,74 +390,6 @@ impl Follower {
         self.presence.has_news();
         Ok(())
     }
-
-    async fn note_ended(&self, revision: i64, ended: Vec<Ended>) {
-        if let Some(journal) = &self.journal {
-            journal.note(revision, ended).await;
-        }
-    }
-
-    async fn note_seen(&self, revision: i64) {
-        if let Some(journal) = &self.journal {
-            journal.note_seen(revision).await;
-        }
-    }
-
-    /// Ends again what a restore has brought back.
-    async fn end_again(&self) -> Result<()> {
-        // kept until it is done: a look that takes too long is dropped
-        let restored = self.restored.lock().clone();
-        if let Some((keys, signing_keys)) = restored {
-            end_restored(&self.store, &keys, &signing_keys, self.clock.now()).await?;
-            *self.restored.lock() = None;
-        }
-        Ok(())
-    }
-
-    /// Deletes what is no longer needed.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] where the database is out of reach.
-    pub async fn prune(&self) -> Result<()> {
-        let now = self.clock.now();
-        self.mint.index().forget_long_dead(now);
-        self.mint.feed().forget(now);
-        let mut write = self.store.begin().await?;
-        revocations::prune(&mut write, now - self.mint.feed().kept()).await?;
-        write.commit().await?;
-        let before = now - KEEP_CHANGES;
-        loop {
-            let mut write = self.store.begin().await?;
-            let more = changes::prune(&mut write, before).await?;
-            write.commit().await?;
-            if !more {
-                break;
-            }
-        }
-        loop {
-            let mut append = self.store.append().await?;
-            let more = idempotency::prune(&mut append, now - IDEMPOTENCY_KEPT).await?;
-            append.commit().await?;
-            if !more {
-                break;
-            }
-        }
-        clean_up_imports(&self.store, now).await
-    }
-}
-
-/// What ends by these changes of what an index holds.
-fn ended_in(changes: &[Change], before: &Index) -> Vec<Ended> {
-    let mut ended = Vec::new();
-    for change in changes {
-        if let Change::ApiKey(api_key) = change {
-            ended.extend(Ended::of(api_key));
-            if before.outlives(api_key) {
-                ended.extend(Ended::of_cut_short(api_key));
-            }
-        }
-    }
-    ended
 }
 
 /// How many milliseconds the database's time is ahead of a clock; nothing where the answer took so

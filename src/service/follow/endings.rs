@@ -1,0 +1,63 @@
+//! What ends for ever while a node follows its database: noted in the journal before it is applied, and ended
+//! again where a restore has brought it back.
+
+use crate::error::Result;
+use crate::mint::{Change, FilledIndex, Index, Restored};
+use crate::model::journal::Ended;
+use crate::model::signing_key::Kid;
+use crate::service::follow::Follower;
+use crate::service::journal::Known;
+use crate::service::restored::end_restored;
+
+impl Follower {
+    pub(super) async fn note_ended(&self, revision: i64, ended: Vec<Ended>) {
+        if let Some(journal) = &self.journal {
+            journal.note(revision, ended).await;
+        }
+    }
+
+    pub(super) async fn note_seen(&self, revision: i64) {
+        if let Some(journal) = &self.journal {
+            journal.note_seen(revision).await;
+        }
+    }
+
+    /// What the database holds as living and has ended, as the journal knows. Nothing is issued until it
+    /// was ended again.
+    pub(super) fn brought_back(
+        &self,
+        filled: &FilledIndex,
+        known: &Known,
+    ) -> Option<(Restored, Vec<Kid>)> {
+        let keys = filled.restored(&known.api_keys, &known.secrets);
+        let mut withdrawn = known.signing_keys.clone();
+        let stored = self.signing_keys.lock();
+        withdrawn.retain(|kid| stored.iter().any(|key| key.kid == *kid && key.state().is_served()));
+        (!keys.is_empty() || !withdrawn.is_empty()).then_some((keys, withdrawn))
+    }
+
+    /// Ends again what a restore has brought back.
+    pub(super) async fn end_again(&self) -> Result<()> {
+        // kept until it is done: a look that takes too long is dropped
+        let restored = self.restored.lock().clone();
+        if let Some((keys, signing_keys)) = restored {
+            end_restored(&self.store, &keys, &signing_keys, self.clock.now()).await?;
+            *self.restored.lock() = None;
+        }
+        Ok(())
+    }
+}
+
+/// What ends by these changes of what an index holds.
+pub(super) fn ended_in(changes: &[Change], before: &Index) -> Vec<Ended> {
+    let mut ended = Vec::new();
+    for change in changes {
+        if let Change::ApiKey(api_key) = change {
+            ended.extend(Ended::of(api_key));
+            if before.outlives(api_key) {
+                ended.extend(Ended::of_cut_short(api_key));
+            }
+        }
+    }
+    ended
+}

@@ -1,0 +1,67 @@
+//! Deleting what is no longer needed.
+
+use std::time::Duration;
+
+use tokio::task::spawn_blocking;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::error::{Error, Result};
+use crate::service::call::IDEMPOTENCY_KEPT;
+use crate::service::follow::Follower;
+use crate::service::import::clean_up_imports;
+use crate::store::{changes, idempotency, revocations};
+
+/// How long changes are kept. A node that was away for longer reads everything anew.
+const KEEP_CHANGES: Duration = Duration::from_hours(24);
+/// How often what is no longer needed is deleted.
+const PRUNE_EVERY: Duration = Duration::from_hours(1);
+
+impl Follower {
+    /// Deletes what is no longer needed, until it is dropped. Beside the polls, none of which waits for it:
+    /// what a large import left behind takes a while.
+    pub async fn run_pruning(&self) {
+        let mut ticks = interval(PRUNE_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks.tick().await;
+        loop {
+            ticks.tick().await;
+            if let Err(cause) = self.prune().await {
+                tracing::warn!(%cause, "old changes cannot be pruned");
+            }
+        }
+    }
+
+    /// Deletes what is no longer needed.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] where the database is out of reach.
+    pub async fn prune(&self) -> Result<()> {
+        let now = self.clock.now();
+        let mint = self.mint.clone();
+        // a look through a million keys would keep a worker from all else
+        let forgetting = spawn_blocking(move || mint.index().forget_long_dead(now));
+        forgetting.await.map_err(|cause| Error::Broken(cause.to_string()))?;
+        self.mint.feed().forget(now);
+        let mut write = self.store.begin().await?;
+        revocations::prune(&mut write, now - self.mint.feed().kept()).await?;
+        write.commit().await?;
+        let before = now - KEEP_CHANGES;
+        loop {
+            let mut write = self.store.begin().await?;
+            let more = changes::prune(&mut write, before).await?;
+            write.commit().await?;
+            if !more {
+                break;
+            }
+        }
+        loop {
+            let mut append = self.store.append().await?;
+            let more = idempotency::prune(&mut append, now - IDEMPOTENCY_KEPT).await?;
+            append.commit().await?;
+            if !more {
+                break;
+            }
+        }
+        clean_up_imports(&self.store, now).await
+    }
+}
