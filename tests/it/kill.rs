@@ -6,7 +6,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use ring::rand::{SecureRandom, SystemRandom};
-use serde_json::{Value, json};
+use serde_json::json;
 use sqlx::{AnyConnection, Connection};
 use tenmint::clock::Clock;
 use tenmint::model::api_key::ApiKey;
@@ -41,23 +41,38 @@ pub fn some_time(below: u8) -> Duration {
     Duration::from_millis(u64::from(byte[0] % below))
 }
 
-/// What is done to each key, in this order, and how the audit calls it.
-const LIFE: [(&str, &str, &str); 4] = [
+/// What is done to each key, in this order, and how the audit calls it. A refresh goes on with the key that
+/// replaces it.
+const LIFE: [(&str, &str, &str); 6] = [
     ("POST", "", "api_key.create"),
     ("PATCH", "", "api_key.edit"),
     ("POST", "/rotate", "api_key.rotate"),
+    ("POST", "/refresh", "api_key.refresh"),
     ("POST", "/revoke", "api_key.revoke"),
+    ("DELETE", "", "api_key.delete"),
 ];
 
-/// The acknowledged changes of a key: so many of its life.
-type Acknowledged = (String, usize);
+/// A key and what was done to it.
+type Change = (String, &'static str);
+
+/// What can have been done to a key, and whether it shows.
+fn shown_by(key: &ApiKey) -> Vec<(&'static str, bool)> {
+    let is_revoked = ("api_key.revoke", key.revoked_at.is_some());
+    if key.replaces.is_some() {
+        let is_deleted = ("api_key.delete", key.deleted_at.is_some());
+        return vec![("api_key.refresh", true), is_revoked, is_deleted];
+    }
+    let is_edited = ("api_key.edit", key.name == "edited");
+    let is_rotated = ("api_key.rotate", key.rotated_at.is_some());
+    vec![("api_key.create", true), is_edited, is_rotated, is_revoked]
+}
 
 #[tokio::test]
 async fn every_acknowledged_change_survives_a_kill_and_none_is_there_by_half() {
     for home in Home::on_each_engine() {
         let init = home.init("https://auth.example.com");
         let admin = ["id", "api_key"].map(|field| init["api_key"][field].as_str().unwrap());
-        let mut acknowledged = BTreeMap::new();
+        let mut acknowledged = BTreeSet::new();
         let rounds = rounds(&home);
         for _ in 0..rounds {
             acknowledged.extend(change_keys_until_killed(&home, admin));
@@ -74,20 +89,21 @@ async fn every_acknowledged_change_survives_a_kill_and_none_is_there_by_half() {
         let mut read = store.read().await.unwrap();
         let stored = keys_in(&mut read).await;
         let told = audited_in(&mut read).await;
-        for (id, changes) in &acknowledged {
+        for (id, change) in &acknowledged {
             let key = stored.get(id).unwrap_or_else(|| panic!("{id} was acknowledged and is lost"));
-            let seen =
-                [true, key.name == "edited", key.rotated_at.is_some(), key.revoked_at.is_some()];
-            assert_eq!(seen[..*changes], [true; 4][..*changes], "{changes} changes of {key:?}");
+            assert!(shown_by(key).contains(&(change, true)), "{change} of {key:?}");
         }
         // a change that nobody had an answer for may be there, and then with its entry in the audit
         for (id, key) in stored.iter().filter(|(id, _)| id.as_str() != admin[0]) {
-            let seen =
-                [true, key.name == "edited", key.rotated_at.is_some(), key.revoked_at.is_some()];
-            for ((.., action), seen) in LIFE.iter().zip(seen) {
-                let is_told = told.contains(&(id.clone(), (*action).to_owned()));
-                assert_eq!(is_told, seen, "{action} of {key:?}");
+            for (change, is_shown) in shown_by(key) {
+                let is_told = told.contains(&(id.clone(), change.to_owned()));
+                assert_eq!(is_told, is_shown, "{change} of {key:?}");
             }
+        }
+        // a refresh ends one key and makes another: both or none
+        let replaced: BTreeSet<_> = stored.values().filter_map(|key| key.replaces).collect();
+        for key in stored.values().filter(|key| key.replaces.is_none()) {
+            assert_eq!(key.revoked_at.is_some(), replaced.contains(&key.id), "{key:?}");
         }
         assert!(acknowledged.len() > rounds / 4, "the kills came before any key was made");
         // a key without secret or owner would be no entry of the index; a rotated one has had two
@@ -97,9 +113,8 @@ async fn every_acknowledged_change_survives_a_kill_and_none_is_there_by_half() {
         if home.database_url.is_none() {
             assert_eq!(faults_of(&home.path().join("data/tenmint.db")).await, ["ok"]);
         }
-        let changes: usize = acknowledged.values().sum();
         println!(
-            "{}: {rounds} rounds, {changes} changes of {} keys acknowledged, {} keys stored",
+            "{}: {rounds} rounds, {} changes acknowledged, {} keys stored",
             engine(&home),
             acknowledged.len(),
             stored.len(),
@@ -138,7 +153,7 @@ async fn audited_in(read: &mut Read) -> BTreeSet<(String, String)> {
 }
 
 /// Leads keys through their life while tokens are fetched, and kills the server at a random moment.
-fn change_keys_until_killed(home: &Home, [id, api_key]: [&str; 2]) -> BTreeMap<String, usize> {
+fn change_keys_until_killed(home: &Home, [id, api_key]: [&str; 2]) -> BTreeSet<Change> {
     let address = free_address();
     let serving = Serving::start(home, &["--listen", &address]);
     std::thread::scope(|scope| {
@@ -155,25 +170,31 @@ fn change_keys_until_killed(home: &Home, [id, api_key]: [&str; 2]) -> BTreeMap<S
 }
 
 /// Tells of each change that was answered, until none is.
-fn lead_lives(address: &str, api_key: &str, tell: &Sender<Acknowledged>) {
-    let change = |method: &str, path: &str, body: Value| {
-        let path = format!("/v1/keys{path}");
-        let request = management_request(method, &path, api_key, &body.to_string());
-        let answer = ask(address, &request)?;
+fn lead_lives(address: &str, api_key: &str, tell: &Sender<Change>) {
+    while lead_life(address, api_key, tell).is_some() {}
+}
+
+/// Leads one key through its life; nothing where the server is gone.
+fn lead_life(address: &str, api_key: &str, tell: &Sender<Change>) -> Option<()> {
+    let mut id = String::new();
+    for (method, verb, change) in LIFE {
+        let body = match change {
+            "api_key.create" => json!({"name": "made", "scopes": ["chat"]}).to_string(),
+            "api_key.edit" => json!({"name": "edited"}).to_string(),
+            "api_key.delete" => String::new(),
+            _ => json!({}).to_string(),
+        };
+        let place = if id.is_empty() { String::new() } else { format!("/{id}") };
+        let path = format!("/v1/keys{place}{verb}");
+        let answer = ask(address, &management_request(method, &path, api_key, &body))?;
         assert!(matches!(answer.status, 200 | 201), "{answer:?}");
-        Some(answer.json())
-    };
-    while let Some(made) = change("POST", "", json!({"name": "made", "scopes": ["chat"]})) {
-        let id = made["id"].as_str().unwrap();
-        tell.send((id.to_owned(), 1)).unwrap();
-        for (done, (method, verb, _)) in LIFE.iter().enumerate().skip(1) {
-            let ask = if verb.is_empty() { json!({"name": "edited"}) } else { json!({}) };
-            if change(method, &format!("/{id}{verb}"), ask).is_none() {
-                return;
-            }
-            tell.send((id.to_owned(), done + 1)).unwrap();
+        if change == "api_key.refresh" {
+            tell.send((id.clone(), "api_key.revoke")).unwrap();
         }
+        answer.json()["id"].as_str().unwrap().clone_into(&mut id);
+        tell.send((id.clone(), change)).unwrap();
     }
+    Some(())
 }
 
 /// What SQLite finds wrong with a file, or `ok`.

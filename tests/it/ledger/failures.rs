@@ -11,7 +11,7 @@ use crate::ledger::{all, id_of, next_run, reader, run, tables, token_of};
 use crate::server::{Engine, Server, Setup, asked};
 
 /// Makes every insert fail, as a full disk would.
-async fn break_inserts(tables: &mut AnyConnection, engine: Engine) {
+pub async fn break_inserts(tables: &mut AnyConnection, engine: Engine) {
     if engine == Engine::Sqlite {
         run(
             tables,
@@ -35,7 +35,7 @@ async fn break_inserts(tables: &mut AnyConnection, engine: Engine) {
     .await;
 }
 
-async fn mend_inserts(tables: &mut AnyConnection, engine: Engine) {
+pub async fn mend_inserts(tables: &mut AnyConnection, engine: Engine) {
     if engine == Engine::Sqlite {
         run(tables, "DROP TRIGGER full_disk").await;
     } else {

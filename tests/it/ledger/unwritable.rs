@@ -6,12 +6,14 @@ use std::process::Command;
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::json;
+use sqlx::{AnyConnection, Connection};
 use tenmint::model::token_id::TokenId;
 
 use crate::answer::{Answer, ask};
 use crate::cli::{Home, Serving, free_address};
+use crate::ledger::failures::{break_inserts, mend_inserts};
 use crate::ledger::{self, hold_to_record};
-use crate::server::{basic, management_request, token_request};
+use crate::server::{Engine, basic, management_request, token_request};
 
 const ROUNDS: usize = 3;
 
@@ -38,6 +40,41 @@ async fn a_file_that_can_only_be_read_loses_and_doubles_no_record_and_the_node_r
     let received = node.hold_through(|is_read_only| {
         if is_read_only { std::fs::write(&flag, "") } else { std::fs::remove_file(&flag) }.unwrap();
     });
+    drop(serving);
+    hold_to_record(&home, &received).await;
+}
+
+/// The database takes no batch, and the spool takes none either. What went to the spool before a kill is
+/// recorded by the next run.
+#[tokio::test]
+async fn on_postgresql_no_token_leaves_that_neither_the_database_nor_the_spool_holds() {
+    let homes = Home::on_each_engine();
+    let Some(home) = homes.into_iter().find(|home| home.database_url.is_some()) else { return };
+    let (node, mut command) = Node::of(&home);
+    let flag = home.path().join("read-only");
+    command.env("LD_PRELOAD", read_only_library(home.path())).env("TENMINT_TEST_READ_ONLY", &flag);
+    let serving = Serving::of(command);
+    let mut received = vec![ledger::received(&node.token())];
+    sqlx::any::install_default_drivers();
+    let url = home.database_url.as_deref().unwrap();
+    let mut tables = AnyConnection::connect(url).await.unwrap();
+    break_inserts(&mut tables, Engine::Postgres).await;
+    received.push(ledger::received(&node.token()));
+    std::fs::write(&flag, "").unwrap();
+    for _ in 0..3 {
+        let refused = node.token();
+        assert_eq!(refused.outcome(), "503 temporarily_unavailable");
+        assert!(refused.header("retry-after").is_some());
+    }
+    assert_eq!(node.ask("GET /readyz HTTP/1.0\r\n\r\n").status, 503);
+    std::fs::remove_file(&flag).unwrap();
+    received.push(ledger::received(&until_it_succeeds(|| node.token())));
+    drop(serving);
+    let ledger = home.service().await.read_ledger().await.unwrap();
+    assert_eq!(ledger::all_in(&ledger).await.len(), 1, "the spool holds the others");
+    mend_inserts(&mut tables, Engine::Postgres).await;
+    let serving = Serving::start(&home, &["--listen", &node.address]);
+    received.push(ledger::received(&node.token()));
     drop(serving);
     hold_to_record(&home, &received).await;
 }
