@@ -44,6 +44,7 @@ mod revocations;
 mod rules;
 mod scope;
 mod scope_set;
+mod scope_tree;
 mod syntax;
 mod template;
 #[cfg(feature = "testing")]
