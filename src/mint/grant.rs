@@ -318,7 +318,7 @@ fn grant_scope(entries: Entries<'_>, asked: Option<&str>) -> Result<ScopeSet, Re
 /// All that the key still has: its scopes that the owner has too, covered ones dropped.
 fn held_scope(entries: Entries<'_>) -> Result<ScopeSet, Refused> {
     let held = match &entries.api_key.scopes {
-        None => owner_scope(entries)?,
+        None => owner_scope(entries)?.map(|all| all.without_covered()),
         Some(own) if has_no_more_than(entries) => Some(parse_stored(own)?.without_covered()),
         Some(own) => match owner_scope(entries)? {
             Some(owners) => parse_stored(own)?.intersect(&owners),
@@ -335,11 +335,13 @@ fn has_no_more_than(Entries { api_key, owner, .. }: Entries<'_>) -> bool {
     matches!((&api_key.scopes, &owner.grants), (Some(own), Some(grants)) if Arc::ptr_eq(own, grants))
 }
 
-/// What an owner holds: its grants and its roles together.
+/// What an owner holds: its grants and its roles together, covered ones among them. They can be thousands.
 fn owner_scope(entries: Entries<'_>) -> Result<Option<ScopeSet>, Refused> {
-    let parts = [entries.owner.grants.as_ref(), entries.roles].into_iter().flatten();
-    let parts = parts.map(|text| parse_stored(text)).collect::<Result<Vec<_>, _>>()?;
-    Ok(parts.into_iter().reduce(|all, part| all.union(&part)).map(|all| all.without_covered()))
+    match (&entries.owner.grants, entries.roles) {
+        (Some(grants), Some(roles)) => parse_stored(&format!("{grants} {roles}")).map(Some),
+        (Some(part), None) | (None, Some(part)) => parse_stored(part).map(Some),
+        (None, None) => Ok(None),
+    }
 }
 
 /// Whether each scope that is asked for stands among the stored ones as it is written. Most do, and then

@@ -12,6 +12,9 @@ use crate::model::owner::{BoundRole, IndexedOwner, OwnerId, StoredOwner};
 use crate::model::role::{Level, RoleRef, RoleScopes};
 use crate::store::{Connection, owners, roles, spaces};
 
+/// More roles than these are not looked up one by one.
+const MANY: usize = 16;
+
 /// The roles that organizations defined and the slugs of spaces: what a bound role is resolved with.
 #[derive(Debug, Default)]
 pub(crate) struct RoleBook {
@@ -34,28 +37,46 @@ impl RoleBook {
         })
     }
 
-    /// What some owners need.
+    /// What some owners need. Of an organization that they have many roles in, all is read at once.
     pub(crate) async fn read_for(
         connection: &mut Connection,
         stored: &[StoredOwner],
     ) -> Result<Self> {
         let mut book = Self::default();
-        for bound in stored.iter().flat_map(|owner| &owner.roles) {
-            if let RoleRef::Defined(id) = bound.role
-                && !book.roles.contains_key(&id)
-                && let Some(role) = roles::find(connection, &id).await?
-            {
-                book.roles.insert(id, role.scopes);
-            }
-            if let Some(id) = bound.space
-                && !book.slugs.contains_key(&id)
-                && let Some(space) = spaces::find(connection, &id).await?
-                && space.deleted_at.is_none()
-            {
-                book.slugs.insert(id, space.slug);
+        let mut bound_in: HashMap<OrgId, usize> = HashMap::new();
+        for owner in stored {
+            *bound_in.entry(owner.org).or_default() += owner.roles.len();
+        }
+        bound_in.retain(|_, bound| *bound > MANY);
+        for org in bound_in.keys() {
+            let roles = roles::list_defined_by(connection, org).await?;
+            book.roles.extend(roles.into_iter().map(|role| (role.id, role.scopes)));
+            let spaces = spaces::list_living_of(connection, org).await?;
+            book.slugs.extend(spaces.into_iter().map(|space| (space.id, space.slug)));
+        }
+        for owner in stored.iter().filter(|owner| !bound_in.contains_key(&owner.org)) {
+            for bound in &owner.roles {
+                book.read_one(connection, bound).await?;
             }
         }
         Ok(book)
+    }
+
+    async fn read_one(&mut self, connection: &mut Connection, bound: &BoundRole) -> Result<()> {
+        if let RoleRef::Defined(id) = bound.role
+            && !self.roles.contains_key(&id)
+            && let Some(role) = roles::find(connection, &id).await?
+        {
+            self.roles.insert(id, role.scopes);
+        }
+        if let Some(id) = bound.space
+            && !self.slugs.contains_key(&id)
+            && let Some(space) = spaces::find(connection, &id).await?
+            && space.deleted_at.is_none()
+        {
+            self.slugs.insert(id, space.slug);
+        }
+        Ok(())
     }
 
     /// What an owner holds. A role that is gone, or of a space that is, holds nothing.

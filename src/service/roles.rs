@@ -22,6 +22,8 @@ use crate::store::changes::Subject;
 use crate::store::page::{Cursor, Page};
 use crate::store::{Connection, Write, bots, roles, users};
 
+/// Roles of an owner in an organization and its spaces: what they hold together is gone through for its tokens.
+const MAX_ROLES: i64 = 500;
 /// The word for no role, where one is given by default.
 const NO_ROLE: &str = "none";
 
@@ -125,8 +127,8 @@ impl Service {
     /// Gives an owner a role at a place, in place of the one it had there.
     ///
     /// # Errors
-    /// [`Error::Conflict`] `last_admin`; [`Error::Forbidden`] for scopes that the caller does not
-    /// hold, of the old role as of the new.
+    /// [`Error::Conflict`] `last_admin` and `too_many_roles`; [`Error::Forbidden`] for scopes that the
+    /// caller does not hold, of the old role as of the new.
     pub async fn bind_role(
         &self,
         call: &Call,
@@ -142,6 +144,11 @@ impl Service {
             return Err(Error::invalid("role", "name a role, or take the one there is away"));
         };
         let before = self.current_role(&mut write, call, &place).await?;
+        if before.is_none()
+            && roles::count_bound(&mut write, &place.owner, &call.org).await? >= MAX_ROLES
+        {
+            return Err(too_many_roles(&place.owner));
+        }
         let after = RoleBinding { owner: place.owner, place: place.place, role };
         roles::bind(&mut write, &after).await?;
         check_admins_left(&mut write, &admin_place(before.as_ref())).await?;
@@ -269,6 +276,14 @@ impl Service {
         });
         Ok((write, OwnerAt { owner, place, slug }))
     }
+}
+
+fn too_many_roles(owner: &OwnerId) -> Error {
+    let message = format!(
+        "`{owner}` has {MAX_ROLES} roles in the organization, which is the most: take one away first, or give \
+         a bot grants that reach over many spaces"
+    );
+    Error::Conflict("too_many_roles", message)
 }
 
 /// Where a role is bound, as a caller says it.

@@ -103,6 +103,18 @@ pub async fn list(
     Page::read(&rows, ("roles", "id"), limit, role_of)
 }
 
+/// All roles that an organization defined.
+pub async fn list_defined_by(connection: &mut Connection, org: &OrgId) -> Result<Vec<Role>> {
+    let rows = sqlx::query(
+        "SELECT id, organization_id, level, name, scopes, created_at, created_revision
+         FROM roles WHERE organization_id = $1",
+    )
+    .bind(org.to_string())
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(|row| role_of(&Row::of("roles", row))).collect()
+}
+
 /// All roles of the installation.
 pub async fn list_all(connection: &mut Connection) -> Result<Vec<Role>> {
     let rows = sqlx::query(
@@ -211,6 +223,15 @@ pub async fn find_bound(
         .fetch_optional(connection)
         .await?;
     row.as_ref().map(|row| Row::of("role_bindings", row).parsed("role")).transpose()
+}
+
+/// How many roles an owner has in an organization and its spaces.
+pub async fn count_bound(connection: &mut Connection, owner: &OwnerId, org: &OrgId) -> Result<i64> {
+    let count = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM role_bindings WHERE owner_id = $1 AND organization_id = $2",
+    );
+    let count = count.bind(owner.to_string()).bind(org.to_string());
+    Ok(count.fetch_one(connection).await?)
 }
 
 /// All roles of an owner.

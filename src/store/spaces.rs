@@ -111,6 +111,18 @@ pub async fn list(
     Page::read(&rows, ("spaces", "id"), limit, space_of)
 }
 
+/// All living spaces of an organization.
+pub async fn list_living_of(connection: &mut Connection, org: &OrgId) -> Result<Vec<Space>> {
+    let rows = sqlx::query(
+        "SELECT id, organization_id, slug, name, created_at, created_revision, suspended_at,
+         deleted_at FROM spaces WHERE organization_id = $1 AND deleted_at IS NULL",
+    )
+    .bind(org.to_string())
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(|row| space_of(&Row::of("spaces", row))).collect()
+}
+
 /// All spaces of the installation, the oldest first.
 pub async fn list_all(connection: &mut Connection) -> Result<Vec<Space>> {
     let rows = sqlx::query(

@@ -1,6 +1,10 @@
 //! Roles: defined by who holds them, bound at their place, changed for everybody at once.
 
 use serde_json::{Value, json};
+use tenmint::model::id::SpaceId;
+use tenmint::model::owner::OwnerId;
+use tenmint::model::role::{RoleBinding, RolePlace, RoleRef};
+use tenmint::store::{Store, roles};
 
 use crate::api::{
     at, call, each, fields, good, key, org_admin, outcome, outcome_of, text, with_role,
@@ -50,6 +54,57 @@ on_both_engines! {
             assert_eq!(made("space", scope).await, "400 invalid_request", "{scope}");
         }
         assert_eq!(made("account", "read:org/*").await, "400 invalid_request");
+    }
+
+    async fn an_owner_holds_what_its_roles_in_many_spaces_hold(server: Server) {
+        let ask = json!({"name": "logs", "level": "space", "scopes": ["read:spaces/{space}/logs/*"]});
+        good(&server, "POST", "/v1/roles", ask).await;
+        let bot = bot(&server).await;
+        for number in 0..20 {
+            good(&server, "POST", "/v1/spaces", json!({"slug": format!("s{number}")})).await;
+            let (path, role) = (format!("/v1/spaces/s{number}/members/{bot}"), ["logs", "member"][number % 2]);
+            good(&server, "PUT", &path, json!({"role": role})).await;
+        }
+        let key = key(&server, json!({"bot": bot})).await;
+        let outcome_for = async |scope: &str| server.token(&key, &format!("scope={scope}")).await.outcome();
+        for (scope, outcome) in [
+            ("read:spaces/s0/logs/x read:spaces/s19/x", "200"),
+            ("read:spaces/s18/logs/* write:spaces/s1/*", "200"),
+            ("read:spaces/s18/x", "400 invalid_scope"),
+            ("read:spaces/s20/x", "400 invalid_scope"),
+        ] {
+            assert_eq!(outcome_for(scope).await, outcome, "{scope}");
+        }
+        good(&server, "DELETE", "/v1/spaces/s19", Value::Null).await;
+        assert_eq!(outcome_for("read:spaces/s19/x").await, "400 invalid_scope");
+        good(&server, "PUT", &format!("/v1/owners/{bot}/role"), json!({"role": "admin"})).await;
+        assert_eq!(server.token(&key, "").await.json()["scope"], "*:*", "which covers all the others");
+    }
+
+    async fn an_owner_has_five_hundred_roles_at_most(server: Server) {
+        let bot = bot(&server).await;
+        let (owner, organization) = (bot.parse::<OwnerId>().unwrap(), server.org.id);
+        let places = (1..=499_u16).map(|number| {
+            let [high, low] = number.to_be_bytes();
+            let space = SpaceId::from_random([[high; 8], [low; 8]].concat().try_into().unwrap());
+            RoleBinding { owner, place: RolePlace::Space { organization, space }, role: RoleRef::Member }
+        });
+        let store = Store::open(&server.database).await.unwrap();
+        let mut write = store.begin().await.unwrap();
+        roles::bind_all(&mut write, &places.collect::<Vec<_>>()).await.unwrap();
+        write.commit().await.unwrap();
+        for slug in ["last", "one-more"] {
+            good(&server, "POST", "/v1/spaces", json!({"slug": slug})).await;
+        }
+        let bind = async |slug: &str, role: &str| {
+            let path = format!("/v1/spaces/{slug}/members/{bot}");
+            outcome(&server, "PUT", &path, json!({"role": role})).await
+        };
+        assert_eq!(bind("last", "member").await, "200");
+        assert_eq!(bind("one-more", "member").await, "409 too_many_roles");
+        assert_eq!(bind("last", "read-only").await, "200", "one in place of another is no more");
+        good(&server, "DELETE", &format!("/v1/spaces/last/members/{bot}"), Value::Null).await;
+        assert_eq!(bind("one-more", "member").await, "200");
     }
 
     async fn a_space_that_is_called_like_a_level_gives_no_role_beyond_it(server: Server) {
