@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 use tenmint_verifier::{Claims, InvalidToken, RawKeyPolicy, Token, VerifyError};
 
@@ -13,6 +15,7 @@ use crate::mint::served::ServedApi;
 use crate::mint::{Caller, ClientCredential, Mint, Presented, Refused, TokenRequest, Used};
 use crate::model::access::Credential;
 use crate::model::id::OrgId;
+use crate::model::installation::Issuer;
 use crate::model::migration::Form;
 use crate::model::secret::PlainSecret;
 use crate::model::time::Timestamp;
@@ -36,6 +39,9 @@ pub enum Revocable {
     Token(Box<Claims>),
     /// An API key of the caller's organization, dead or alive.
     ApiKey,
+    /// What says that it is a token of this service, by a signing key of which this node has not heard:
+    /// another node may have made one, and a look at the database tells.
+    NotHeardOf,
     /// Nothing that the caller may know of, or a token that is dead already.
     Nothing,
 }
@@ -124,14 +130,18 @@ impl Mint {
     /// # Errors
     /// [`Refused::Unavailable`] where this node cannot tell.
     pub fn revocable(&self, text: &str, asker: &Credential) -> Result<Revocable, Refused> {
-        match self.unrevoked(text) {
+        let wrong = match self.unrevoked(text) {
             Ok(token) => return Ok(Revocable::Token(Box::new(token.claims().clone()))),
             Err(wrong) if was_a_token(&wrong) => return Ok(Revocable::Nothing),
             // an API key that was imported may look like a token
-            Err(_) => {}
+            Err(wrong) => wrong,
+        };
+        if self.org_of_api_key(text)? == Some(asker.org) {
+            return Ok(Revocable::ApiKey);
         }
-        let is_own = self.org_of_api_key(text)? == Some(asker.org);
-        Ok(if is_own { Revocable::ApiKey } else { Revocable::Nothing })
+        let unknown_key = VerifyError::InvalidToken(InvalidToken::UnknownKey);
+        let may_be_ours = wrong == unknown_key && names_issuer(text, self.issuer());
+        Ok(if may_be_ours { Revocable::NotHeardOf } else { Revocable::Nothing })
     }
 
     /// Whose API key a text is, dead or alive; nobody's where it is none.
@@ -305,6 +315,13 @@ impl Refused {
 /// Whether a text was a token of ours beyond doubt, and is dead.
 fn was_a_token(wrong: &VerifyError) -> bool {
     matches!(wrong, VerifyError::InvalidToken(InvalidToken::Expired | InvalidToken::Revoked))
+}
+
+/// Whether a text says that this issuer made it. That proves nothing.
+fn names_issuer(text: &str, issuer: &Issuer) -> bool {
+    let claims = text.split('.').nth(1).and_then(|part| URL_SAFE_NO_PAD.decode(part).ok());
+    let claims = claims.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
+    claims.is_some_and(|claims| claims.get("iss") == Some(&Value::from(issuer.as_str())))
 }
 
 /// Whether a text is three parts of a JWS, whatever is in them.

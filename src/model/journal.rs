@@ -22,8 +22,8 @@ pub enum Ended {
     ApiKey(ApiKeyId),
     /// A secret of an API key that was replaced, and its last moment.
     Secret(SecretDigest, Timestamp),
-    /// A signing key that was withdrawn.
-    SigningKey(Kid),
+    /// A signing key that was withdrawn, and the fingerprint of its public half; lines of before have none.
+    SigningKey(Kid, Option<String>),
 }
 
 impl Ended {
@@ -75,7 +75,10 @@ impl fmt::Display for JournalLine {
                     end.as_millis()
                 )
             }
-            Some(Ended::SigningKey(kid)) => write!(f, "signing_key {kid}"),
+            Some(Ended::SigningKey(kid, None)) => write!(f, "signing_key {kid}"),
+            Some(Ended::SigningKey(kid, Some(fingerprint))) => {
+                write!(f, "signing_key {kid} {fingerprint}")
+            }
         }
     }
 }
@@ -98,7 +101,9 @@ fn parsed(line: &str) -> Option<JournalLine> {
     let ended = match (words.next()?, words.next(), words.next()) {
         ("seen", None, None) => None,
         ("api_key", Some(id), None) => Some(Ended::ApiKey(id.parse().ok()?)),
-        ("signing_key", Some(kid), None) => Some(Ended::SigningKey(kid.parse().ok()?)),
+        ("signing_key", Some(kid), fingerprint) => {
+            Some(Ended::SigningKey(kid.parse().ok()?, fingerprint.map(str::to_owned)))
+        }
         ("secret", Some(digest), Some(end)) => {
             let digest = URL_SAFE_NO_PAD.decode(digest).ok()?.try_into().ok()?;
             let end = Timestamp::from_millis(end.parse().ok()?);
@@ -120,7 +125,8 @@ mod tests {
             None,
             Some(Ended::ApiKey(ApiKeyId::from_random([7; 16]))),
             Some(Ended::Secret(SecretDigest::from_bytes([9; 32]), end)),
-            Some(Ended::SigningKey(Kid::from_random([3; 16]))),
+            Some(Ended::SigningKey(Kid::from_random([3; 16]), None)),
+            Some(Ended::SigningKey(Kid::from_random([3; 16]), Some("abc".to_owned()))),
         ] {
             let line = JournalLine { revision: 1_234, ended };
             assert_eq!(line.to_string().parse(), Ok(line.clone()));

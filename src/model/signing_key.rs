@@ -3,8 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::digest;
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
 use tenmint_verifier::Algorithm;
 
 use crate::model::ask::asks;
@@ -41,6 +45,16 @@ pub struct SigningKey {
 }
 
 impl SigningKey {
+    /// What tells its public half from all others, whatever it is called: a hash of the JWK without its `kid`.
+    pub fn fingerprint(&self) -> String {
+        let mut jwk: Value = serde_json::from_str(&self.public_jwk).unwrap_or_default();
+        if let Some(members) = jwk.as_object_mut() {
+            members.remove("kid");
+        }
+        let hash = digest::digest(&digest::SHA256, jwk.to_string().as_bytes());
+        URL_SAFE_NO_PAD.encode(hash)
+    }
+
     /// A new key, of this public half and this sealed private one.
     pub fn published(
         kid: Kid,

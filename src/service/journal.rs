@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 use crate::model::id::ApiKeyId;
 use crate::model::journal::{Ended, JournalLine};
 use crate::model::secret::SecretDigest;
-use crate::model::signing_key::Kid;
+use crate::model::signing_key::{Kid, SigningKey};
 use crate::model::time::Timestamp;
 use crate::store::private_file;
 
@@ -63,6 +63,8 @@ pub(crate) struct Known {
     /// The last moment of each replaced secret.
     pub(crate) secrets: HashMap<SecretDigest, Timestamp>,
     pub(crate) signing_keys: Vec<Kid>,
+    /// The fingerprints of those.
+    fingerprints: HashSet<String>,
     /// The highest revision of any line that is on the disk or waits for it.
     pub(crate) revision: i64,
 }
@@ -80,18 +82,26 @@ impl Known {
                 }
                 !known
             }
-            Some(Ended::SigningKey(kid)) => {
-                let known = self.signing_keys.contains(kid);
-                if !known {
+            Some(Ended::SigningKey(kid, fingerprint)) => {
+                let is_known = self.signing_keys.contains(kid);
+                if !is_known {
                     self.signing_keys.push(kid.clone());
                 }
-                !known
+                let more = fingerprint.iter().any(|one| self.fingerprints.insert(one.clone()));
+                !is_known || more
             }
         };
         if is_news {
             self.revision = self.revision.max(line.revision);
         }
         is_news
+    }
+}
+
+impl Known {
+    /// Whether a signing key was withdrawn, whatever it is called now.
+    pub(crate) fn has_withdrawn(&self, key: &SigningKey) -> bool {
+        self.signing_keys.contains(&key.kid) || self.fingerprints.contains(&key.fingerprint())
     }
 }
 
@@ -141,6 +151,11 @@ impl Journal {
     /// What has ended.
     pub(crate) fn known(&self) -> Known {
         self.state.lock().known.clone()
+    }
+
+    /// Whether a signing key was withdrawn, whatever it is called now.
+    pub(crate) fn has_withdrawn(&self, key: &SigningKey) -> bool {
+        self.state.lock().known.has_withdrawn(key)
     }
 
     /// Whether a secret has ended.

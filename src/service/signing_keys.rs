@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
 use tenmint_verifier::{Action, Algorithm};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -346,15 +345,8 @@ fn algorithm_named(name: &str) -> std::result::Result<Algorithm, &'static str> {
 
 /// A key that was here before is not new, whatever it is called now; nor is a `kid`.
 fn refuse_known(fresh: &SigningKey, all: &[SigningKey]) -> Result<()> {
-    let public = |key: &SigningKey| {
-        let mut jwk: Value = serde_json::from_str(&key.public_jwk).unwrap_or_default();
-        if let Some(members) = jwk.as_object_mut() {
-            members.remove("kid");
-        }
-        jwk
-    };
-    let fresh_public = public(fresh);
-    let known = all.iter().find(|key| key.kid == fresh.kid || public(key) == fresh_public);
+    let fingerprint = fresh.fingerprint();
+    let known = all.iter().find(|key| key.kid == fresh.kid || key.fingerprint() == fingerprint);
     match known {
         None => Ok(()),
         Some(known) => Err(Error::Conflict(

@@ -17,6 +17,7 @@ use crate::service::access::guarded;
 use crate::service::call::{Call, Done};
 use crate::service::follow::within;
 use crate::service::quotas::with_lease;
+use crate::store::changes::Subject;
 
 /// How long a question about a token waits for a look at the database.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -37,11 +38,19 @@ impl Service {
             Err(Refused::Behind) => {}
             told => return told,
         }
-        if let Err(cause) = within(PATIENCE, self.follow()).await {
-            tracing::debug!(%cause, "a token of a key of which this node has not heard");
-            return Err(Refused::Behind);
-        }
+        self.hear_of_others().await?;
         with_lease(quotas, ask).await
+    }
+
+    /// Takes a look at the database, for a question that another node may know more of.
+    ///
+    /// # Errors
+    /// [`Refused::Behind`] where it cannot be read.
+    pub async fn hear_of_others(&self) -> std::result::Result<(), Refused> {
+        within(PATIENCE, self.follow()).await.map_err(|cause| {
+            tracing::debug!(%cause, "a token of a key of which this node has not heard");
+            Refused::Behind
+        })
     }
 
     /// Revokes a token that verifiers take. One of another organization is passed over, as if
@@ -74,8 +83,9 @@ impl Service {
             misread: Vec::new(),
         };
         let after = json!({"api_key": claims.client_id, "space": claims.space});
-        // the nodes hear of it by the feed, and follow it when they see the revision move
-        let done = Done::new("token.revoke", org, &claims.jti, after);
+        // nodes hear of it by the feed; where this one cannot read it back, it says nothing of the key's tokens
+        let done =
+            Done::new("token.revoke", org, &claims.jti, after).touches([Subject::ApiKey(api_key)]);
         self.finish(write, &call, done).await.map(drop)
     }
 }

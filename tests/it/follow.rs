@@ -16,6 +16,7 @@ use tenmint::store::changes::{self, Subject};
 use tenmint::store::idempotency;
 use tokio::time::timeout;
 
+use crate::oauth::post_form;
 use crate::server::{Engine, Key, Server, Setup, asked, on_both_engines};
 
 /// What another process would hold: its own connections to the same database.
@@ -194,6 +195,28 @@ on_both_engines! {
             assert_eq!(server.token(key, "").await.outcome(), "200");
         }
         assert_eq!(server.token(&unknown, "").await.outcome(), "401 invalid_client");
+    }
+
+    async fn a_token_that_was_revoked_with_an_answer_of_200_is_not_told_to_be_active(server: Server) {
+        let about = async |path: &str, token: &str| {
+            post_form(&server, path, &server.administrator, &format!("token={token}")).await
+        };
+        let mut revoked = 0;
+        for table in ["changes", "api_keys", "audit"] {
+            let key = server.api_key("chat").await;
+            let token = server.token(&key, "").await.token();
+            server.rename_table(table, "hidden").await;
+            if about("/oauth/revoke", &token).await.status == 200 {
+                let told = about("/oauth/introspect", &token).await;
+                assert!(told.status == 503 || told.json()["active"] == false, "{table}: {told:?}");
+                revoked += 1;
+            }
+            server.rename_table("hidden", table).await;
+            server.follower.catch_up().await.unwrap();
+            let is_active = about("/oauth/introspect", &token).await.json()["active"] == true;
+            assert_eq!(is_active, table != "api_keys", "{table}");
+        }
+        assert_eq!(revoked, 1, "what cannot be stored is not answered with 200");
     }
 
     async fn what_bears_on_a_whole_organization_stops_no_other_one(server: Server) {

@@ -12,9 +12,11 @@ use tempfile::TempDir;
 use tenmint::mint::{Caller, ClientCredential, HeardFeed, Refused, TokenRequest};
 use tenmint::model::import::{ImportApiKeys, ImportFormat};
 use tenmint::model::secret::PlainSecret;
+use tenmint::model::signing_key::SigningKeyState;
 use tenmint::service::Service;
 use tenmint::service::audit::AuditFilter;
 use tenmint::service::node::{Node, NodeConfig};
+use tenmint::service::signing_keys::Asker;
 use tenmint::store::{DatabaseUrl, Store};
 
 use crate::api::good;
@@ -22,7 +24,10 @@ use crate::cli::{Home, Serving, free_address, stderr};
 use crate::import::{Running, sha256};
 use crate::kill::faults_of;
 use crate::nodes::send;
-use crate::server::{Engine, Key, Server, Setup, basic, fresh_postgres, on_both_engines, operator};
+use crate::server::{
+    Engine, Key, Server, Setup, asked, basic, fresh_postgres, on_both_engines, operator,
+};
+use crate::signing_keys::import::p256;
 
 /// A copy of the database of a server, as it is now.
 async fn back_up(server: &Server) -> (DatabaseUrl, TempDir) {
@@ -207,6 +212,28 @@ on_both_engines! {
         assert!(!jwks.contains(&leaked), "{jwks}");
         assert_eq!(refused(&node, &server, &key), None, "the standby signs");
         assert_eq!(feed_of(&node, &server)["kids"], json!([leaked]));
+        node.stop().await;
+    }
+
+    async fn no_withdrawn_signing_key_comes_back_by_an_import_after_a_restore(server: Server) {
+        let mut server = server;
+        let (copy, _directory) = back_up(&server).await;
+        let pem = p256();
+        server.service.import_signing_key(&pem, Some("first")).await.unwrap();
+        server.service.withdraw_signing_key(Asker::Operator, "first").await.unwrap();
+        server.stop().await;
+        let node = node_on(&server, &copy).await;
+        for (pem, kid) in [(&pem, "second"), (&p256(), "first")] {
+            node.service.import_signing_key(pem, Some(kid)).await.unwrap();
+            for _ in 0..2 {
+                node.follower.catch_up().await.unwrap();
+            }
+            let all = node.service.list_signing_keys(None).await.unwrap();
+            let imported = all.iter().find(|key| key.kid.as_str() == kid).unwrap();
+            assert_eq!(imported.state, SigningKeyState::Withdrawn, "{kid}");
+        }
+        let key = Key::of(node.service.create_api_key(&server.call(), asked("chat")).await.unwrap().after);
+        assert_eq!(refused(&node, &server, &key), None, "others sign");
         node.stop().await;
     }
 

@@ -71,12 +71,17 @@ async fn revoked(app: &App, head: &Parts, body: Body) -> Result<(), OAuthError> 
         AuthenticatedForm::read(app, head, body).await?;
     let text = token_of(&mut form)?;
     let text = std::str::from_utf8(text.as_bytes()).unwrap_or_default();
-    let revocable = app.mint.revocable(text, &actor.credential);
-    let claims = match revocable.map_err(|refused| OAuthError::of(refused, way, None))? {
+    let refusal = |refused| OAuthError::of(refused, way, None);
+    let mut revocable = app.mint.revocable(text, &actor.credential).map_err(refusal)?;
+    if matches!(revocable, Revocable::NotHeardOf) {
+        app.service.hear_of_others().await.map_err(refusal)?;
+        revocable = app.mint.revocable(text, &actor.credential).map_err(refusal)?;
+    }
+    let claims = match revocable {
         Revocable::Token(claims) => claims,
         // whoever thinks that a leaked key is dead now must learn that it is not
         Revocable::ApiKey => return Err(OAuthError::unsupported_token_type()),
-        Revocable::Nothing => return Ok(()),
+        Revocable::NotHeardOf | Revocable::Nothing => return Ok(()),
     };
     app.service.revoke_token(&actor, &claims).await.map_err(|cause| match cause {
         Error::Forbidden(_) => OAuthError::not_of_this_client(),

@@ -10,7 +10,7 @@ use crate::model::secret::SecretDigest;
 use crate::model::time::Timestamp;
 
 /// What a database brings back that has ended.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Restored {
     /// Keys that were revoked, and their organizations.
     pub api_keys: Vec<(ApiKeyId, OrgId)>,

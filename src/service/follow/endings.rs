@@ -4,7 +4,7 @@
 use crate::error::Result;
 use crate::mint::{Change, FilledIndex, Index, Restored};
 use crate::model::journal::Ended;
-use crate::model::signing_key::Kid;
+use crate::model::signing_key::{Kid, SigningKey};
 use crate::service::follow::Follower;
 use crate::service::journal::Known;
 use crate::service::restored::end_restored;
@@ -30,10 +30,19 @@ impl Follower {
         known: &Known,
     ) -> Option<(Restored, Vec<Kid>)> {
         let keys = filled.restored(&known.api_keys, &known.secrets);
-        let mut withdrawn = known.signing_keys.clone();
-        let stored = self.signing_keys.lock();
-        withdrawn.retain(|kid| stored.iter().any(|key| key.kid == *kid && key.state().is_served()));
+        let withdrawn = served_again(&self.signing_keys.lock(), |key| known.has_withdrawn(key));
         (!keys.is_empty() || !withdrawn.is_empty()).then_some((keys, withdrawn))
+    }
+
+    /// Has signing keys withdrawn again that were, as the journal knows, and were brought back by an import.
+    pub(super) fn withdraw_brought_back(&self, all: &[SigningKey]) {
+        let Some(journal) = &self.journal else { return };
+        let withdrawn = served_again(all, |key| journal.has_withdrawn(key));
+        if !withdrawn.is_empty() {
+            let mut restored = self.restored.lock();
+            let (_, kids) = restored.get_or_insert_default();
+            kids.extend(withdrawn);
+        }
     }
 
     /// Ends again what a restore has brought back.
@@ -46,6 +55,12 @@ impl Follower {
         }
         Ok(())
     }
+}
+
+/// Of these signing keys, those that are served though they were withdrawn.
+fn served_again(all: &[SigningKey], was_withdrawn: impl Fn(&SigningKey) -> bool) -> Vec<Kid> {
+    let served = all.iter().filter(|key| key.state().is_served() && was_withdrawn(key));
+    served.map(|key| key.kid.clone()).collect()
 }
 
 /// What ends by these changes of what an index holds.

@@ -380,11 +380,17 @@ impl Follower {
     async fn reload_signing_keys(&self, read: &mut Read, revision: i64) -> Result<()> {
         let stored = signing_keys::list(read).await?;
         let withdrawn = stored.iter().filter_map(|key| Some((&key.kid, key.withdrawn_revision?)));
-        let ended = withdrawn.clone().map(|(kid, _)| Ended::SigningKey(kid.clone())).collect();
+        let ended = stored.iter().filter(|key| key.withdrawn_revision.is_some());
+        let ended = ended.map(|key| Ended::SigningKey(key.kid.clone(), Some(key.fingerprint())));
+        let ended = ended.collect();
+        let was_withdrawn = |key: &SigningKey| {
+            self.journal.as_ref().is_some_and(|journal| journal.has_withdrawn(key))
+        };
         let mut usable = stored.clone();
-        usable.retain(|key| !self.mint.feed().has_withdrawn(&key.kid));
+        usable.retain(|key| !self.mint.feed().has_withdrawn(&key.kid) && !was_withdrawn(key));
         self.mint.replace_signer(signer_of(&usable, &self.master_key)?);
         self.mint.feed().withdraw(withdrawn);
+        self.withdraw_brought_back(&stored);
         *self.signing_keys.lock() = stored;
         self.note_ended(revision, ended).await;
         self.presence.has_news();

@@ -5,6 +5,7 @@ use serde_json::json;
 use tenmint::mint::{Caller, ClientCredential, TokenRequest};
 use tenmint::model::secret::PlainSecret;
 use tenmint::service::node::{Node, NodeConfig};
+use tenmint::service::signing_keys::Asker;
 
 use crate::follow::other_process;
 use crate::oauth::feed::heard;
@@ -20,6 +21,18 @@ pub async fn token_of_another_node(server: &Server) -> (String, Key, Node) {
     let ask = asked("read:projects/*");
     let key = Key::of(node.service.create_api_key(&server.call(), ask).await.unwrap().after);
     (issue(&node, &key).await, key, node)
+}
+
+/// A token by a signing key that another node made in an emergency, a moment ago.
+async fn token_by_a_new_signing_key(server: &Server) -> String {
+    let (_, key, node) = token_of_another_node(server).await;
+    server.follower.catch_up().await.unwrap();
+    let before = node.service.list_signing_keys(None).await.unwrap();
+    for known in &before {
+        node.service.withdraw_signing_key(Asker::Operator, &known.kid).await.unwrap();
+    }
+    node.follower.catch_up().await.unwrap();
+    issue(&node, &key).await
 }
 
 async fn issue(node: &Node, key: &Key) -> String {
@@ -58,6 +71,24 @@ on_both_engines! {
         let token = issue(&node, &key).await;
         let told = about(&server, "/oauth/introspect", &token).await.json();
         assert_eq!(told["active"], true, "it goes on again, as the other node knows");
+    }
+
+    async fn a_token_by_a_signing_key_that_is_not_known_here_yet_is_revoked_all_the_same(server: Server) {
+        let token = token_by_a_new_signing_key(&server).await;
+        assert_eq!(about(&server, "/oauth/revoke", &token).await.outcome(), "200");
+        let token_here = server.verifier(AUDIENCE).await.verify_held(&token).unwrap();
+        assert!(heard(&server).await.voids(token_here.claims()), "verifiers are told");
+    }
+
+    async fn a_node_that_is_cut_off_says_so_of_what_may_be_a_token_and_of_nothing_else(server: Server) {
+        let token = token_by_a_new_signing_key(&server).await;
+        server.service.close().await;
+        assert_eq!(about(&server, "/oauth/revoke", &token).await.outcome(), "503 temporarily_unavailable");
+        let of_another = token.split('.').enumerate().map(|(at, part)| if at == 1 { "e30" } else { part });
+        let of_another = of_another.collect::<Vec<_>>().join(".");
+        for other in [of_another.as_str(), "a.b.c", "nothing"] {
+            assert_eq!(about(&server, "/oauth/revoke", other).await.outcome(), "200", "{other}");
+        }
     }
 
     async fn a_node_that_is_cut_off_says_of_a_token_that_it_cannot_tell(server: Server) {

@@ -23,7 +23,7 @@ fn made(algorithm: &str, option: &str) -> Vec<u8> {
     openssl(&arguments)
 }
 
-fn p256() -> Vec<u8> {
+pub fn p256() -> Vec<u8> {
     made("EC", "ec_paramgen_curve:P-256")
 }
 

@@ -1,7 +1,7 @@
 //! Signing keys over time: no client and no verifier notices that they take turns, and one that leaked
 //! is gone at once.
 
-mod import;
+pub mod import;
 mod nodes;
 mod rotation;
 mod withdrawal;
