@@ -122,11 +122,16 @@ impl QuotaCounter {
                 let place = self.granted.entry(slot.min(latest)).or_default();
                 *place = place.saturating_add(granted);
             }
-            self.numbered_since = now.as_millis();
+            self.number_anew(now);
         } else if self.granted.is_empty() {
-            self.numbered_since = now.as_millis();
+            self.number_anew(now);
         }
         self.granted = self.granted.split_off(&current.saturating_sub(window.slots()));
+    }
+
+    /// A clock that went back can come to the very moment of an earlier numbering.
+    fn number_anew(&mut self, now: Timestamp) {
+        self.numbered_since = now.as_millis().max(self.numbered_since.saturating_add(1));
     }
 
     /// What is given back must be of a slot that is numbered as it was when it was granted: else

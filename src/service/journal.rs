@@ -34,6 +34,8 @@ pub(crate) struct Journal {
     path: PathBuf,
     /// Whoever has lines to write waits here for the one who writes.
     turn: Arc<tokio::sync::Mutex<()>>,
+    /// How long the disk is waited for.
+    patience: Duration,
     /// Whoever writes has taken too long, and is not back.
     hangs: AtomicBool,
     /// Never held while the disk is waited for: it may hang.
@@ -142,6 +144,7 @@ impl Journal {
         Ok(Self {
             path: path.to_owned(),
             turn: Arc::default(),
+            patience: PATIENCE,
             hangs: AtomicBool::new(false),
             state: Mutex::new(state),
             end: Mutex::new(End { file, has_failed: false }),
@@ -214,7 +217,7 @@ impl Journal {
             });
             drop(written.await);
         };
-        if self.hangs.load(Ordering::Acquire) || timeout(PATIENCE, written).await.is_ok() {
+        if self.hangs.load(Ordering::Acquire) || timeout(self.patience, written).await.is_ok() {
             return;
         }
         if !self.hangs.swap(true, Ordering::AcqRel) {
@@ -280,6 +283,12 @@ impl End {
 mod tests {
     use super::*;
 
+    /// A journal on a disk that is waited for, however slow it is.
+    fn opened(path: &Path) -> Arc<Journal> {
+        let journal = Journal::open(path).unwrap();
+        Arc::new(Journal { patience: Duration::from_mins(1), ..journal })
+    }
+
     fn id(number: u8) -> ApiKeyId {
         ApiKeyId::from_random([number; 16])
     }
@@ -288,7 +297,7 @@ mod tests {
     async fn what_was_noted_is_known_after_a_restart_and_written_once() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal");
-        let journal = Arc::new(Journal::open(&path).unwrap());
+        let journal = opened(&path);
         for revision in [3, 4] {
             journal.note(revision, vec![Ended::ApiKey(id(1)), Ended::ApiKey(id(2))]).await;
         }
@@ -305,7 +314,7 @@ mod tests {
         let mut text = b"6 api_key \xff\n".to_vec();
         text.extend_from_slice(format!("{whole}\n8 api_key key_01234").as_bytes());
         std::fs::write(&path, text).unwrap();
-        let journal = Arc::new(Journal::open(&path).unwrap());
+        let journal = opened(&path);
         journal.note(9, vec![Ended::ApiKey(id(2))]).await;
         let known = Journal::open(&path).unwrap().known();
         assert_eq!(known.api_keys, [id(1), id(2)].into());
@@ -316,7 +325,7 @@ mod tests {
     async fn how_far_the_database_has_come_is_noted_once() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal");
-        let journal = Arc::new(Journal::open(&path).unwrap());
+        let journal = opened(&path);
         journal.note(4, vec![Ended::ApiKey(id(1))]).await;
         for revision in [4, 5, 5, 3] {
             journal.note_seen(revision).await;
@@ -333,7 +342,7 @@ mod tests {
     async fn what_could_not_be_written_waits_and_is_written_with_the_next_try() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal");
-        let journal = Arc::new(Journal::open(&path).unwrap());
+        let journal = opened(&path);
         let read_only = File::open(&path).unwrap();
         let writable = std::mem::replace(&mut journal.end.lock().file, read_only);
         journal.note(3, vec![Ended::ApiKey(id(1))]).await;
@@ -380,7 +389,7 @@ mod tests {
     async fn two_processes_append_to_one_journal_and_lose_nothing_of_each_other() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal");
-        let [one, other] = [0, 1].map(|_| Arc::new(Journal::open(&path).unwrap()));
+        let [one, other] = [0, 1].map(|_| opened(&path));
         one.note(3, vec![Ended::ApiKey(id(1))]).await;
         other.note(4, vec![Ended::ApiKey(id(2))]).await;
         // what it tries and cannot write is cut off, and no more than that

@@ -35,7 +35,7 @@ async fn no_token_is_refused_while_signing_keys_take_turns_on_three_nodes_under_
     let key = cluster.administrator.clone();
     let clients = Clients::new(cluster.addresses(), &cluster.issuer, key, uses);
     let working = clients.start(CLIENTS);
-    let took = until("enough rotations", Duration::from_secs(27), async || {
+    let took = until("enough rotations", Duration::from_secs(90), async || {
         clients.rotations() >= ROTATIONS
     })
     .await;

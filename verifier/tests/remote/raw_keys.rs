@@ -97,7 +97,12 @@ async fn a_hundred_thousand_unknown_keys_of_one_address_are_asked_about_once_a_s
             let refused = verifier.verify_raw_key(&format!("{second}-{number}"), address(1)).await;
             let expected = if number == 0 { UNKNOWN } else { LATER };
             assert_eq!(refused, Err(expected), "{second}, {number}");
+            if number == 0 {
+                // the others come within the second, however long they take here
+                tokio::time::pause();
+            }
         }
+        tokio::time::resume();
         assert_eq!(site.requests(INTROSPECT).len(), second);
         wind(1).await;
     }
@@ -109,6 +114,10 @@ async fn unknown_keys_of_many_addresses_are_asked_about_twenty_times_a_second() 
     for number in 0..10_000 {
         let refused = verifier.verify_raw_key(&number.to_string(), address(number)).await;
         assert_eq!(refused, Err(if number < 20 { UNKNOWN } else { LATER }), "{number}");
+        if number == 19 {
+            // the others come within the second, however long they take here
+            tokio::time::pause();
+        }
     }
     assert_eq!(site.requests(INTROSPECT).len(), 20);
 }
@@ -132,7 +141,7 @@ async fn whoever_hangs_up_does_not_ask_for_free() {
     for number in 0..100 {
         let key = number.to_string();
         let asking = verifier.verify_raw_key(&key, address(1));
-        let gone = tokio::time::timeout(std::time::Duration::from_millis(50), asking).await;
+        let gone = tokio::time::timeout(std::time::Duration::from_millis(500), asking).await;
         assert!(number == 0 || gone == Ok(Err(LATER)), "{number}: {gone:?}");
     }
     assert_eq!(site.requests(INTROSPECT).len(), 1);
