@@ -403,3 +403,24 @@ async fn lock_beside(database: PathBuf) -> Result<File> {
         .map_err(|cause| Error::Broken(cause.to_string()))?
         .map_err(|cause| Error::Setup(format!("cannot lock `{shown}`: {cause}")))
 }
+
+#[cfg(test)]
+mod tests {
+
+    use crate::store::DatabaseUrl;
+
+    #[tokio::test]
+    async fn sqlite_syncs_each_commit_to_the_disk() {
+        let directory = tempfile::tempdir().unwrap();
+        let url = DatabaseUrl::in_directory(directory.path());
+        url.create().unwrap();
+        for set_up in [url.engine.set_up(), url.engine.set_up_ledger()] {
+            let pool = url.connect(1, set_up).await.unwrap();
+            let synchronous = sqlx::query_scalar("PRAGMA synchronous").fetch_one(&pool);
+            let journal = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&pool);
+            let (synchronous, journal): (i64, String) =
+                (synchronous.await.unwrap(), journal.await.unwrap());
+            assert_eq!((synchronous, journal.as_str()), (2, "wal"), "FULL: {set_up}");
+        }
+    }
+}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tenmint::error::Error;
 use tenmint::model::api_key::CreateApiKey;
 use tenmint::model::role::BindRole;
@@ -217,6 +217,34 @@ on_both_engines! {
             assert_eq!(is_active, table != "api_keys", "{table}");
         }
         assert_eq!(revoked, 1, "what cannot be stored is not answered with 200");
+    }
+
+    async fn no_change_is_made_whose_audit_or_revocation_cannot_be_stored(server: Server) {
+        let key = server.api_key("chat").await;
+        let path = format!("/v1/keys/{}", key.id);
+        let token = server.token(&key, "").await.token();
+        let state = async || {
+            let shown = server.api(&server.administrator, "GET", &path, Value::Null).await.json();
+            (shown, server.token(&key, "").await.status)
+        };
+        let before = state().await;
+        for (table, changes) in [
+            ("audit", vec![("PATCH", ""), ("POST", "/rotate"), ("POST", "/refresh"), ("POST", "/revoke"), ("DELETE", "")]),
+            ("revocations", vec![("POST", "/rotate"), ("POST", "/revoke"), ("DELETE", "")]),
+        ] {
+            server.rename_table(table, "hidden").await;
+            for (method, verb) in changes {
+                let ask = if method == "PATCH" { json!({"name": "edited"}) } else { Value::Null };
+                let answer = server.api(&server.administrator, method, &format!("{path}{verb}"), ask).await;
+                assert_eq!(answer.status / 100, 5, "{table}: {method} {verb}: {answer:?}");
+            }
+            let form = format!("token={token}");
+            let answer = post_form(&server, "/oauth/revoke", &server.administrator, &form).await;
+            assert_eq!(answer.status, 503, "{table}: {answer:?}");
+            server.rename_table("hidden", table).await;
+            server.follower.catch_up().await.unwrap();
+            assert_eq!(state().await, before, "{table}");
+        }
     }
 
     async fn what_bears_on_a_whole_organization_stops_no_other_one(server: Server) {

@@ -19,7 +19,7 @@ use tenmint::service::node::{Node, NodeConfig};
 use tenmint::service::signing_keys::Asker;
 use tenmint::store::{DatabaseUrl, Store};
 
-use crate::api::good;
+use crate::api::{good, key, member, user_key};
 use crate::cli::{Home, Serving, free_address, stderr};
 use crate::import::{Running, sha256};
 use crate::kill::faults_of;
@@ -102,6 +102,28 @@ on_both_engines! {
         let elsewhere = tempfile::tempdir().unwrap();
         let node = node_in(elsewhere.path(), &server, &copy).await;
         assert_eq!(refused(&node, &server, &ended[0]), Some(Refused::Revoked));
+        node.stop().await;
+    }
+
+    async fn no_key_comes_back_that_ended_with_its_owner_or_its_space(server: Server) {
+        let mut server = server;
+        good(&server, "POST", "/v1/spaces", json!({"slug": "gone"})).await;
+        let user = member(&server, "gone@example.com", "member").await;
+        let of_bot = server.api_key("chat").await;
+        let of_user = user_key(&server, &user, Some("read:org/*")).await;
+        let of_space = key(&server, json!({"space": "gone", "scopes": ["chat"]})).await;
+        let refreshed = server.api_key("chat").await;
+        let bot = server.shown(&of_bot.id).await.owner;
+        let (copy, _directory) = back_up(&server).await;
+        for path in [format!("bots/{bot}"), format!("users/{user}"), "spaces/gone".to_owned()] {
+            good(&server, "DELETE", &format!("/v1/{path}"), Value::Null).await;
+        }
+        good(&server, "POST", &format!("/v1/keys/{}/refresh", refreshed.id), json!({})).await;
+        server.stop().await;
+        let node = node_on(&server, &copy).await;
+        for key in [&of_bot, &of_user, &of_space, &refreshed] {
+            assert_eq!(refused(&node, &server, key), Some(Refused::Revoked), "{}", key.id);
+        }
         node.stop().await;
     }
 

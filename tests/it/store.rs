@@ -46,6 +46,24 @@ fn databases() -> Vec<(DatabaseUrl, Option<tempfile::TempDir>)> {
 }
 
 #[tokio::test]
+async fn postgresql_syncs_what_it_acknowledges_to_a_node_though_it_is_told_not_to() {
+    let Some(url) = fresh_postgres() else { return };
+    let url = DatabaseUrl::parse(&url).unwrap();
+    let store = Store::open(&url).await.unwrap();
+    let mut append = store.append().await.unwrap();
+    let switch_off = "DO $$ BEGIN
+        EXECUTE format('ALTER DATABASE %I SET synchronous_commit = off', current_database());
+    END $$";
+    sqlx::query(switch_off).execute(&mut *append).await.unwrap();
+    append.commit().await.unwrap();
+    let store = Store::open(&url).await.unwrap();
+    let mut append = store.append().await.unwrap();
+    let setting = "SELECT current_setting('synchronous_commit')";
+    let said: String = sqlx::query_scalar(setting).fetch_one(&mut *append).await.unwrap();
+    assert_eq!(said, "on");
+}
+
+#[tokio::test]
 async fn every_statement_is_one_that_both_engines_take() {
     let statements = statements();
     assert!(statements.len() > 20, "the search finds no statements any more");

@@ -167,7 +167,7 @@ pub(crate) async fn of_many_scopes(server: &Server) -> Key {
 }
 
 /// A member with a role in the organization, and the id.
-async fn member(server: &Server, email: &str, role: &str) -> String {
+pub(crate) async fn member(server: &Server, email: &str, role: &str) -> String {
     let ask = json!({"email": email, "role": role});
     text(&good(server, "POST", "/v1/users", ask).await, "id")
 }
