@@ -1,5 +1,6 @@
 //! `tenmint serve`: a node.
 
+use std::cell::Cell;
 use std::fmt::Display;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -123,6 +124,16 @@ pub(super) async fn run(mut config: Config, args: &ServeArgs, output: &Output) -
         "serving"
     );
     output.note(&format!("tenmint listens on {scheme}://{address}, issuer {issuer}"));
+    let (failure, has_failed) = (node.failure(), Cell::new(false));
+    let stop = async {
+        tokio::select! {
+            () = stop => {}
+            () = failure => {
+                tracing::error!("a part of the node has failed: it stops, to be started anew");
+                has_failed.set(true);
+            }
+        }
+    };
     serve(listeners.of_node(&node, config.http, output)?, stop).await;
     let told = async {
         if let Some(telling) = telling {
@@ -131,7 +142,7 @@ pub(super) async fn run(mut config: Config, args: &ServeArgs, output: &Output) -
     };
     tokio::join!(node.stop(), told);
     tracing::info!("stopped");
-    Ok(ExitCode::SUCCESS)
+    Ok(if has_failed.get() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// A listener that is bound, and to what.

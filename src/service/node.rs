@@ -1,10 +1,14 @@
 //! A node that serves: its use cases, the mint it fills and follows, and the work beside requests.
 
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 
 use crate::error::Result;
@@ -91,6 +95,7 @@ pub struct Node {
     leasing: Option<Stoppable>,
     recording: Option<(Stoppable, Arc<Keeper>)>,
     working: Vec<JoinHandle<()>>,
+    failed: Arc<Notify>,
 }
 
 /// A task that has something to finish, and what asks it to stop.
@@ -102,10 +107,11 @@ struct Stoppable {
 
 impl Stoppable {
     fn spawn<F: Future<Output = ()> + Send + 'static>(
+        failed: &Arc<Notify>,
         run: impl FnOnce(oneshot::Receiver<()>) -> F,
     ) -> Self {
         let (stop, stopped) = oneshot::channel();
-        Self { stop, task: tokio::spawn(run(stopped)) }
+        Self { stop, task: tokio::spawn(watched(run(stopped), failed.clone())) }
     }
 
     async fn stop(self) {
@@ -124,12 +130,20 @@ impl Node {
         let on_hot_path = ledger.as_ref().map_or_else(Ledger::off, BegunLedger::on_hot_path);
         let (mint, follower) = service.start_mint(config.serve_for, on_hot_path).await?;
         let usage_writer = service.start_usage(mint.clone())?;
+        let failed = Arc::default();
         let recording = ledger.map(|ledger| {
             let (recorder, keeper) = ledger.serve(&service, &mint);
-            (record(recorder), Arc::new(keeper))
+            (record(recorder, &failed), Arc::new(keeper))
         });
         let (leasing, working) = (None, Vec::new());
-        Ok(Self { service, mint, follower, usage_writer, leasing, recording, working })
+        Ok(Self { service, mint, follower, usage_writer, leasing, recording, working, failed })
+    }
+
+    /// Ends when something that the node does beside requests has panicked, and is done no more: a node
+    /// that goes on without would be worth less and less.
+    pub fn failure(&self) -> impl Future<Output = ()> + use<> {
+        let failed = self.failed.clone();
+        async move { failed.notified().await }
     }
 
     /// What looks after the ledger, where one is kept.
@@ -162,7 +176,7 @@ impl Node {
     /// Fetches leases of quotas, until the node is stopped.
     pub fn lease(&mut self) {
         let leases = self.service.lease_fetcher(&self.mint);
-        self.leasing = Some(Stoppable::spawn(|stopped| async move {
+        self.leasing = Some(Stoppable::spawn(&self.failed, |stopped| async move {
             leases.run(async { drop(stopped.await) }).await;
         }));
     }
@@ -175,7 +189,7 @@ impl Node {
 
     /// Does something else beside requests, until the node is stopped.
     pub fn work_on(&mut self, work: impl Future<Output = ()> + Send + 'static) {
-        self.working.push(tokio::spawn(work));
+        self.working.push(tokio::spawn(watched(work, self.failed.clone())));
     }
 
     /// Writes what was counted, gives back what was leased, and lets go of the database: once no
@@ -203,8 +217,22 @@ impl Node {
     }
 }
 
-fn record(recorder: Recorder) -> Stoppable {
-    Stoppable::spawn(|stopped| async move {
+/// Work that tells where it has panicked.
+async fn watched(work: impl Future<Output = ()>, failed: Arc<Notify>) {
+    let mut work = pin!(work);
+    poll_fn(|context| {
+        // what it left half done is not polled again
+        let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)));
+        polled.unwrap_or_else(|_| {
+            failed.notify_one();
+            Poll::Ready(())
+        })
+    })
+    .await;
+}
+
+fn record(recorder: Recorder, failed: &Arc<Notify>) -> Stoppable {
+    Stoppable::spawn(failed, |stopped| async move {
         recorder.run(async { drop(stopped.await) }).await;
     })
 }

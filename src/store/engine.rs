@@ -406,7 +406,6 @@ async fn lock_beside(database: PathBuf) -> Result<File> {
 
 #[cfg(test)]
 mod tests {
-
     use crate::store::DatabaseUrl;
 
     #[tokio::test]

@@ -25,6 +25,18 @@ pub async fn other_process(server: &Server) -> Service {
     Service::open(&server.database, &keys_dir, server.clock.clone()).await.unwrap()
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_tells_when_something_that_it_does_beside_requests_has_panicked() {
+    let mut server = Setup::on(Engine::Sqlite).start().await.unwrap();
+    let mut node = server.node.take().unwrap();
+    let mut failure = Box::pin(node.failure());
+    node.work_on(async {});
+    assert!(timeout(Duration::from_millis(50), failure.as_mut()).await.is_err(), "it only ended");
+    node.work_on(async { panic!("on purpose") });
+    timeout(Duration::from_secs(20), failure).await.unwrap();
+    node.stop().await;
+}
+
 on_both_engines! {
     async fn a_key_that_another_process_made_or_revoked_is_followed(server: Server) {
         let other = other_process(&server).await;
