@@ -9,7 +9,9 @@ use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::json;
 use sqlx::{AnyConnection, Connection};
 use tenmint::clock::Clock;
+use tenmint::mint::{Caller, ClientCredential, TokenRequest};
 use tenmint::model::api_key::ApiKey;
+use tenmint::model::secret::PlainSecret;
 use tenmint::service::Service;
 use tenmint::service::node::{Node, NodeConfig};
 use tenmint::store::api_key_lists::{self, ApiKeyFilter};
@@ -52,8 +54,23 @@ const LIFE: [(&str, &str, &str); 6] = [
     ("DELETE", "", "api_key.delete"),
 ];
 
-/// A key and what was done to it.
-type Change = (String, &'static str);
+/// A change of a key that was answered.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Change {
+    id: String,
+    /// As the audit calls it.
+    action: &'static str,
+    /// The text that the key had then.
+    text: String,
+}
+
+impl Change {
+    /// Whether the text is good yet, as the key is stored.
+    fn text_is_good(&self, key: &ApiKey) -> bool {
+        let is_of_before = matches!(self.action, "api_key.create" | "api_key.edit");
+        key.revoked_at.is_none() && !(is_of_before && key.rotated_at.is_some())
+    }
+}
 
 /// What can have been done to a key, and whether it shows.
 fn shown_by(key: &ApiKey) -> Vec<(&'static str, bool)> {
@@ -89,9 +106,12 @@ async fn every_acknowledged_change_survives_a_kill_and_none_is_there_by_half() {
         let mut read = store.read().await.unwrap();
         let stored = keys_in(&mut read).await;
         let told = audited_in(&mut read).await;
-        for (id, change) in &acknowledged {
+        for acknowledged in &acknowledged {
+            let Change { id, action, text } = acknowledged;
             let key = stored.get(id).unwrap_or_else(|| panic!("{id} was acknowledged and is lost"));
-            assert!(shown_by(key).contains(&(change, true)), "{change} of {key:?}");
+            assert!(shown_by(key).contains(&(action, true)), "{action} of {key:?}");
+            let is_good = acknowledged.text_is_good(key);
+            assert_eq!(gets_a_token(&node, text), is_good, "{action} of {key:?}");
         }
         // a change that nobody had an answer for may be there, and then with its entry in the audit
         for (id, key) in stored.iter().filter(|(id, _)| id.as_str() != admin[0]) {
@@ -169,6 +189,12 @@ fn change_keys_until_killed(home: &Home, [id, api_key]: [&str; 2]) -> BTreeSet<C
     })
 }
 
+fn gets_a_token(node: &Node, text: &str) -> bool {
+    let client = ClientCredential::bare(PlainSecret::new(text.to_owned()));
+    let request = TokenRequest { client, ..TokenRequest::default() };
+    node.mint.issue(&request, Caller::default(), node.service.clock().now()).is_ok()
+}
+
 /// Tells of each change that was answered, until none is.
 fn lead_lives(address: &str, api_key: &str, tell: &Sender<Change>) {
     while lead_life(address, api_key, tell).is_some() {}
@@ -176,7 +202,10 @@ fn lead_lives(address: &str, api_key: &str, tell: &Sender<Change>) {
 
 /// Leads one key through its life; nothing where the server is gone.
 fn lead_life(address: &str, api_key: &str, tell: &Sender<Change>) -> Option<()> {
-    let mut id = String::new();
+    let (mut id, mut text) = (String::new(), String::new());
+    let tell = |id: &str, action, text: &str| {
+        tell.send(Change { id: id.to_owned(), action, text: text.to_owned() }).unwrap();
+    };
     for (method, verb, change) in LIFE {
         let body = match change {
             "api_key.create" => json!({"name": "made", "scopes": ["chat"]}).to_string(),
@@ -189,10 +218,14 @@ fn lead_life(address: &str, api_key: &str, tell: &Sender<Change>) -> Option<()> 
         let answer = ask(address, &management_request(method, &path, api_key, &body))?;
         assert!(matches!(answer.status, 200 | 201), "{answer:?}");
         if change == "api_key.refresh" {
-            tell.send((id.clone(), "api_key.revoke")).unwrap();
+            tell(&id, "api_key.revoke", &text);
         }
-        answer.json()["id"].as_str().unwrap().clone_into(&mut id);
-        tell.send((id.clone(), change)).unwrap();
+        let answer = answer.json();
+        answer["id"].as_str().unwrap().clone_into(&mut id);
+        if let Some(new) = answer["api_key"].as_str() {
+            new.clone_into(&mut text);
+        }
+        tell(&id, change, &text);
     }
     Some(())
 }
