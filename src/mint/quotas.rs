@@ -34,7 +34,12 @@ pub struct Quotas {
     /// Wakes who leases.
     asked: Notify,
     leased: watch::Sender<Leased>,
+    /// How long a request waits for a permit.
+    patience: Mutex<Duration>,
 }
+
+/// How long a request waits for a permit, where nothing else is said.
+const PATIENCE: Duration = Duration::from_millis(250);
 
 /// How far the batches have come.
 #[derive(Debug, Clone, Copy, Default)]
@@ -102,7 +107,18 @@ impl Quotas {
             queue: Mutex::default(),
             asked: Notify::new(),
             leased: watch::Sender::new(Leased::default()),
+            patience: Mutex::new(PATIENCE),
         }
+    }
+
+    /// How long a request waits for a permit: a quarter of a second, unless it is set.
+    pub fn patience(&self) -> Duration {
+        *self.patience.lock()
+    }
+
+    /// Lets requests wait for longer, or not for so long.
+    pub fn set_patience(&self, patience: Duration) {
+        *self.patience.lock() = patience;
     }
 
     /// Admits a request, if there is a permit at hand.

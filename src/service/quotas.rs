@@ -21,10 +21,6 @@ use crate::service::follow::{Follower, within};
 use crate::service::quota_shares::QuotaShares;
 use crate::store::{Store, quotas};
 
-/// How long a request waits for a permit.
-const PATIENCE: Duration = Duration::from_millis(250);
-/// How long a transaction may take: a request that waited for it in vain still gets of the share.
-const LEASE_TIMEOUT: Duration = Duration::from_millis(200);
 /// How long a database that failed is left alone.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 /// How often unused permits are given back and counters out of use are forgotten.
@@ -48,7 +44,7 @@ pub async fn with_lease<T>(
             Err(Refused::NeedsLease(ticket)) => ticket,
             result => return result,
         };
-        let deadline = *deadline.get_or_insert_with(|| Instant::now() + PATIENCE);
+        let deadline = *deadline.get_or_insert_with(|| Instant::now() + quotas.patience());
         // once more where another request takes the permit, or the slot is over by then
         timeout_at(deadline, quotas.leased(ticket)).await.map_err(|_| Refused::Unavailable)??;
     }
@@ -62,7 +58,6 @@ pub struct LeaseFetcher {
     mint: Arc<Mint>,
     /// What knows how many nodes there are.
     follower: Option<Arc<Follower>>,
-    patience: Duration,
     alone: Mutex<Alone>,
 }
 
@@ -82,18 +77,16 @@ impl Service {
             clock: self.clock.clone(),
             mint: mint.clone(),
             follower: self.follower.clone(),
-            patience: LEASE_TIMEOUT,
             alone: Mutex::default(),
         }
     }
 }
 
 impl LeaseFetcher {
-    /// Lets a transaction take longer. One that ends after its time may have granted all the same,
-    /// and nobody uses what it granted.
-    #[must_use]
-    pub fn with_patience(self, patience: Duration) -> Self {
-        Self { patience, ..self }
+    /// How long a transaction may take: a request that waited for it in vain still gets of the share. One
+    /// that ends after its time may have granted all the same, and nobody uses what it granted.
+    fn patience(&self) -> Duration {
+        self.mint.quotas().patience() * 4 / 5
     }
 
     /// Leases until it is asked to stop, and then gives back what this node holds, as far as the
@@ -143,7 +136,7 @@ impl LeaseFetcher {
             self.grant_alone(batch);
             return true;
         }
-        match within(self.patience, self.grant(batch)).await {
+        match within(self.patience(), self.grant(batch)).await {
             Ok(granted) => {
                 if was_out_of_reach {
                     tracing::info!("permits of quotas can be leased again");
@@ -193,7 +186,7 @@ impl LeaseFetcher {
 
     /// Deletes some counters that are worth nothing any more. Says whether there may be more.
     async fn prune_or_warn(&self) -> bool {
-        let pruned = within(self.patience, self.prune()).await;
+        let pruned = within(self.patience(), self.prune()).await;
         if let Err(cause) = &pruned {
             tracing::warn!(%cause, "old counters of quotas cannot be deleted");
         }

@@ -36,7 +36,8 @@ impl Node {
         let (mint, follower) =
             service.start_mint(Duration::from_mins(5), Ledger::off()).await.unwrap();
         // a machine that is busy must not lose what was granted
-        let leases = service.lease_fetcher(&mint).with_patience(Duration::from_mins(1));
+        mint.quotas().set_patience(Duration::from_mins(1));
+        let leases = service.lease_fetcher(&mint);
         let leases = Arc::new(leases);
         let (fetcher, (stop, stopped)) = (leases.clone(), oneshot::channel::<()>());
         let leasing = tokio::spawn(async move { fetcher.run(async { drop(stopped.await) }).await });
