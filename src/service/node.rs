@@ -14,7 +14,6 @@ use tokio::task::JoinHandle;
 use crate::error::Result;
 use crate::mint::Mint;
 use crate::mint::ledger::Ledger;
-use crate::model::ledger::LedgerMode;
 use crate::model::signing_key_schedule::RotationSchedule;
 use crate::service::Service;
 use crate::service::follow::{Follower, within};
@@ -56,11 +55,9 @@ pub struct SigningKeyConfig {
 impl NodeConfig {
     /// The defaults, for a node with this directory of its own.
     pub fn in_directory(directory: &Path) -> Self {
-        let ledger =
-            LedgerConfig { mode: LedgerMode::Durable, directory: directory.to_owned(), keep: None };
         Self {
             serve_for: Duration::from_mins(5),
-            ledger,
+            ledger: LedgerConfig::in_directory(directory),
             signing_keys: SigningKeyConfig::default(),
             journal: directory.join(JOURNAL_FILE),
         }

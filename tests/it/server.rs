@@ -94,7 +94,12 @@ impl Setup {
 
     fn node(&self, directory: &TempDir) -> NodeConfig {
         let defaults = NodeConfig::in_directory(directory.path());
-        let ledger = LedgerConfig { mode: self.ledger, ..defaults.ledger.clone() };
+        let ledger = LedgerConfig {
+            mode: self.ledger,
+            // a machine that is slow fails no test of another thing
+            spool_after: PATIENCE,
+            ..defaults.ledger.clone()
+        };
         NodeConfig { serve_for: self.serve_for, ledger, ..defaults }
     }
 

@@ -48,7 +48,7 @@ impl Keeper {
         (store, spool): (Arc<LedgerStore>, Option<Arc<Spool>>),
         config: LedgerConfig,
     ) -> Self {
-        let LedgerConfig { directory, keep, mode: _ } = config;
+        let LedgerConfig { directory, keep, .. } = config;
         let key = service.ledger_key();
         let (seen, told) = (ChainEnd::default(), Mutex::default());
         Self { service: service.clone(), key, store, directory, spool, seen, told, keep }

@@ -24,6 +24,8 @@ use crate::service::{Service, random};
 use crate::store::create_private_directory;
 use crate::store::ledger::LedgerStore;
 
+/// After how long a batch goes to the spool, where nothing else is said.
+const SPOOL_AFTER: Duration = Duration::from_secs(1);
 /// How often an id is drawn for a chain: one that is taken is a matter of one in millions.
 const DRAWS: u32 = 10;
 /// The file of a data directory that tells the last chain that was begun there.
@@ -38,6 +40,20 @@ pub struct LedgerConfig {
     pub directory: PathBuf,
     /// How long batches are kept; for ever where nothing is said.
     pub keep: Option<Duration>,
+    /// After how long a batch goes to the spool that the database does not take.
+    pub spool_after: Duration,
+}
+
+impl LedgerConfig {
+    /// The defaults, with this directory.
+    pub fn in_directory(directory: &Path) -> Self {
+        Self {
+            mode: LedgerMode::Durable,
+            directory: directory.to_owned(),
+            keep: None,
+            spool_after: SPOOL_AFTER,
+        }
+    }
 }
 
 /// A chain that was begun for a run of a node.
@@ -102,9 +118,11 @@ impl BegunLedger {
         let spool = Spool::for_database(&service.database, &self.config.directory, self.chain.id);
         let spool = spool.map(Arc::new);
         let sealer = Sealer::new(service.ledger_key(), &self.chain);
+        let spool_after = self.config.spool_after;
         let keeper = Keeper::new(service, (self.store.clone(), spool.clone()), self.config);
         let seen = keeper.seen();
-        let recorder = Recorder::new(service, mint.clone(), (self.store, spool), (sealer, seen));
+        let places = (self.store, spool, spool_after);
+        let recorder = Recorder::new(service, mint.clone(), places, (sealer, seen));
         (recorder, keeper)
     }
 }

@@ -23,8 +23,6 @@ use crate::service::follow::within;
 use crate::service::ledger::spool::Spool;
 use crate::store::ledger::{Inserted, LedgerStore};
 
-/// After how long a batch goes to the spool.
-const SPOOL_AFTER: Duration = Duration::from_secs(1);
 /// After how long one has failed that cannot go there: a disk may be slow.
 const FAILED_AFTER: Duration = Duration::from_secs(10);
 /// A pause before a batch that failed is tried again.
@@ -49,6 +47,7 @@ pub struct Recorder {
     mint: Arc<Mint>,
     store: Arc<LedgerStore>,
     spool: Option<Arc<Spool>>,
+    spool_after: Duration,
     sealer: Sealer,
     seen: ChainEnd,
 }
@@ -57,10 +56,10 @@ impl Recorder {
     pub(super) fn new(
         service: &Service,
         mint: Arc<Mint>,
-        (store, spool): (Arc<LedgerStore>, Option<Arc<Spool>>),
+        (store, spool, spool_after): (Arc<LedgerStore>, Option<Arc<Spool>>, Duration),
         (sealer, seen): (Sealer, ChainEnd),
     ) -> Self {
-        Self { service: service.clone(), mint, store, spool, sealer, seen }
+        Self { service: service.clone(), mint, store, spool, spool_after, sealer, seen }
     }
 
     /// Records until it is asked to stop, and then what still waits.
@@ -180,7 +179,7 @@ impl Recorder {
             return self.insert(batch, FAILED_AFTER).await;
         };
         if spool.is_empty() {
-            match self.insert(batch, SPOOL_AFTER).await {
+            match self.insert(batch, self.spool_after).await {
                 Err(Error::Unavailable(cause)) => {
                     tracing::warn!(%cause, "a batch of the ledger goes to the spool");
                 }
