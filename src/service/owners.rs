@@ -1,6 +1,6 @@
 //! Owners and what they hold: roles resolved to scopes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use parking_lot::Mutex;
 use tenmint_verifier::{Scope, ScopeSet, ScopeView};
@@ -9,11 +9,19 @@ use crate::error::{Error, Result};
 use crate::model::access::{Actor, first_not_held, first_on_installation, without_installation};
 use crate::model::id::{OrgId, RoleId, Slug, SpaceId};
 use crate::model::owner::{BoundRole, IndexedOwner, OwnerId, StoredOwner};
-use crate::model::role::{Level, RoleRef, RoleScopes};
+use crate::model::role::{Level, Role, RoleRef, RoleScopes};
+use crate::model::space::Space;
 use crate::store::{Connection, owners, roles, spaces};
 
-/// More roles than these are not looked up one by one.
-const MANY: usize = 16;
+/// More than these are not looked up one by one.
+const FEW: usize = 16;
+
+/// What the roles of owners of one organization name.
+#[derive(Default)]
+struct Needed {
+    roles: HashSet<RoleId>,
+    spaces: HashSet<SpaceId>,
+}
 
 /// The roles that organizations defined and the slugs of spaces: what a bound role is resolved with.
 #[derive(Debug, Default)]
@@ -37,46 +45,30 @@ impl RoleBook {
         })
     }
 
-    /// What some owners need. Of an organization that they have many roles in, all is read at once.
+    /// What some owners need. Of an organization from which that is much, all is read at once.
     pub(crate) async fn read_for(
         connection: &mut Connection,
         stored: &[StoredOwner],
     ) -> Result<Self> {
-        let mut book = Self::default();
-        let mut bound_in: HashMap<OrgId, usize> = HashMap::new();
+        let mut needed: HashMap<OrgId, Needed> = HashMap::new();
         for owner in stored {
-            *bound_in.entry(owner.org).or_default() += owner.roles.len();
-        }
-        bound_in.retain(|_, bound| *bound > MANY);
-        for org in bound_in.keys() {
-            let roles = roles::list_defined_by(connection, org).await?;
-            book.roles.extend(roles.into_iter().map(|role| (role.id, role.scopes)));
-            let spaces = spaces::list_living_of(connection, org).await?;
-            book.slugs.extend(spaces.into_iter().map(|space| (space.id, space.slug)));
-        }
-        for owner in stored.iter().filter(|owner| !bound_in.contains_key(&owner.org)) {
+            let needed = needed.entry(owner.org).or_default();
             for bound in &owner.roles {
-                book.read_one(connection, bound).await?;
+                if let RoleRef::Defined(id) = bound.role {
+                    needed.roles.insert(id);
+                }
+                needed.spaces.extend(bound.space);
             }
         }
+        let mut book = Self::default();
+        for (org, needed) in &needed {
+            let roles = read_roles(connection, org, &needed.roles).await?;
+            book.roles.extend(roles.into_iter().map(|role| (role.id, role.scopes)));
+            let spaces = read_spaces(connection, org, &needed.spaces).await?;
+            let living = spaces.into_iter().filter(|space| space.deleted_at.is_none());
+            book.slugs.extend(living.map(|space| (space.id, space.slug)));
+        }
         Ok(book)
-    }
-
-    async fn read_one(&mut self, connection: &mut Connection, bound: &BoundRole) -> Result<()> {
-        if let RoleRef::Defined(id) = bound.role
-            && !self.roles.contains_key(&id)
-            && let Some(role) = roles::find(connection, &id).await?
-        {
-            self.roles.insert(id, role.scopes);
-        }
-        if let Some(id) = bound.space
-            && !self.slugs.contains_key(&id)
-            && let Some(space) = spaces::find(connection, &id).await?
-            && space.deleted_at.is_none()
-        {
-            self.slugs.insert(id, space.slug);
-        }
-        Ok(())
     }
 
     /// What an owner holds. A role that is gone, or of a space that is, holds nothing.
@@ -116,6 +108,36 @@ impl RoleBook {
             None => scopes.resolve_without_space(),
         }
     }
+}
+
+async fn read_roles(
+    connection: &mut Connection,
+    org: &OrgId,
+    needed: &HashSet<RoleId>,
+) -> Result<Vec<Role>> {
+    if needed.len() > FEW {
+        return roles::list_defined_by(connection, org).await;
+    }
+    let mut found = Vec::new();
+    for id in needed {
+        found.extend(roles::find(connection, id).await?);
+    }
+    Ok(found)
+}
+
+async fn read_spaces(
+    connection: &mut Connection,
+    org: &OrgId,
+    needed: &HashSet<SpaceId>,
+) -> Result<Vec<Space>> {
+    if needed.len() > FEW {
+        return spaces::list_living_of(connection, org).await;
+    }
+    let mut found = Vec::new();
+    for id in needed {
+        found.extend(spaces::find(connection, id).await?);
+    }
+    Ok(found)
 }
 
 /// A bot, or a person in each of its organizations, as the index holds them.
