@@ -253,12 +253,12 @@ impl Engine {
     pub(super) fn set_up_ledger(&self) -> &'static str {
         match self {
             Self::Sqlite { .. } => {
-                // whoever records moves the log of 16 MB into the file, and begins it anew where it lies:
-                // to write over a log takes half the time that it takes to make it longer. It takes two
+                // whoever records moves the log of 64 MB into the file, and begins it anew where it lies:
+                // to write over a log takes half the time that it takes to make it longer. It takes some
                 // milliseconds however long the log is, so not at 4 MB, as SQLite would. What a long
-                // search made it keep is cut off above 64 MB
+                // search made it keep is cut off above 128 MB
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-                 PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864; \
+                 PRAGMA wal_autocheckpoint = 16000; PRAGMA journal_size_limit = 134217728; \
                  PRAGMA busy_timeout = 5000"
             }
             Self::Postgres => self.set_up(),

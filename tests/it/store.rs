@@ -15,7 +15,7 @@ use tenmint::service::Service;
 use crate::server::{Key, asked, fresh_postgres, on_both_engines};
 
 /// Bytes of the ledger's log on SQLite, above which it is begun anew, and what one batch may add.
-const LOG_OF_LEDGER: u64 = 17_000_000;
+const LOG_OF_LEDGER: u64 = 67_000_000;
 
 /// Every string literal that is handed to `query` or `query_scalar`, or named as a statement.
 fn statements() -> Vec<&'static str> {
@@ -87,16 +87,19 @@ async fn every_statement_is_one_that_both_engines_take() {
 }
 
 /// A batch of one token, the next one of its chain.
+/// A batch of some pages.
 fn batch(sealer: &mut Sealer, chain: &Chain) -> Batch {
     let mut facts = FactWriter::new(chain.id);
-    facts.put(&Fact {
-        token_id: TokenId::new(chain.started_at, chain.id, [7; 7]),
-        api_key: ApiKeyId::from_random([7; 16]),
-        audiences: &[AudienceId::MANAGEMENT],
-        scope: "read:projects/*",
-        lifetime: 600,
-        address: None,
-    });
+    for number in 0..15 {
+        facts.put(&Fact {
+            token_id: TokenId::new(chain.started_at, chain.id, [7; 7]),
+            api_key: ApiKeyId::from_random([7; 16]),
+            audiences: &[AudienceId::MANAGEMENT],
+            scope: &format!("read:projects/{number:04000}"),
+            lifetime: 600,
+            address: None,
+        });
+    }
     sealer.seal(facts)
 }
 
