@@ -176,8 +176,11 @@ impl ScopeSet {
     /// ```
     pub fn from_scopes(scopes: impl IntoIterator<Item = Scope>) -> Option<ScopeSet> {
         let scopes: Vec<Scope> = scopes.into_iter().collect();
-        let kept =
-            if scopes.len() > FEW { scope_tree::without_covered(scopes) } else { kept(scopes) };
+        let kept = if scopes.len() > FEW {
+            scope_tree::without_covered(scopes)
+        } else {
+            without_covered(scopes, Scope::covers)
+        };
         kept.into_iter().collect::<Joined>().into_set()
     }
 
@@ -308,16 +311,19 @@ impl serde::Serialize for ScopeSet {
     }
 }
 
-/// The same as [`scope_tree::without_covered`], faster for a few.
-fn kept(scopes: Vec<Scope>) -> Vec<Scope> {
-    let mut kept: Vec<Scope> = Vec::new();
-    for scope in scopes {
-        // a scope stays unless one that is kept covers it, and drops those it covers itself
-        if kept.iter().any(|wide| wide.covers(&scope)) {
+/// The same as [`scope_tree::without_covered`], of scopes or filters, and faster for a few.
+pub(crate) fn without_covered<T>(
+    all: impl IntoIterator<Item = T>,
+    covers: impl Fn(&T, &T) -> bool,
+) -> Vec<T> {
+    let mut kept: Vec<T> = Vec::new();
+    for one in all {
+        // one stays unless one that is kept covers it, and drops those it covers itself
+        if kept.iter().any(|wide| covers(wide, &one)) {
             continue;
         }
-        kept.retain(|narrow| !scope.covers(narrow));
-        kept.push(scope);
+        kept.retain(|narrow| !covers(&one, narrow));
+        kept.push(one);
     }
     kept
 }
@@ -390,7 +396,8 @@ mod tests {
             for start in 0..all.len() {
                 let some = (0..count).map(|at| all[(start + at * step) % all.len()].clone());
                 let some: Vec<Scope> = some.collect();
-                assert_eq!(scope_tree::without_covered(some.clone()), kept(some), "{step} {start}");
+                let few = without_covered(some.clone(), Scope::covers);
+                assert_eq!(scope_tree::without_covered(some), few, "{step} {start}");
             }
         }
     }

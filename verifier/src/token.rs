@@ -9,6 +9,7 @@ use crate::filter::ResourceFilter;
 use crate::raw_key_policy::{Draw, RawKeyMode, RawKeyPolicy};
 use crate::resource::Resource;
 use crate::scope::Action;
+use crate::scope_set::without_covered;
 
 /// A token that was verified. Only a [`Verifier`](crate::Verifier) makes one.
 ///
@@ -241,15 +242,7 @@ impl Token {
         let held = self.claims.scope.allowing(action.as_str());
         let seen =
             held.filter_map(|scope| scope.filter().parse::<ResourceFilter>().ok()?.intersect(list));
-        let mut kept: Vec<ResourceFilter> = Vec::new();
-        for filter in seen {
-            if kept.iter().any(|wide| wide.covers(&filter)) {
-                continue;
-            }
-            kept.retain(|narrow| !filter.covers(narrow));
-            kept.push(filter);
-        }
-        kept
+        without_covered(seen, ResourceFilter::covers)
     }
 
     /// Holds the caller to the addresses that the token may be used from, if it names some. The
