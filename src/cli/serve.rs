@@ -124,16 +124,8 @@ pub(super) async fn run(mut config: Config, args: &ServeArgs, output: &Output) -
         "serving"
     );
     output.note(&format!("tenmint listens on {scheme}://{address}, issuer {issuer}"));
-    let (failure, has_failed) = (node.failure(), Cell::new(false));
-    let stop = async {
-        tokio::select! {
-            () = stop => {}
-            () = failure => {
-                tracing::error!("a part of the node has failed: it stops, to be started anew");
-                has_failed.set(true);
-            }
-        }
-    };
+    let has_failed = Cell::new(false);
+    let stop = until_asked_or_failed(stop, node.failure(), &has_failed);
     serve(listeners.of_node(&node, config.http, output)?, stop).await;
     let told = async {
         if let Some(telling) = telling {
@@ -298,6 +290,21 @@ fn refuse_core_files() {
     let none = Rlimit { current: Some(0), maximum: Some(0) };
     if let Err(cause) = setrlimit(Resource::Core, none) {
         tracing::warn!(%cause, "core files cannot be switched off: see to it that none is kept");
+    }
+}
+
+/// Ends when the node is asked to stop, or a part of it has failed, which is noted.
+async fn until_asked_or_failed(
+    asked: impl Future<Output = ()>,
+    failure: impl Future<Output = ()>,
+    has_failed: &Cell<bool>,
+) {
+    tokio::select! {
+        () = asked => {}
+        () = failure => {
+            tracing::error!("a part of the node has failed: it stops, to be started anew");
+            has_failed.set(true);
+        }
     }
 }
 

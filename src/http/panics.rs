@@ -1,26 +1,19 @@
 //! A panic is a bug of ours: its request is answered all the same, and the log says where it was.
 
-use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::task::Poll;
 
 use axum::body::Body;
 use http::Response;
 
 use crate::http::error;
+use crate::service::panics::unless_it_panics;
 
 /// The answer of a route that is being made, or a 500 that says nothing of why there is none.
 pub(super) async fn caught(
     route: &str,
-    mut answering: Pin<&mut impl Future<Output = Response<Body>>>,
+    answering: Pin<&mut impl Future<Output = Response<Body>>>,
 ) -> Response<Body> {
-    poll_fn(|context| {
-        // what it left half done was of this request, and is not polled again
-        let polled = catch_unwind(AssertUnwindSafe(|| answering.as_mut().poll(context)));
-        polled.unwrap_or_else(|_| Poll::Ready(error::internal(route)))
-    })
-    .await
+    unless_it_panics(answering).await.unwrap_or_else(|| error::internal(route))
 }
 
 #[cfg(test)]

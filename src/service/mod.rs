@@ -27,6 +27,7 @@ pub(crate) mod new_api_key;
 pub mod node;
 pub mod orgs;
 pub(crate) mod owners;
+pub(crate) mod panics;
 mod presence;
 mod quota_shares;
 pub mod quotas;

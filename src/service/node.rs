@@ -1,11 +1,8 @@
 //! A node that serves: its use cases, the mint it fills and follows, and the work beside requests.
 
-use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
@@ -20,6 +17,7 @@ use crate::service::follow::{Follower, within};
 use crate::service::ledger::keeper::Keeper;
 use crate::service::ledger::recorder::Recorder;
 use crate::service::ledger::{BegunLedger, LedgerConfig};
+use crate::service::panics::unless_it_panics;
 use crate::service::usage_writer::UsageWriter;
 
 /// The name of the journal of revocations, where none is said.
@@ -216,16 +214,9 @@ impl Node {
 
 /// Work that tells where it has panicked.
 async fn watched(work: impl Future<Output = ()>, failed: Arc<Notify>) {
-    let mut work = pin!(work);
-    poll_fn(|context| {
-        // what it left half done is not polled again
-        let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)));
-        polled.unwrap_or_else(|_| {
-            failed.notify_one();
-            Poll::Ready(())
-        })
-    })
-    .await;
+    if unless_it_panics(pin!(work)).await.is_none() {
+        failed.notify_one();
+    }
 }
 
 fn record(recorder: Recorder, failed: &Arc<Notify>) -> Stoppable {
