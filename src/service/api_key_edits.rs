@@ -90,10 +90,8 @@ impl Service {
         if let Some(scopes) = after.scopes.as_ref().filter(|_| changes_meaning) {
             check_catalogues(write, after.org, &after.audiences, scopes).await?;
         }
-        // what the key was given before and its bot has lost since is not given back
-        let known = before.scopes.iter().fold(owners.clone(), OwnerScopes::with);
         if let Some(scopes) = after.scopes.as_ref().filter(|_| before.scopes != after.scopes)
-            && let Some(scope) = known.first_beyond(scopes)
+            && let Some(scope) = first_new(&owners, before, scopes)
         {
             if let Some(scope) = owners.first_out_of_reach(scopes) {
                 return Err(not_held(scope));
@@ -113,6 +111,13 @@ impl Service {
         }
         Ok(reach)
     }
+}
+
+/// The first scope that its owner does not hold and that the key was not given before: what its bot has lost
+/// since is not given back.
+fn first_new<'s>(owners: &OwnerScopes, before: &ApiKey, scopes: &'s ScopeSet) -> Option<&'s str> {
+    let known = before.scopes.iter().fold(owners.clone(), OwnerScopes::with);
+    known.first_beyond(scopes)
 }
 
 /// How far a key reaches after an edit, beside before.

@@ -98,9 +98,7 @@ impl Known {
         }
         is_news
     }
-}
 
-impl Known {
     /// Whether a signing key was withdrawn, whatever it is called now.
     pub(crate) fn has_withdrawn(&self, key: &SigningKey) -> bool {
         self.signing_keys.contains(&key.kid) || self.fingerprints.contains(&key.fingerprint())

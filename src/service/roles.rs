@@ -147,7 +147,11 @@ impl Service {
         if before.is_none()
             && roles::count_bound(&mut write, &place.owner, &call.org).await? >= MAX_ROLES
         {
-            return Err(too_many_roles(&place.owner));
+            let most = format!(
+                "an owner has at most {MAX_ROLES} roles in an organization and its spaces: take one away \
+                 first, or give a bot grants that reach over many spaces"
+            );
+            return Err(Error::Conflict("too_many_roles", most));
         }
         let after = RoleBinding { owner: place.owner, place: place.place, role };
         roles::bind(&mut write, &after).await?;
@@ -276,14 +280,6 @@ impl Service {
         });
         Ok((write, OwnerAt { owner, place, slug }))
     }
-}
-
-fn too_many_roles(owner: &OwnerId) -> Error {
-    let message = format!(
-        "`{owner}` has {MAX_ROLES} roles in the organization, which is the most: take one away first, or give \
-         a bot grants that reach over many spaces"
-    );
-    Error::Conflict("too_many_roles", message)
 }
 
 /// Where a role is bound, as a caller says it.

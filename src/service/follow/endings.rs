@@ -34,15 +34,17 @@ impl Follower {
         (!keys.is_empty() || !withdrawn.is_empty()).then_some((keys, withdrawn))
     }
 
-    /// Has signing keys withdrawn again that were, as the journal knows, and were brought back by an import.
-    pub(super) fn withdraw_brought_back(&self, all: &[SigningKey]) {
-        let Some(journal) = &self.journal else { return };
+    /// Of these signing keys, those that are served though they were withdrawn, as the journal knows: a restore
+    /// or an import has brought them back. They are withdrawn again.
+    pub(super) fn withdraw_brought_back(&self, all: &[SigningKey]) -> Vec<Kid> {
+        let Some(journal) = &self.journal else { return Vec::new() };
         let withdrawn = served_again(all, |key| journal.has_withdrawn(key));
         if !withdrawn.is_empty() {
             let mut restored = self.restored.lock();
             let (_, kids) = restored.get_or_insert_default();
-            kids.extend(withdrawn);
+            kids.extend(withdrawn.iter().cloned());
         }
+        withdrawn
     }
 
     /// Ends again what a restore has brought back.

@@ -383,14 +383,13 @@ impl Follower {
         let ended = stored.iter().filter(|key| key.withdrawn_revision.is_some());
         let ended = ended.map(|key| Ended::SigningKey(key.kid.clone(), Some(key.fingerprint())));
         let ended = ended.collect();
-        let was_withdrawn = |key: &SigningKey| {
-            self.journal.as_ref().is_some_and(|journal| journal.has_withdrawn(key))
-        };
+        let brought_back = self.withdraw_brought_back(&stored);
         let mut usable = stored.clone();
-        usable.retain(|key| !self.mint.feed().has_withdrawn(&key.kid) && !was_withdrawn(key));
+        usable.retain(|SigningKey { kid, .. }| {
+            !self.mint.feed().has_withdrawn(kid) && !brought_back.contains(kid)
+        });
         self.mint.replace_signer(signer_of(&usable, &self.master_key)?);
         self.mint.feed().withdraw(withdrawn);
-        self.withdraw_brought_back(&stored);
         *self.signing_keys.lock() = stored;
         self.note_ended(revision, ended).await;
         self.presence.has_news();
