@@ -86,8 +86,7 @@ async fn every_statement_is_one_that_both_engines_take() {
     }
 }
 
-/// A batch of one token, the next one of its chain.
-/// A batch of some pages.
+/// A batch of some pages, the next one of its chain.
 fn batch(sealer: &mut Sealer, chain: &Chain) -> Batch {
     let mut facts = FactWriter::new(chain.id);
     for number in 0..15 {
