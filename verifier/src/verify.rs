@@ -21,7 +21,7 @@ use crate::rules::{Clock, Rules};
 use crate::token::Token;
 
 /// How far the clocks of issuer and API may be apart.
-const LEEWAY: Duration = Duration::from_secs(10);
+const LEEWAY: Duration = Duration::from_secs(5);
 
 /// Checks access tokens of one issuer for one API. Cheap to clone; share it between requests.
 ///
@@ -351,7 +351,7 @@ impl VerifierBuilder {
         self
     }
 
-    /// How far the clocks of issuer and API may be apart: 10 s unless said, whole seconds.
+    /// How far the clocks of issuer and API may be apart: 5 s unless said, whole seconds.
     ///
     /// ```
     /// # use std::time::Duration;
