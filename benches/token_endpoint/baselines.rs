@@ -1,7 +1,6 @@
 //! What a token is measured beside: a bare route, a raw signature, and a bare commit.
 
 use std::process::Command;
-use std::time::Instant;
 
 use axum::routing::post;
 use axum::{Form, Router};
@@ -10,6 +9,8 @@ use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use serde::Deserialize;
 use sqlx::{Connection, Executor};
 
+use crate::load::{milliseconds_since, print_times, turns, wait_for};
+use crate::node::times_on;
 use crate::support;
 
 /// Microseconds of processor time a signature.
@@ -57,9 +58,15 @@ pub(crate) fn serve_bare(address: &str, size: usize) {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(serving);
 }
 
-/// Milliseconds of commits, each of one row of so many bytes, in a file of their own: SQLite as the ledger
-/// has it.
-pub(crate) async fn commit_times(bytes: usize, commits: usize) -> Vec<f64> {
+/// Milliseconds of bare commits, at a pace of so many a second.
+pub(crate) fn commits_at_a_pace(bytes: usize, a_second: f64, commits: usize) -> Vec<f64> {
+    let [bytes, pace, count] = [bytes.to_string(), a_second.to_string(), commits.to_string()];
+    times_on("0", &["commits", &bytes, &pace, &count])
+}
+
+/// Commits of one row of so many bytes each, at a pace of so many a second, in a file of their own: SQLite as the
+/// ledger has it. Prints how many milliseconds each took from its turn on, as the load does of requests.
+pub(crate) async fn commits(bytes: usize, a_second: f64, commits: usize) {
     sqlx::any::install_default_drivers();
     let directory = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}?mode=rwc", directory.path().join("bare.db").display());
@@ -72,11 +79,11 @@ pub(crate) async fn commit_times(bytes: usize, commits: usize) -> Vec<f64> {
         tables.execute(statement).await.unwrap();
     }
     let mut times = Vec::with_capacity(commits);
-    for _ in 0..commits {
+    for turn in turns(a_second).take(commits) {
+        wait_for(turn);
         let insert = sqlx::query("INSERT INTO batches (body) VALUES ($1)").bind(vec![7_u8; bytes]);
-        let began = Instant::now();
         insert.execute(&mut tables).await.unwrap();
-        times.push(began.elapsed().as_secs_f64() * 1e3);
+        times.push(milliseconds_since(turn));
     }
-    times
+    print_times(times);
 }

@@ -95,23 +95,21 @@ impl Answer {
 /// Each connection is a thread that sleeps until its turn: the timers of tokio count whole milliseconds and would
 /// send in bursts, and a load that never sleeps leaves a machine of two cores none for whatever else runs there.
 pub(crate) fn pace(address: &str, request: &str, a_second: f64, requests: usize) {
-    let apart = Duration::from_secs_f64(1.0 / a_second);
     let each = requests.div_ceil(CONNECTIONS);
-    let began = Instant::now() + Duration::from_millis(100);
+    let turns = turns(a_second);
     let send = |number: usize| {
         let mut stream = std::net::TcpStream::connect(address).unwrap();
         stream.set_nodelay(true).unwrap();
-        let turns =
-            (0..each).map(|round| began + apart.mul_f64((round * CONNECTIONS + number) as f64));
         let time = |turn: Instant| {
-            std::thread::sleep(turn.saturating_duration_since(Instant::now()));
+            wait_for(turn);
             stream.write_all(request.as_bytes()).unwrap();
             let mut answer = Answer::default();
             while answer.body().is_none() {
                 answer.have += stream.read(answer.room()).unwrap();
             }
-            turn.elapsed().as_secs_f64() * 1e3
+            milliseconds_since(turn)
         };
+        let turns = turns.clone().skip(number).step_by(CONNECTIONS).take(each);
         turns.map(time).collect::<Vec<_>>()
     };
     // printed when all have ended, since to print holds up those that have not
@@ -121,7 +119,27 @@ pub(crate) fn pace(address: &str, request: &str, a_second: f64, requests: usize)
             (0..CONNECTIONS).map(|number| scope.spawn(move || send(number))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     });
-    for time in (0..each).flat_map(|round| times.iter().map(move |times| times[round])) {
+    print_times((0..each).flat_map(|round| times.iter().map(move |times| times[round])));
+}
+
+/// Moments that are evenly apart, so many a second.
+pub(crate) fn turns(a_second: f64) -> impl Iterator<Item = Instant> + Clone {
+    let apart = Duration::from_secs_f64(1.0 / a_second);
+    let first = Instant::now() + Duration::from_millis(100);
+    (0..).map(move |number: u32| first + apart.mul_f64(f64::from(number)))
+}
+
+/// Sleeps until a turn, where that is yet to come.
+pub(crate) fn wait_for(turn: Instant) {
+    std::thread::sleep(turn.saturating_duration_since(Instant::now()));
+}
+
+pub(crate) fn milliseconds_since(turn: Instant) -> f64 {
+    turn.elapsed().as_secs_f64() * 1e3
+}
+
+pub(crate) fn print_times(times: impl IntoIterator<Item = f64>) {
+    for time in times {
         println!("{time:.4}");
     }
 }

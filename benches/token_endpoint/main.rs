@@ -28,7 +28,7 @@ mod support;
 use std::path::Path;
 use std::process::Command;
 
-use baselines::{commit_times, serve_bare, sign, signature_time};
+use baselines::{commits, commits_at_a_pace, serve_bare, sign, signature_time};
 use node::{Node, Setup, request, under_load};
 use support::{Pinned, PostgresDatabase, free_address, median, wait_for_answer};
 
@@ -50,6 +50,10 @@ fn main() {
         }
         ["pace", address, request, pace, requests] => {
             load::pace(address, request, pace.parse().unwrap(), requests.parse().unwrap());
+        }
+        ["commits", bytes, pace, count] => {
+            let (bytes, pace) = (bytes.parse().unwrap(), pace.parse().unwrap());
+            block_on(commits(bytes, pace, count.parse().unwrap()));
         }
         ["soak", minutes] => soak::soak(minutes.parse().unwrap()),
         [requests, keys] => compare(requests.parse().unwrap(), keys.parse().unwrap()),
@@ -185,30 +189,50 @@ fn peer(requests: usize) -> Option<f64> {
     Some(median(times.collect()))
 }
 
-/// How long requests take at half of what the node can do, beside bare commits of batches as large, and beside a
-/// node that commits nothing: what takes a core away from either for milliseconds is in both.
+/// How long requests take at half of what the node can do. It takes turns with bare commits of batches as large, at
+/// the pace of its own, and with a node that commits nothing: what takes the core or the disk away from it for
+/// milliseconds does so from them.
 fn latencies((measured, off): (&Measured, &Measured), requests: usize) {
-    let (batches_before, facts_before, _) = measured.node.ledger();
     let pace = measured.rate() / 2.0;
-    let times = measured.node.at_a_pace(pace, requests);
-    let (batches, facts, bytes) = measured.node.ledger();
-    let a_batch = (facts - facts_before) as f64 / (batches - batches_before) as f64;
-    let bytes = a_batch * bytes as f64 / facts as f64;
-    let without = off.node.at_a_pace(pace, requests);
-    let commits = block_on(commit_times(bytes as usize, (requests as f64 / a_batch) as usize));
-    println!("at {pace:.0} a second, {a_batch:.1} a batch, of {bytes:.0} bytes:");
-    let in_a_stretch = (pace * STRETCH) as usize;
-    for (name, times) in [("a request", &times), ("ledger off", &without)] {
-        let stretches = times.chunks(in_a_stretch).map(|times| quantile(times, 0.99)).collect();
-        let (all, usual) = (median_and_p99(times), median(stretches));
-        println!("  {name:<16}  {all}; of {STRETCH} s each, its median {usual:.2} ms");
+    let (mut with, mut without, mut bare) = (vec![], vec![], vec![]);
+    for _ in 0..RUNS {
+        let (batches_before, facts_before, _) = measured.node.ledger();
+        with.push((pace, measured.node.at_a_pace(pace, requests)));
+        let (batches, facts, bytes) = measured.node.ledger();
+        let a_batch = (facts - facts_before) as f64 / (batches - batches_before) as f64;
+        let bytes = (a_batch * bytes as f64 / facts as f64) as usize;
+        let (commits_a_second, commits) = (pace / a_batch, (requests as f64 / a_batch) as usize);
+        bare.push((commits_a_second, commits_at_a_pace(bytes, commits_a_second, commits)));
+        without.push((pace, off.node.at_a_pace(pace, requests)));
+        println!(
+            "{commits_a_second:.0} commits a second, each of {a_batch:.1} tokens in {bytes} bytes"
+        );
     }
-    println!("  a bare commit     {}", median_and_p99(&commits));
+    println!("{RUNS} rounds in turns, at {pace:.0} requests a second:");
+    tell("a request", &with);
+    tell("ledger off", &without);
+    let of_a_commit = tell("a bare commit", &bare);
+    println!(
+        "  aim            p99 {:.2} ms: twice that of a bare commit, and 1 ms",
+        2.0 * of_a_commit + 1.0
+    );
 }
 
-fn median_and_p99(times: &[f64]) -> String {
-    let [half, most] = [0.5, 0.99].map(|share| quantile(times, share));
-    format!("median {half:.2} ms, p99 {most:.2} ms")
+/// Tells of rounds in which so many came a second: over all of them, by rounds, and by stretches. Gives their p99.
+fn tell(name: &str, rounds: &[(f64, Vec<f64>)]) -> f64 {
+    let all: Vec<f64> = rounds.iter().flat_map(|(_, times)| times.clone()).collect();
+    let [half, most] = [0.5, 0.99].map(|share| quantile(&all, share));
+    let of_rounds = rounds.iter().map(|(_, times)| format!("{:.2}", quantile(times, 0.99)));
+    let of_rounds = of_rounds.collect::<Vec<_>>().join(" ");
+    let stretches = rounds.iter().flat_map(|(a_second, times)| {
+        let in_a_stretch = (a_second * STRETCH) as usize;
+        times.chunks(in_a_stretch).map(|times| quantile(times, 0.99))
+    });
+    let of_a_stretch = median(stretches.collect());
+    println!(
+        "  {name:<14} median {half:.2} ms, p99 {most:.2} ms (of rounds {of_rounds}; of {STRETCH} s {of_a_stretch:.2})"
+    );
+    most
 }
 
 fn quantile(times: &[f64], share: f64) -> f64 {

@@ -77,13 +77,7 @@ impl Node {
     /// Milliseconds of each request, at a pace of so many a second.
     pub(crate) fn at_a_pace(&self, a_second: f64, requests: usize) -> Vec<f64> {
         let (pace, count) = (a_second.to_string(), requests.to_string());
-        let mut load = Command::new("taskset");
-        load.args(["-c", "1"]).arg(std::env::current_exe().unwrap());
-        load.args(["pace", &self.address, &self.request, &pace, &count]);
-        let output = load.output().unwrap();
-        assert!(output.status.success());
-        let text = String::from_utf8(output.stdout).unwrap();
-        text.lines().map(|line| line.parse().unwrap()).collect()
+        times_on("1", &["pace", &self.address, &self.request, &pace, &count])
     }
 
     pub(crate) fn resident(&self) -> u64 {
@@ -131,6 +125,16 @@ pub(crate) fn request(path: &str, (id, text): (&str, &str), scope: &str) -> Stri
         STANDARD.encode(format!("{id}:{text}")),
         body.len()
     )
+}
+
+/// The milliseconds that this program prints when it does something on a core.
+pub(crate) fn times_on(core: &str, arguments: &[&str]) -> Vec<f64> {
+    let mut myself = Command::new("taskset");
+    myself.args(["-c", core]).arg(std::env::current_exe().unwrap()).args(arguments);
+    let output = myself.output().unwrap();
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|line| line.parse().unwrap()).collect()
 }
 
 /// Microseconds of processor time a request, and requests a second.
