@@ -451,9 +451,10 @@ impl Server {
     pub async fn verifier(&self, audience: &str) -> Verifier {
         let jwks = self.get("/.well-known/jwks.json").await;
         let keys = JwkSet::parse(jwks.body.as_bytes()).unwrap();
+        let clock = self.clock.clone();
         Verifier::builder(self.mint.issuer().as_str())
             .audience(audience)
-            .clock(|| START)
+            .clock(move || clock.now().as_seconds())
             .with_keys(keys)
             .unwrap()
     }
