@@ -22,6 +22,7 @@ mod installation;
 mod keyring;
 mod ledger;
 mod master_key;
+mod migrate;
 mod migration;
 mod orgs;
 mod output;
@@ -106,6 +107,8 @@ enum Command {
     Completions(completions::CompletionsArgs),
     /// Set an installation up, once
     Init(OnNode<init::InitArgs>),
+    /// Bring the tables of the database up to date with this version
+    Migrate(OnNode<migrate::MigrateArgs>),
     /// Serve tokens
     Serve(OnNode<serve::ServeArgs>),
     /// Check what tenmint needs, and say what to do
@@ -247,6 +250,9 @@ async fn dispatch(command: Command, output: &Output) -> Result<ExitCode> {
         Command::Init(on) => {
             Ok(init::run(&on.node.config(Overrides::default())?, on.args, output).await?)
         }
+        Command::Migrate(on) => {
+            Ok(migrate::run(&on.node.config(Overrides::default())?, output).await?)
+        }
         Command::Serve(on) => {
             let config = on.node.config(on.args.overrides())?;
             Ok(serve::run(config, &on.args, output).await?)
@@ -274,7 +280,8 @@ impl Command {
         match self {
             Self::Keys(with) => with.command.gives(),
             Self::Init(_) | Self::Token(_) | Self::Recover(_) => Gives::Secret,
-            Self::Serve(_)
+            Self::Migrate(_)
+            | Self::Serve(_)
             | Self::Doctor(_)
             | Self::Backup(_)
             | Self::MasterKey(_)

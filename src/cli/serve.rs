@@ -268,7 +268,12 @@ fn serve_until_dropped(doors: Vec<Door>) -> (watch::Sender<()>, JoinHandle<()>) 
 }
 
 async fn try_to_start(config: &Config, clock: &Clock) -> Result<Node> {
-    let service = Service::open_to_serve(&config.database, &config.keys_dir, clock.clone()).await?;
+    let (database, keys_dir, clock) = (&config.database, &config.keys_dir, clock.clone());
+    let service = if config.migrate {
+        Service::open_to_serve(database, keys_dir, clock).await?
+    } else {
+        Service::open(database, keys_dir, clock).await?
+    };
     Node::start(service, config.node.clone()).await
 }
 

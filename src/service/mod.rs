@@ -35,6 +35,7 @@ pub mod recover;
 pub mod refusals;
 mod restored;
 pub mod roles;
+pub mod schema;
 mod sealing;
 mod side_changes;
 pub(crate) mod signing_key_material;
@@ -97,10 +98,7 @@ impl Service {
     pub async fn open(database: &DatabaseUrl, keys_dir: &Path, clock: Clock) -> Result<Self> {
         let store = Store::open_existing(database).await?.ok_or_else(|| not_set_up(database))?;
         if !store.is_up_to_date().await? {
-            return Err(Error::Setup(format!(
-                "the schema of {database} is older than this program\n\
-                 hint: `tenmint serve` of this version brings it up to date"
-            )));
+            return Err(schema::too_old(database));
         }
         Self::on(store, database, keys_dir, clock).await
     }

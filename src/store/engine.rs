@@ -150,22 +150,50 @@ impl std::fmt::Display for DatabaseUrl {
     }
 }
 
+/// A schema, and where it keeps count of its migrations.
+pub(super) struct Schema {
+    pub(super) migrations: &'static Migrator,
+    /// The table of those that a database has.
+    pub(super) table: &'static str,
+    /// The statement that asks it for the newest.
+    pub(super) newest: &'static str,
+}
+
+impl Schema {
+    /// The newest migration that this program knows.
+    pub(super) fn newest_known(&self) -> Option<i64> {
+        self.migrations.iter().map(|migration| migration.version).max()
+    }
+
+    /// Whether a database has its table of migrations: without, it was never set up.
+    pub(super) async fn is_set_up(&self, pool: &AnyPool) -> Result<bool> {
+        match self.newest_there(pool).await {
+            Ok(_) => Ok(true),
+            Err(sqlx::Error::Database(_)) => Ok(false),
+            Err(cause) => Err(cause.into()),
+        }
+    }
+
+    /// Whether a database that was set up has all that this program knows.
+    pub(super) async fn is_up_to_date(&self, pool: &AnyPool) -> Result<bool> {
+        Ok(self.newest_there(pool).await? >= self.newest_known())
+    }
+
+    async fn newest_there(&self, pool: &AnyPool) -> sqlx::Result<Option<i64>> {
+        sqlx::query_scalar(self.newest).fetch_one(pool).await
+    }
+}
+
 impl Engine {
-    /// Brings a schema up to date.
+    /// Brings a schema up to date. One that is so already is left alone, since whoever serves may have no right
+    /// to change a table.
     ///
     /// Several processes may start at once: SQLite's wait at a file lock beside the database,
     /// PostgreSQL's at its advisory lock, which sqlx takes.
-    pub(super) async fn migrate(&self, pool: &AnyPool, migrations: &Migrator) -> Result<()> {
-        self.migrate_beside(pool, migrations, &Migrator::DEFAULT.table_name).await
-    }
-
-    /// The same, for a schema that keeps its own count of migrations in this table.
-    pub(super) async fn migrate_beside(
-        &self,
-        pool: &AnyPool,
-        migrations: &Migrator,
-        table: &str,
-    ) -> Result<()> {
+    pub(super) async fn migrate(&self, pool: &AnyPool, schema: &Schema) -> Result<()> {
+        if schema.is_set_up(pool).await? && schema.is_up_to_date(pool).await? {
+            return Ok(());
+        }
         let _lock = match self {
             Self::Sqlite { file } => Some(lock_beside(file.clone()).await?),
             Self::Postgres => {
@@ -181,9 +209,9 @@ impl Engine {
         };
         // `ignore_missing`: the previous version keeps running on a newer schema
         let mut migrator = Migrator { ..Migrator::DEFAULT };
-        migrator.migrations.clone_from(&migrations.migrations);
+        migrator.migrations.clone_from(&schema.migrations.migrations);
         migrator.set_ignore_missing(true);
-        migrator.table_name = table.to_owned().into();
+        migrator.table_name = schema.table.into();
         let mut connection = pool.acquire().await?;
         if *self == Self::Postgres {
             // whoever starts beside this one waits until it is done, and an index may take its time
@@ -196,7 +224,10 @@ impl Engine {
             MigrateError::Execute(
                 cause @ (sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed),
             ) => cause.into(),
-            cause => Error::Setup(format!("the schema cannot be brought up to date: {cause}")),
+            cause => Error::Setup(format!(
+                "the schema cannot be brought up to date: {cause}\n\
+                 hint: run `tenmint migrate` as somebody who may change tables"
+            )),
         })
     }
 
@@ -296,23 +327,6 @@ impl Engine {
                 Ok(Timestamp::from_millis(sqlx::query_scalar(now).fetch_one(connection).await?))
             }
         }
-    }
-}
-
-/// The newest migration that a database has, by the statement that asks its table of them.
-pub(super) async fn schema_version(
-    pool: &AnyPool,
-    newest: &'static str,
-) -> sqlx::Result<Option<i64>> {
-    sqlx::query_scalar(newest).fetch_one(pool).await
-}
-
-/// Whether a database has its table of migrations: without, it was never set up.
-pub(super) async fn is_set_up(pool: &AnyPool, newest: &'static str) -> Result<bool> {
-    match schema_version(pool, newest).await {
-        Ok(_) => Ok(true),
-        Err(sqlx::Error::Database(_)) => Ok(false),
-        Err(cause) => Err(cause.into()),
     }
 }
 

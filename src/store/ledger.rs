@@ -16,7 +16,7 @@ use crate::error::Result;
 use crate::model::ledger::{Batch, Chain, ChainValue, FactWriter, Filter, Head, Pruning};
 use crate::model::time::Timestamp;
 use crate::model::token_id::ChainId;
-use crate::store::engine::{self, DatabaseUrl, Engine, is_set_up, prepare};
+use crate::store::engine::{self, DatabaseUrl, Engine, Schema, prepare};
 use crate::store::row::Row;
 use crate::store::{Connection, Store, is_taken};
 
@@ -24,6 +24,11 @@ use crate::store::{Connection, Store, is_taken};
 const MAX_CONNECTIONS: u32 = 4;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations/ledger");
+static SCHEMA: Schema = Schema {
+    migrations: &MIGRATIONS,
+    table: "_ledger_migrations",
+    newest: "SELECT MAX(version) FROM _ledger_migrations",
+};
 
 /// The database of the ledger.
 #[derive(Debug)]
@@ -85,7 +90,7 @@ impl LedgerStore {
         let url = database.of_ledger();
         url.create()?;
         let ledger = Self::connect(&url).await?;
-        ledger.engine.migrate_beside(&ledger.pool, &MIGRATIONS, "_ledger_migrations").await?;
+        ledger.engine.migrate(&ledger.pool, &SCHEMA).await?;
         Ok(ledger)
     }
 
@@ -96,8 +101,12 @@ impl LedgerStore {
             return Ok(None);
         }
         let ledger = Self::connect(&url).await?;
-        let newest = "SELECT MAX(version) FROM _ledger_migrations";
-        Ok(is_set_up(&ledger.pool, newest).await?.then_some(ledger))
+        Ok(SCHEMA.is_set_up(&ledger.pool).await?.then_some(ledger))
+    }
+
+    /// Whether the schema is at least the one of this program.
+    pub async fn is_up_to_date(&self) -> Result<bool> {
+        SCHEMA.is_up_to_date(&self.pool).await
     }
 
     /// Copies the ledger of an embedded database to beside a copy of that. Gives the file.

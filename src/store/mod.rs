@@ -45,21 +45,19 @@ pub use crate::store::packed::{Half, Made};
 use crate::error::{Error, Result};
 use crate::model::time::Timestamp;
 use crate::store::changes::Subject;
-use crate::store::engine::{Engine, is_set_up, prepare, schema_version};
+use crate::store::engine::{Engine, Schema, prepare};
 
 const MAX_CONNECTIONS: u32 = 8;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations");
-/// The newest migration that a database has.
-const SCHEMA_VERSION: &str = "SELECT MAX(version) FROM _sqlx_migrations";
+static SCHEMA: Schema = Schema {
+    migrations: &MIGRATIONS,
+    table: "_sqlx_migrations",
+    newest: "SELECT MAX(version) FROM _sqlx_migrations",
+};
 
 /// A connection of either engine.
 pub type Connection = AnyConnection;
-
-/// The newest migration that this program knows.
-fn newest_migration() -> Option<i64> {
-    MIGRATIONS.iter().map(|migration| migration.version).max()
-}
 
 /// The database of an installation.
 #[derive(Debug)]
@@ -87,7 +85,7 @@ impl Store {
             return Ok(None);
         }
         let store = Self::connect(url).await?;
-        Ok(is_set_up(&store.pool, SCHEMA_VERSION).await?.then_some(store))
+        Ok(SCHEMA.is_set_up(&store.pool).await?.then_some(store))
     }
 
     /// Whether the schema is at least the one of this program.
@@ -95,7 +93,7 @@ impl Store {
     /// # Errors
     /// [`Error::Setup`] where it is one of which this program knows too little.
     pub async fn is_up_to_date(&self) -> Result<bool> {
-        if schema_version(&self.pool, SCHEMA_VERSION).await? < newest_migration() {
+        if !SCHEMA.is_up_to_date(&self.pool).await? {
             return Ok(false);
         }
         self.check_is_known().await?;
@@ -106,7 +104,7 @@ impl Store {
     async fn check_is_known(&self) -> Result<()> {
         let needed = "SELECT min_binary FROM installation WHERE id = 1";
         let needed: i64 = sqlx::query_scalar(needed).fetch_one(&self.pool).await?;
-        if newest_migration().is_some_and(|known| known < needed) {
+        if SCHEMA.newest_known().is_some_and(|known| known < needed) {
             return Err(Error::Setup(
                 "the database was brought up to date by a newer tenmint, and this version knows it no more\n\
                  hint: start the newer version"
@@ -126,7 +124,7 @@ impl Store {
     /// # Errors
     /// [`Error::Setup`] where that fails, or the schema is one of which this program knows too little.
     pub async fn migrate(&self) -> Result<()> {
-        self.engine.migrate(&self.pool, &MIGRATIONS).await?;
+        self.engine.migrate(&self.pool, &SCHEMA).await?;
         self.check_is_known().await
     }
 

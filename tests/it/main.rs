@@ -41,6 +41,7 @@ mod ledger;
 mod listener;
 mod master_key;
 mod metrics;
+mod migrate;
 mod nodes;
 mod oauth;
 mod openapi;

@@ -9,7 +9,7 @@ pub(super) struct Setting {
 }
 
 /// All settings; a test holds the fields of the file to this table.
-pub(super) const SETTINGS: [Setting; 21] = [
+pub(super) const SETTINGS: [Setting; 22] = [
     Setting {
         key: "data_dir",
         variable: "TENMINT_DATA_DIR",
@@ -33,6 +33,13 @@ pub(super) const SETTINGS: [Setting; 21] = [
         variable: "TENMINT_DATABASE_URL_FILE",
         default: "-",
         about: "a file that holds the URL of the database, which can hold a password",
+    },
+    Setting {
+        key: "migrate",
+        variable: "-",
+        default: "`true`",
+        about: "whether a node that starts brings the tables of its database up to date; with `false` it refuses to \
+                start on older ones, and `tenmint migrate` does it",
     },
     Setting {
         key: "listen",

@@ -20,7 +20,7 @@ use crate::model::token_id::ChainId;
 use crate::service::ledger::keeper::Keeper;
 use crate::service::ledger::recorder::Recorder;
 use crate::service::ledger::spool::Spool;
-use crate::service::{Service, random};
+use crate::service::{Service, random, schema};
 use crate::store::create_private_directory;
 use crate::store::ledger::LedgerStore;
 
@@ -42,6 +42,8 @@ pub struct LedgerConfig {
     pub keep: Option<Duration>,
     /// After how long a batch goes to the spool that the database does not take.
     pub spool_after: Duration,
+    /// Whether its tables are brought up to date first; otherwise a node does not start on older ones.
+    pub migrate: bool,
 }
 
 impl LedgerConfig {
@@ -52,6 +54,7 @@ impl LedgerConfig {
             directory: directory.to_owned(),
             keep: None,
             spool_after: SPOOL_AFTER,
+            migrate: true,
         }
     }
 }
@@ -72,7 +75,7 @@ impl Service {
             return Ok(None);
         }
         create_private_directory(&config.directory)?;
-        let store = LedgerStore::open(&self.database).await?;
+        let store = self.open_ledger(config.migrate).await?;
         spool::replay_left_behind(&config.directory, self, &store).await?;
         let file = config.directory.join(LAST_CHAIN);
         let previous = match read_last_chain(&file)? {
@@ -84,6 +87,16 @@ impl Service {
             Error::Setup(format!("the file `{}` cannot be written: {cause}", file.display()))
         })?;
         Ok(Some(BegunLedger { config, store: Arc::new(store), chain }))
+    }
+
+    async fn open_ledger(&self, migrate: bool) -> Result<LedgerStore> {
+        if migrate {
+            return LedgerStore::open(&self.database).await;
+        }
+        match LedgerStore::open_existing(&self.database).await? {
+            Some(store) if store.is_up_to_date().await? => Ok(store),
+            _ => Err(schema::too_old(&self.database)),
+        }
     }
 
     pub(super) async fn begin_chain(

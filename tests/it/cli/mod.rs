@@ -56,6 +56,14 @@ impl Home {
         [Some(Self::new()), postgres].into_iter().flatten().collect()
     }
 
+    /// A new one on the same engine.
+    pub fn another(&self) -> Self {
+        Self {
+            database_url: self.database_url.as_ref().and_then(|_| fresh_postgres()),
+            ..Self::new()
+        }
+    }
+
     pub fn path(&self) -> &Path {
         self.directory.path()
     }
