@@ -2,7 +2,9 @@
 
 use crate::error::Result;
 use crate::mint::Restored;
+use crate::model::id::{ApiKeyId, OrgId};
 use crate::model::revocation::{RevokedSubject, RevokedTokens};
+use crate::model::secret::SecretDigest;
 use crate::model::signing_key::{Kid, SigningKeyState};
 use crate::model::signing_key_schedule::{signing_key_of, standby_of};
 use crate::model::time::Timestamp;
@@ -13,54 +15,101 @@ use crate::store::{Store, api_keys, audit, revocations, signing_keys};
 /// Keys and secrets of one write, which others wait for.
 const ENDED_AT_ONCE: usize = 100;
 
-/// Ends it again, with an entry in the audit for each key and secret.
-pub(crate) async fn end_restored(
+/// What a restore has brought back and is still to be ended again.
+#[derive(Debug, Default)]
+pub(crate) struct BroughtBack {
+    pub(crate) keys: Restored,
+    pub(crate) signing_keys: Vec<Kid>,
+}
+
+/// What one write ends of it.
+#[derive(Debug)]
+pub(crate) enum Part {
+    ApiKeys(Vec<(ApiKeyId, OrgId)>),
+    Secrets(Vec<(SecretDigest, Timestamp, (ApiKeyId, OrgId))>),
+    SigningKeys(Vec<Kid>),
+}
+
+impl BroughtBack {
+    /// Whether it is nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.signing_keys.is_empty()
+    }
+
+    /// What is to be ended next.
+    pub(crate) fn next(&self) -> Option<Part> {
+        fn some<T: Clone>(left: &[T]) -> Option<Vec<T>> {
+            let some: Vec<T> = left.iter().take(ENDED_AT_ONCE).cloned().collect();
+            (!some.is_empty()).then_some(some)
+        }
+        let signing_keys = || some(&self.signing_keys).map(Part::SigningKeys);
+        let secrets = || some(&self.keys.secrets).map(Part::Secrets);
+        some(&self.keys.api_keys).map(Part::ApiKeys).or_else(secrets).or_else(signing_keys)
+    }
+
+    /// Takes away what was ended.
+    pub(crate) fn remove(&mut self, ended: &Part) {
+        match ended {
+            Part::ApiKeys(ended) => drop(self.keys.api_keys.drain(..ended.len())),
+            Part::Secrets(ended) => drop(self.keys.secrets.drain(..ended.len())),
+            Part::SigningKeys(ended) => drop(self.signing_keys.drain(..ended.len())),
+        }
+    }
+}
+
+impl Part {
+    /// Ends it again, with an entry in the audit for each that had not ended meanwhile.
+    pub(crate) async fn end(&self, store: &Store, now: Timestamp) -> Result<()> {
+        match self {
+            Self::ApiKeys(api_keys) => revoke_again(store, api_keys, now).await,
+            Self::Secrets(secrets) => replace_again(store, secrets, now).await,
+            Self::SigningKeys(kids) => withdraw_again(store, kids, now).await,
+        }
+    }
+}
+
+async fn revoke_again(store: &Store, api_keys: &[(ApiKeyId, OrgId)], now: Timestamp) -> Result<()> {
+    let mut write = store.begin().await?;
+    for (id, org) in api_keys {
+        if !api_keys::update_revoked(&mut write, id, now).await? {
+            continue;
+        }
+        let subject = (&RevokedSubject::ApiKey(*id), RevokedTokens::All);
+        revocations::insert(&mut write, subject, Some(*org), now).await?;
+        let what = ("api_key.revoke_again", id.to_string());
+        let entry = unasked_entry(now, (what.0, &what.1), Some(*org), (None, None))?;
+        audit::insert(&mut write, &entry).await?;
+        write.touched(Subject::ApiKey(*id), now).await?;
+    }
+    write.commit().await?;
+    Ok(())
+}
+
+async fn replace_again(
     store: &Store,
-    restored: &Restored,
-    withdrawn: &[Kid],
+    secrets: &[(SecretDigest, Timestamp, (ApiKeyId, OrgId))],
     now: Timestamp,
 ) -> Result<()> {
-    tracing::error!(
-        api_keys = restored.api_keys.len(),
-        secrets = restored.secrets.len(),
-        "the database was restored: what has ended since is ended again"
-    );
-    for some in restored.api_keys.chunks(ENDED_AT_ONCE) {
-        let mut write = store.begin().await?;
-        for (id, org) in some {
-            api_keys::update_revoked(&mut write, id, now).await?;
-            let subject = (&RevokedSubject::ApiKey(*id), RevokedTokens::All);
+    let mut write = store.begin().await?;
+    for (digest, end, (id, org)) in secrets {
+        if !api_keys::update_secret_end(&mut write, digest, *end).await? {
+            continue;
+        }
+        if *end <= now {
+            // the secret may have leaked: what it was used for since the restore holds no more
+            let subject = (&RevokedSubject::ApiKey(*id), RevokedTokens::Before);
             revocations::insert(&mut write, subject, Some(*org), now).await?;
-            let what = ("api_key.revoke_again", id.to_string());
-            let entry = unasked_entry(now, (what.0, &what.1), Some(*org), (None, None))?;
-            audit::insert(&mut write, &entry).await?;
-            write.touched(Subject::ApiKey(*id), now).await?;
         }
-        write.commit().await?;
+        let what = ("api_key.replace_again", id.to_string());
+        let entry = unasked_entry(now, (what.0, &what.1), Some(*org), (None, None))?;
+        audit::insert(&mut write, &entry).await?;
+        write.touched(Subject::ApiKey(*id), now).await?;
     }
-    for some in restored.secrets.chunks(ENDED_AT_ONCE) {
-        let mut write = store.begin().await?;
-        for (digest, end, (id, org)) in some {
-            api_keys::update_secret_end(&mut write, digest, *end).await?;
-            if *end <= now {
-                // the secret may have leaked: what it was used for since the restore holds no more
-                let subject = (&RevokedSubject::ApiKey(*id), RevokedTokens::Before);
-                revocations::insert(&mut write, subject, Some(*org), now).await?;
-            }
-            let what = ("api_key.replace_again", id.to_string());
-            let entry = unasked_entry(now, (what.0, &what.1), Some(*org), (None, None))?;
-            audit::insert(&mut write, &entry).await?;
-            write.touched(Subject::ApiKey(*id), now).await?;
-        }
-        write.commit().await?;
-    }
-    withdraw_again(store, withdrawn, now).await
+    write.commit().await?;
+    Ok(())
 }
 
 async fn withdraw_again(store: &Store, withdrawn: &[Kid], now: Timestamp) -> Result<()> {
-    if withdrawn.is_empty() {
-        return Ok(());
-    }
     let mut write = store.begin().await?;
     for key in signing_keys::list(&mut write).await? {
         if key.state() == SigningKeyState::Withdrawn || !withdrawn.contains(&key.kid) {

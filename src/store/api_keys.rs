@@ -155,8 +155,8 @@ pub async fn update_secret_end(
     connection: &mut Connection,
     digest: &SecretDigest,
     expires_at: Timestamp,
-) -> Result<()> {
-    sqlx::query(
+) -> Result<bool> {
+    let done = sqlx::query(
         "UPDATE api_key_secrets SET expires_at = $1
          WHERE digest = $2 AND (expires_at IS NULL OR expires_at > $1)",
     )
@@ -164,7 +164,7 @@ pub async fn update_secret_end(
     .bind(print_digest(digest))
     .execute(connection)
     .await?;
-    Ok(())
+    Ok(done.rows_affected() == 1)
 }
 
 /// The secrets of a key, ended ones included, the newest last.

@@ -23,7 +23,7 @@ use crate::traced::{Lines, passes_alone};
 const WINDOW: usize = 12;
 
 /// The first column of a table.
-async fn column(server: &Server, select: &'static str) -> Vec<String> {
+pub async fn column(server: &Server, select: &'static str) -> Vec<String> {
     let store = Store::open(&server.database).await.unwrap();
     let mut read = store.read().await.unwrap();
     sqlx::query_scalar(select).fetch_all(&mut *read).await.unwrap()

@@ -17,12 +17,13 @@ use tenmint::service::Service;
 use tenmint::service::audit::AuditFilter;
 use tenmint::service::node::{Node, NodeConfig};
 use tenmint::service::signing_keys::Asker;
-use tenmint::store::{DatabaseUrl, Store};
+use tenmint::store::{DatabaseUrl, Store, changes};
 
 use crate::api::{good, key, member, user_key};
 use crate::cli::{Home, Serving, free_address, stderr};
 use crate::import::{Running, sha256};
 use crate::kill::faults_of;
+use crate::leaks::column;
 use crate::nodes::send;
 use crate::server::{
     Engine, Key, Server, Setup, asked, basic, fresh_postgres, on_both_engines, operator,
@@ -160,6 +161,28 @@ on_both_engines! {
         let audit = good(&server, "GET", &path, Value::Null).await;
         assert_eq!(audit["items"][0]["action"], "api_key.revoke_again");
         assert_eq!(server.token(&server.administrator, "").await.status, 200);
+    }
+
+    async fn a_restore_that_takes_longer_than_a_look_may_is_gone_on_with_by_the_next_one(server: Server) {
+        let mut keys = Vec::new();
+        // more than two writes of a hundred each
+        for _ in 0..230 {
+            keys.push(server.api_key("chat").await);
+            server.revoke(&keys.last().unwrap().id).await;
+        }
+        restore_to(&server, &["UPDATE api_keys SET revoked_at = NULL", "DELETE FROM revocations"], 1).await;
+        let mut cut_short = 0;
+        while !look_until_it_has_written(&server).await {
+            cut_short += 1;
+            assert!(cut_short < 20, "it begins from the start each time");
+        }
+        assert!(cut_short > 0);
+        for key in [&keys[0], &keys[229]] {
+            assert_eq!(server.token(key, "").await.description(), "the API key was revoked");
+        }
+        let ended = column(&server, "SELECT object FROM audit WHERE action = 'api_key.revoke_again'").await;
+        let told_once = ended.iter().collect::<std::collections::BTreeSet<_>>().len();
+        assert_eq!((ended.len(), told_once), (230, 230), "each of them once");
     }
 
     async fn no_replaced_secret_comes_back_with_an_older_backup(server: Server) {
@@ -309,6 +332,18 @@ on_both_engines! {
         let epoch = |etag: &str| etag.rsplit_once('.').unwrap().0.to_owned();
         assert_ne!(epoch(&node.mint.feed().etag()), epoch(&before));
         node.stop().await;
+    }
+}
+
+/// Looks at the database, and is cut short after a write. Says whether it came to its end before.
+async fn look_until_it_has_written(server: &Server) -> bool {
+    let store = Store::open(&server.database).await.unwrap();
+    let revision =
+        async || changes::progress(&mut store.read().await.unwrap()).await.unwrap().revision;
+    let before = revision().await;
+    tokio::select! {
+        looked = server.follower.catch_up() => looked.map(|()| true).unwrap(),
+        () = async { while revision().await <= before {} } => false,
     }
 }
 

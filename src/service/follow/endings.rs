@@ -2,12 +2,12 @@
 //! again where a restore has brought it back.
 
 use crate::error::Result;
-use crate::mint::{Change, FilledIndex, Index, Restored};
+use crate::mint::{Change, FilledIndex, Index};
 use crate::model::journal::Ended;
 use crate::model::signing_key::{Kid, SigningKey};
 use crate::service::follow::Follower;
 use crate::service::journal::Known;
-use crate::service::restored::end_restored;
+use crate::service::restored::BroughtBack;
 
 impl Follower {
     pub(super) async fn note_ended(&self, revision: i64, ended: Vec<Ended>) {
@@ -24,14 +24,18 @@ impl Follower {
 
     /// What the database holds as living and has ended, as the journal knows. Nothing is issued until it
     /// was ended again.
-    pub(super) fn brought_back(
-        &self,
-        filled: &FilledIndex,
-        known: &Known,
-    ) -> Option<(Restored, Vec<Kid>)> {
+    pub(super) fn brought_back_by(&self, filled: &FilledIndex, known: &Known) -> BroughtBack {
         let keys = filled.restored(&known.api_keys, &known.secrets);
-        let withdrawn = served_again(&self.signing_keys.lock(), |key| known.has_withdrawn(key));
-        (!keys.is_empty() || !withdrawn.is_empty()).then_some((keys, withdrawn))
+        let signing_keys = served_again(&self.signing_keys.lock(), |key| known.has_withdrawn(key));
+        if !keys.is_empty() || !signing_keys.is_empty() {
+            tracing::error!(
+                api_keys = keys.api_keys.len(),
+                secrets = keys.secrets.len(),
+                signing_keys = signing_keys.len(),
+                "the database was restored: what has ended since is ended again"
+            );
+        }
+        BroughtBack { keys, signing_keys }
     }
 
     /// Of these signing keys, those that are served though they were withdrawn, as the journal knows: a restore
@@ -39,23 +43,19 @@ impl Follower {
     pub(super) fn withdraw_brought_back(&self, all: &[SigningKey]) -> Vec<Kid> {
         let Some(journal) = &self.journal else { return Vec::new() };
         let withdrawn = served_again(all, |key| journal.has_withdrawn(key));
-        if !withdrawn.is_empty() {
-            let mut restored = self.restored.lock();
-            let (_, kids) = restored.get_or_insert_default();
-            kids.extend(withdrawn.iter().cloned());
-        }
+        self.brought_back.lock().signing_keys.extend(withdrawn.iter().cloned());
         withdrawn
     }
 
-    /// Ends again what a restore has brought back.
+    /// Ends again what a restore has brought back, a part at a time: a look that takes too long is dropped, and the
+    /// next one goes on where that stopped.
     pub(super) async fn end_again(&self) -> Result<()> {
-        // kept until it is done: a look that takes too long is dropped
-        let restored = self.restored.lock().clone();
-        if let Some((keys, signing_keys)) = restored {
-            end_restored(&self.store, &keys, &signing_keys, self.clock.now()).await?;
-            *self.restored.lock() = None;
+        loop {
+            let next = self.brought_back.lock().next();
+            let Some(part) = next else { return Ok(()) };
+            part.end(&self.store, self.clock.now()).await?;
+            self.brought_back.lock().remove(&part);
         }
-        Ok(())
     }
 }
 
