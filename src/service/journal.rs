@@ -210,12 +210,14 @@ impl Journal {
             let journal = self.clone();
             let written = tokio::task::spawn_blocking(move || {
                 journal.write();
-                journal.hangs.store(false, Ordering::Release);
                 drop(turn);
+                journal.hangs.store(false, Ordering::Release);
             });
             drop(written.await);
         };
-        if self.hangs.load(Ordering::Acquire) || timeout(self.patience, written).await.is_ok() {
+        // whoever hangs has the turn until it is back
+        let hangs = self.hangs.load(Ordering::Acquire) && self.turn.try_lock().is_err();
+        if hangs || timeout(self.patience, written).await.is_ok() {
             return;
         }
         if !self.hangs.swap(true, Ordering::AcqRel) {
@@ -381,6 +383,18 @@ mod tests {
         journal.note(0, Vec::new()).await;
         assert_eq!(journal.waiting(), 0);
         assert_eq!(Journal::open(&path).unwrap().known().api_keys.len(), 50);
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_came_back_while_it_was_given_up_is_written_to_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("journal");
+        let journal = opened(&path);
+        // whoever wrote was back before it was said to hang
+        journal.hangs.store(true, Ordering::Release);
+        journal.note(3, vec![Ended::ApiKey(id(1))]).await;
+        assert_eq!(journal.waiting(), 0);
+        assert_eq!(Journal::open(&path).unwrap().known().api_keys, [id(1)].into());
     }
 
     #[tokio::test]
