@@ -94,7 +94,7 @@ impl Service {
         let was_in_grace = secrets.iter().any(|secret| in_grace(&secret));
         for secret in &secrets {
             let graceful = end_of_old(grace, None, now).filter(|_| secret.expires_at.is_none());
-            let end = graceful.unwrap_or(AT_ONCE);
+            let end = graceful.unwrap_or(now - LONG_OVER);
             api_keys::update_secret_end(write, &secret.digest, end).await?;
         }
         Ok(was_in_grace)
@@ -296,8 +296,9 @@ fn may_lengthen(call: &Call, old: &ApiKey) -> Result<bool> {
     Ok(call.actor.may(&Action::Admin, &thing))
 }
 
-/// A moment that is over whatever a clock says.
-const AT_ONCE: Timestamp = Timestamp::from_millis(0);
+/// How long what ends at once is said to be over: whatever the clock of a node says, it is, and it is told apart
+/// from what never was for as long as all that has ended.
+const LONG_OVER: Duration = Duration::from_hours(1);
 
 /// Until when what was replaced is accepted; nothing where it died at once. A grace never prolongs.
 fn end_of_old(grace: Duration, expires_at: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {

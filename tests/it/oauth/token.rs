@@ -8,6 +8,7 @@ use serde_json::json;
 use tenmint::model::api_key::CreateApiKey;
 use tenmint_verifier::{Action, Resource};
 
+use crate::api::good;
 use crate::server::{AUDIENCE, START, basic, list, on_both_engines};
 
 on_both_engines! {
@@ -230,12 +231,19 @@ on_both_engines! {
     }
 
     async fn a_dead_key_is_told_apart_from_an_unknown_one_for_thirty_days(server: Server) {
-        let key = server.api_key("chat").await;
-        server.revoke(&key.id).await;
-        server.clock.wind(Duration::from_hours(31 * 24));
-        server.mint.index().forget_long_dead(server.clock.now());
-        server.follower.catch_up().await.unwrap();
-        assert_eq!(server.token(&key, "").await.description(), "the API key is not known");
+        let (revoked, rotated) = (server.api_key("chat").await, server.api_key("chat").await);
+        server.revoke(&revoked.id).await;
+        let rotate = format!("/v1/keys/{}/rotate", rotated.id);
+        good(&server, "POST", &rotate, json!({})).await;
+        for (days, is_known) in [(29, true), (2, false)] {
+            server.clock.wind(Duration::from_hours(days * 24));
+            server.mint.index().forget_long_dead(server.clock.now());
+            server.follower.catch_up().await.unwrap();
+            for key in [&revoked, &rotated] {
+                let said = server.token(key, "").await.description();
+                assert_eq!(said != "the API key is not known", is_known, "{said}");
+            }
+        }
         assert_eq!(server.token(&server.administrator, "").await.outcome(), "200");
     }
 }
