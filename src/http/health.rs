@@ -8,9 +8,15 @@ use axum::extract::State;
 use http::{Response, StatusCode};
 
 use crate::http::{App, json_answer};
+use crate::model::time::Timestamp;
 
 /// The database was not compared with for so long: something is wrong, though tokens still flow.
 const NOTABLE_AGE: Duration = Duration::from_secs(5);
+
+/// Whether a node has not heard of its database for so long that others may know more.
+pub(super) fn is_behind(app: &App, now: Timestamp) -> bool {
+    app.mint.index().age(now).is_none_or(|age| age > NOTABLE_AGE)
+}
 
 /// Alive, whatever the database does.
 pub(super) async fn alive() -> Response<Body> {
@@ -20,11 +26,10 @@ pub(super) async fn alive() -> Response<Body> {
 /// Ready while tokens are issued, `degraded` where the database is out of reach meanwhile.
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Response<Body> {
     let now = app.clock.now();
-    let age = app.mint.index().age(now);
     if !app.mint.is_ready(now) {
         return json_answer(StatusCode::SERVICE_UNAVAILABLE, r#"{"status":"not_ready"}"#);
     }
-    if age.is_none_or(|age| age > NOTABLE_AGE) {
+    if is_behind(&app, now) {
         return json_answer(StatusCode::OK, r#"{"status":"degraded"}"#);
     }
     json_answer(StatusCode::OK, r#"{"status":"ready"}"#)

@@ -11,13 +11,14 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::IntoResponse;
-use http::header::{AGE, CACHE_CONTROL, CONTENT_TYPE, ETAG};
+use http::header::{AGE, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, ETAG};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use crate::http::App;
+use crate::http::health::is_behind;
 use crate::http::listener::{Limits, Patience};
 use crate::http::oauth::error::OAuthError;
 use crate::http::oauth::form::Form;
@@ -26,6 +27,9 @@ use crate::mint::{HeardFeed, SignedFeed};
 
 /// The longest wait.
 const MAX_WAIT_SECONDS: u64 = 60;
+/// How often a wait looks whether this node still hears of its database: one that is cut off knows less than others,
+/// and who waits there is sent off to ask another one.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
 /// The time over which those who wait are woken, in milliseconds.
 const WAKING_MS: u64 = 200;
 
@@ -129,10 +133,18 @@ async fn wait(app: &App, asked: &FeedQuery, patience: Option<Patience>) {
             None => std::future::pending().await,
         }
     };
+    let falls_behind = async {
+        // not at once: while no node has its database, who asks is not to ask again and again
+        sleep(LOOK_EVERY).await;
+        while !is_behind(app, app.clock.now()) {
+            sleep(LOOK_EVERY).await;
+        }
+    };
     let _ = timeout(asked.wait, async {
         tokio::select! {
             () = news => {}
             () = stops => {}
+            () = falls_behind => {}
         }
     })
     .await;
@@ -163,6 +175,10 @@ fn answer(app: &App, asked: &FeedQuery) -> Response<Body> {
     // who has a copy asks whether it still holds, and a cache between holds nobody up
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(AGE, age.as_secs().into());
+    if is_behind(app, now) {
+        // behind a load balancer, the next connection comes to another node
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     response
 }
 
