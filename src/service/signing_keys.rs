@@ -19,6 +19,7 @@ use crate::model::time::Timestamp;
 use crate::service::access::require_on_installation;
 use crate::service::asks::Wrong;
 use crate::service::call::{Call, Changed, Done, state};
+use crate::service::follow::within;
 use crate::service::signing_key_material::{brought_signing_key, new_signing_key};
 use crate::service::{Service, random};
 use crate::store::changes::Subject;
@@ -26,6 +27,8 @@ use crate::store::{Connection, Write, nodes, signing_keys};
 
 /// How often a node looks for a step that is due.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
+/// A look, with the steps that it finds due, that takes longer has failed.
+const STEPS_TIMEOUT: Duration = Duration::from_secs(30);
 /// Steps that one look takes: more come with the next.
 const STEPS_AT_ONCE: usize = 8;
 /// The part of the installation that these calls need a scope on.
@@ -172,7 +175,7 @@ impl Service {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            if let Err(cause) = self.take_due_steps().await {
+            if let Err(cause) = within(STEPS_TIMEOUT, self.take_due_steps()).await {
                 tracing::warn!(%cause, "the signing keys cannot be looked after");
             }
         }
@@ -237,14 +240,19 @@ impl Service {
         if asker.is_dry_run() {
             return Ok(changed);
         }
-        if let Err(cause) = self.take_due_steps().await {
-            tracing::warn!(%cause, "the signing keys cannot be looked after");
-        } else {
-            let all = signing_keys::list(&mut *self.store.read().await?).await?;
-            changed.after = self.shown(find(&all, &changed.after.kid)?, &all);
+        // what was asked is done: it is not undone where more cannot be done or seen now
+        match self.shown_after_due_steps(&changed.after.kid).await {
+            Ok(after) => changed.after = after,
+            Err(cause) => tracing::warn!(%cause, "the signing keys cannot be looked after"),
         }
         changed.warnings.extend(waits(&changed.after, self.clock.now()));
         Ok(changed)
+    }
+
+    async fn shown_after_due_steps(&self, kid: &str) -> Result<ShownSigningKey> {
+        self.take_due_steps().await?;
+        let all = signing_keys::list(&mut *self.store.read().await?).await?;
+        Ok(self.shown(find(&all, kid)?, &all))
     }
 
     /// A key comes into the JWKS as the standby, and the one of before, which has signed nothing,

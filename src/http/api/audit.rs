@@ -20,6 +20,7 @@ use crate::model::id::{ApiKeyId, AuditId, OrgId};
 use crate::model::owner::OwnerId;
 use crate::model::time::Timestamp;
 use crate::service::audit::AuditFilter;
+use crate::service::follow::{TRANSACTION_TIMEOUT, within};
 
 asks! {
     /// Which entries a list shows.
@@ -114,7 +115,10 @@ fn exported(app: Arc<App>, mut actor: Actor, filter: AuditFilter) -> Response<Bo
         loop {
             let page = (EXPORTED_AT_ONCE, before);
             let read = match app.service.identify_again(&mut actor) {
-                Ok(()) => app.service.list_audit(&actor, &filter, page).await,
+                // no request waits for it
+                Ok(()) => {
+                    within(TRANSACTION_TIMEOUT, app.service.list_audit(&actor, &filter, page)).await
+                }
                 Err(cause) => Err(cause),
             };
             let (entries, next) = match read {

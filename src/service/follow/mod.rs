@@ -24,9 +24,9 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::mint::ledger::Ledger;
-use crate::mint::{Change, Mint, Restored};
+use crate::mint::{Change, Mint};
 use crate::model::journal::Ended;
-use crate::model::signing_key::{Kid, SigningKey};
+use crate::model::signing_key::SigningKey;
 use crate::model::time::Timestamp;
 use crate::service::follow::endings::ended_in;
 use crate::service::follow::filling::fill;
@@ -34,6 +34,7 @@ use crate::service::follow::reading::{read_imported, read_subject};
 use crate::service::journal::Journal;
 use crate::service::master_key::MasterKey;
 use crate::service::presence::Presence;
+use crate::service::restored::BroughtBack;
 use crate::service::signing_key_material::signer_of;
 use crate::service::{Service, random};
 use crate::store::changes::{Imported, Progress, Subject};
@@ -43,6 +44,8 @@ use crate::store::{Read, Store, api_keys, changes, owners, revocations, signing_
 const POLL_EVERY: Duration = Duration::from_millis(250);
 /// A poll that takes longer has failed; one that reads a million keys anew takes ten seconds or so.
 const POLL_TIMEOUT: Duration = Duration::from_secs(30);
+/// What no request waits for gives a transaction so long: one that takes longer has failed.
+pub(crate) const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(10);
 /// A write waits no longer than this for the index to follow it.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// More changes than this are slower to apply one by one than everything is to read anew.
@@ -66,7 +69,7 @@ pub struct Follower {
     /// The epoch of what was applied.
     epoch: parking_lot::Mutex<Option<String>>,
     /// What a restore has brought back, and was not ended again yet.
-    restored: parking_lot::Mutex<Option<(Restored, Vec<Kid>)>>,
+    brought_back: parking_lot::Mutex<BroughtBack>,
     /// What was imported and is not in the index yet, the oldest first.
     imported: parking_lot::Mutex<VecDeque<Imported>>,
     /// One look at a time, so that revisions are applied in their order: the last one that succeeded.
@@ -108,7 +111,7 @@ impl Service {
             signing_keys: parking_lot::Mutex::default(),
             journal: self.journal.clone(),
             epoch: parking_lot::Mutex::default(),
-            restored: parking_lot::Mutex::default(),
+            brought_back: parking_lot::Mutex::default(),
             presence: Presence::new(self.store.clone(), self.schedule.gone_after)?,
             imported: parking_lot::Mutex::default(),
             turn: Mutex::default(),
@@ -141,7 +144,7 @@ impl Follower {
         let mut out_of_reach = false;
         for poll in 1_u64.. {
             ticks.tick().await;
-            let result = within(POLL_TIMEOUT, self.poll(poll > 1)).await;
+            let result = self.poll(poll > 1).await;
             match &result {
                 Err(cause) if !out_of_reach => {
                     let source = std::error::Error::source(cause).map(ToString::to_string);
@@ -155,8 +158,11 @@ impl Follower {
     }
 
     async fn poll(&self, tell_offset: bool) -> Result<()> {
-        self.correct_clock(tell_offset).await?;
-        self.catch_up().await?;
+        let look = async {
+            self.correct_clock(tell_offset).await?;
+            self.catch_up().await
+        };
+        within(POLL_TIMEOUT, look).await?;
         // what the journal could not write is tried again with it
         self.note_seen(self.mint.index().revision().unwrap_or(0)).await;
         self.catch_up_with_imports().await
@@ -220,9 +226,21 @@ impl Follower {
     /// Takes what was imported into the index, a part at a time: others have their turn between.
     pub async fn catch_up_with_imports(&self) -> Result<()> {
         while !self.imported.lock().is_empty() {
-            self.catch_up().await?;
+            within(POLL_TIMEOUT, self.catch_up()).await?;
         }
         Ok(())
+    }
+
+    /// For an import, which no request waits for: takes all that it has stored into the index.
+    pub(crate) async fn catch_up_with_import(&self, stored: &Stored<'_>) {
+        let caught_up = match within(POLL_TIMEOUT, self.catch_up()).await {
+            Ok(()) => self.catch_up_with_imports().await,
+            failed => failed,
+        };
+        if let Err(cause) = caught_up {
+            tracing::warn!(%cause, "imported keys are not known to this node yet");
+            self.doubt(stored);
+        }
     }
 
     async fn look(&self) -> Result<Look> {
@@ -282,7 +300,10 @@ impl Follower {
         self.mint.index().doubt_touched(stored.doubted(), stored.revision);
         // the revision of an import is applied before its last keys are
         let imported = self.imported.lock();
-        self.mint.index().doubt_imports(!imported.is_empty());
+        let is_import = |subject: &Subject| matches!(subject, Subject::Imported(_));
+        let is_to_come = self.mint.index().revision() < Some(stored.revision)
+            && stored.touched.iter().any(is_import);
+        self.mint.index().doubt_imports(is_to_come || !imported.is_empty());
     }
 
     /// The database is behind what was seen: it was restored, or a replica took over. Its revision is raised
@@ -363,11 +384,11 @@ impl Follower {
         let empty = self.mint.index().begin_to_fill(size(api_key_count), size(bot_count));
         let (mut filled, ended) = fill(read, &self.store, empty).await?;
         self.note_ended(*revision, ended).await;
-        let brought_back = self.brought_back(&filled, &known);
-        if brought_back.is_some() {
+        let brought_back = self.brought_back_by(&filled, &known);
+        if !brought_back.is_empty() {
             filled.doubt();
         }
-        *self.restored.lock() = brought_back;
+        *self.brought_back.lock() = brought_back;
         filled.forget_long_dead(now);
         self.mint.index().replace(filled, *revision, now);
         *self.epoch.lock() = Some(epoch.clone());

@@ -6,8 +6,9 @@ use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::error::{Error, Result};
+use crate::model::time::Timestamp;
 use crate::service::call::IDEMPOTENCY_KEPT;
-use crate::service::follow::Follower;
+use crate::service::follow::{Follower, TRANSACTION_TIMEOUT, within};
 use crate::service::import::clean_up_imports;
 use crate::store::{changes, idempotency, revocations};
 
@@ -42,26 +43,32 @@ impl Follower {
         let forgetting = spawn_blocking(move || mint.index().forget_long_dead(now));
         forgetting.await.map_err(|cause| Error::Broken(cause.to_string()))?;
         self.mint.feed().forget(now);
+        within(TRANSACTION_TIMEOUT, self.prune_revocations(now)).await?;
+        while within(TRANSACTION_TIMEOUT, self.prune_some_changes(now)).await? {}
+        while within(TRANSACTION_TIMEOUT, self.prune_some_repeats(now)).await? {}
+        clean_up_imports(&self.store, now).await
+    }
+
+    async fn prune_revocations(&self, now: Timestamp) -> Result<()> {
         let mut write = self.store.begin().await?;
         revocations::prune(&mut write, now - self.mint.feed().kept()).await?;
         write.commit().await?;
-        let before = now - KEEP_CHANGES;
-        loop {
-            let mut write = self.store.begin().await?;
-            let more = changes::prune(&mut write, before).await?;
-            write.commit().await?;
-            if !more {
-                break;
-            }
-        }
-        loop {
-            let mut append = self.store.append().await?;
-            let more = idempotency::prune(&mut append, now - IDEMPOTENCY_KEPT).await?;
-            append.commit().await?;
-            if !more {
-                break;
-            }
-        }
-        clean_up_imports(&self.store, now).await
+        Ok(())
+    }
+
+    /// Says whether there are more.
+    async fn prune_some_changes(&self, now: Timestamp) -> Result<bool> {
+        let mut write = self.store.begin().await?;
+        let more = changes::prune(&mut write, now - KEEP_CHANGES).await?;
+        write.commit().await?;
+        Ok(more)
+    }
+
+    /// Of what repeated requests are known by. Says whether there is more.
+    async fn prune_some_repeats(&self, now: Timestamp) -> Result<bool> {
+        let mut append = self.store.append().await?;
+        let more = idempotency::prune(&mut append, now - IDEMPOTENCY_KEPT).await?;
+        append.commit().await?;
+        Ok(more)
     }
 }

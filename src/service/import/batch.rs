@@ -9,7 +9,7 @@ use crate::model::import::{ImportStatus, ImportedLine};
 use crate::model::role::RoleBinding;
 use crate::model::time::Timestamp;
 use crate::service::call::{entry, state};
-use crate::service::follow::Stored;
+use crate::service::follow::{Stored, TRANSACTION_TIMEOUT, within};
 use crate::service::import::judge::{Candidate, Judge, Verdict};
 use crate::service::import::known::Asking;
 use crate::service::import::line::Parsed;
@@ -51,8 +51,10 @@ fn rows_of(line: &Parsed) -> usize {
 
 /// What became of a line, before it is reported.
 type Judged = (u64, Verdict);
+/// A batch that is to be committed, and the first entry of the audit in it.
+type Written<'s> = (Write<'s>, Option<AuditEntry>);
 
-impl Import<'_> {
+impl<'s> Import<'s> {
     /// Stores and reports a batch. One of nothing says that the import goes on.
     pub(super) async fn flush(&mut self, batch: Pending) -> Result<()> {
         let Pending { lines, .. } = batch;
@@ -61,7 +63,7 @@ impl Import<'_> {
         }
         self.identify_again()?;
         let judged = match self.mode {
-            Mode::Check => self.check(&lines).await?,
+            Mode::Check => within(TRANSACTION_TIMEOUT, self.check(&lines)).await?,
             Mode::Store | Mode::Stage => self.store(&lines).await?,
         };
         for (number, verdict) in judged {
@@ -79,27 +81,12 @@ impl Import<'_> {
         self.judge(&mut read, lines).await
     }
 
-    /// Judges lines and stores what is new. Where one of them spoils an all-or-nothing import,
-    /// nothing more is stored, but all that follows is checked: whoever mends a file wants to know
-    /// of every line.
+    /// Judges lines and stores what is new.
     async fn store(&mut self, lines: &[(u64, Parsed)]) -> Result<Vec<Judged>> {
-        let mut write = self.service.store.begin().await?;
+        let (judged, written) = within(TRANSACTION_TIMEOUT, self.write(lines)).await?;
+        let Some((write, entry)) = written else { return Ok(judged) };
         let revision = write.revision();
-        self.known.look_at(revision - 1);
-        let judged = self.judge(&mut write, lines).await?;
-        let is_refused = |(_, verdict): &Judged| matches!(verdict, Verdict::Refused(_));
-        if self.mode == Mode::Stage && judged.iter().any(is_refused) {
-            drop(write);
-            self.mode = Mode::Check;
-            return self.check(lines).await;
-        }
-        let new: Vec<&Candidate> =
-            judged.iter().filter_map(|(_, verdict)| new_of(verdict)).collect();
-        if new.is_empty() {
-            return Ok(judged);
-        }
-        let entry = self.insert(&mut write, &new).await?;
-        if let Err(cause) = write.commit().await {
+        if let Err(cause) = within(TRANSACTION_TIMEOUT, write.commit()).await {
             self.service.settle(cause, entry.as_ref()).await?;
         }
         self.known.wrote(revision);
@@ -108,6 +95,30 @@ impl Import<'_> {
             self.follow(&Stored { revision, touched: &touched, org: Some(self.call.org) }).await;
         }
         Ok(judged)
+    }
+
+    /// Judges lines and writes what is new, where anything is. Where one of them spoils an all-or-nothing import,
+    /// nothing more is stored, but all that follows is checked: whoever mends a file wants to know of every line.
+    async fn write(
+        &mut self,
+        lines: &[(u64, Parsed)],
+    ) -> Result<(Vec<Judged>, Option<Written<'s>>)> {
+        let mut write = self.service.store.begin().await?;
+        self.known.look_at(write.revision() - 1);
+        let judged = self.judge(&mut write, lines).await?;
+        let is_refused = |(_, verdict): &Judged| matches!(verdict, Verdict::Refused(_));
+        if self.mode == Mode::Stage && judged.iter().any(is_refused) {
+            drop(write);
+            self.mode = Mode::Check;
+            return Ok((self.check(lines).await?, None));
+        }
+        let new: Vec<&Candidate> =
+            judged.iter().filter_map(|(_, verdict)| new_of(verdict)).collect();
+        if new.is_empty() {
+            return Ok((judged, None));
+        }
+        let entry = self.insert(&mut write, &new).await?;
+        Ok((judged, Some((write, entry))))
     }
 
     async fn judge(

@@ -29,7 +29,7 @@ use crate::model::id::ImportId;
 use crate::model::import::{ImportApiKeys, ImportEnd, ImportStatus, ImportSummary, ImportedLine};
 use crate::model::time::Timestamp;
 use crate::service::call::{Call, IDEMPOTENCY_KEPT, entry, request_key, state};
-use crate::service::follow::Stored;
+use crate::service::follow::{Stored, TRANSACTION_TIMEOUT, within};
 use crate::service::import::judge::SeenDigests;
 use crate::service::import::known::Known;
 use crate::service::import::source::Source;
@@ -38,7 +38,7 @@ use crate::service::{Service, random};
 use crate::store::changes::{Imported, Subject};
 use crate::store::idempotency::StoredRequest;
 use crate::store::imports::StagedImport;
-use crate::store::{Connection, audit, idempotency, imports};
+use crate::store::{Connection, Write, audit, idempotency, imports};
 
 pub(crate) use crate::service::import::staging::clean_up_imports;
 
@@ -63,7 +63,10 @@ impl Service {
         bytes: mpsc::Receiver<Result<Bytes>>,
         report: mpsc::Sender<ImportedLine>,
     ) -> Result<ImportSummary> {
-        let mut import = Import::begin(self, call, ask, report).await?;
+        clean_up_imports(&self.store, self.clock.now()).await?;
+        // nobody waits for a task like this one: what it waits for has an end
+        let begun = Import::begin(self, call, ask, report);
+        let mut import = within(TRANSACTION_TIMEOUT, begun).await?;
         let asked = call.idempotency.as_ref().map_or("", |known| &known.hash);
         let mut source = Source::new(bytes, ask.format, self.pepper.clone(), asked);
         let read = import.read(&mut source).await;
@@ -106,7 +109,6 @@ impl<'s> Import<'s> {
         report: mpsc::Sender<ImportedLine>,
     ) -> Result<Self> {
         require_import(call)?;
-        clean_up_imports(&service.store, service.clock.now()).await?;
         let mut read = service.store.read().await?;
         let org = service.bootstrapped_org(&mut read, call).await?;
         check_none_runs(&mut read, &org.id, service.clock.now()).await?;
@@ -233,17 +235,10 @@ impl<'s> Import<'s> {
     /// Makes all that was staged seen, by one row.
     async fn go_live(&mut self, staged: StagedImport) -> Result<()> {
         self.identify_again()?;
-        let now = self.service.clock.now();
-        let mut write = self.service.store.begin().await?;
-        if !imports::delete(&mut write, &staged.id).await? {
-            return Err(lost());
-        }
-        let revision = write.revision();
-        let touched = [self.imported(staged.first_revision..=revision)];
-        write.touched_all(&touched, now).await?;
         self.summary.created = std::mem::take(&mut self.summary.accepted);
-        let entry = self.record(&mut write, now).await?;
-        if let Err(cause) = write.commit().await
+        let (write, touched, entry) = within(TRANSACTION_TIMEOUT, self.write_live(&staged)).await?;
+        let revision = write.revision();
+        if let Err(cause) = within(TRANSACTION_TIMEOUT, write.commit()).await
             && let Err(cause) = self.service.settle(cause, Some(&entry)).await
         {
             self.summary.accepted = std::mem::take(&mut self.summary.created);
@@ -252,6 +247,21 @@ impl<'s> Import<'s> {
         self.staged = None;
         self.follow(&Stored { revision, touched: &touched, org: Some(self.call.org) }).await;
         Ok(())
+    }
+
+    async fn write_live(
+        &self,
+        staged: &StagedImport,
+    ) -> Result<(Write<'s>, [Subject; 1], AuditEntry)> {
+        let now = self.service.clock.now();
+        let mut write = self.service.store.begin().await?;
+        if !imports::delete(&mut write, &staged.id).await? {
+            return Err(lost());
+        }
+        let touched = [self.imported(staged.first_revision..=write.revision())];
+        write.touched_all(&touched, now).await?;
+        let entry = self.record(&mut write, now).await?;
+        Ok((write, touched, entry))
     }
 
     /// What was made in these revisions.
@@ -263,14 +273,8 @@ impl<'s> Import<'s> {
     /// Brings this node up to what was stored. Where that fails the node goes on, and knows the keys a
     /// moment later.
     async fn follow(&self, stored: &Stored<'_>) {
-        let Some(follower) = &self.service.follower else { return };
-        let caught_up = match follower.catch_up().await {
-            Ok(()) => follower.catch_up_with_imports().await,
-            failed => failed,
-        };
-        if let Err(cause) = caught_up {
-            tracing::warn!(%cause, "imported keys are not known to this node yet");
-            follower.doubt(stored);
+        if let Some(follower) = &self.service.follower {
+            follower.catch_up_with_import(stored).await;
         }
     }
 
@@ -302,9 +306,13 @@ impl<'s> Import<'s> {
         if self.call.dry_run || self.repeats.is_some() {
             return Ok(());
         }
-        let mut append = self.service.store.append().await?;
-        let entry = self.record(&mut append, self.service.clock.now()).await?;
-        match append.commit().await {
+        let written = async {
+            let mut append = self.service.store.append().await?;
+            let entry = self.record(&mut append, self.service.clock.now()).await?;
+            Ok((append, entry))
+        };
+        let (append, entry) = within(TRANSACTION_TIMEOUT, written).await?;
+        match within(TRANSACTION_TIMEOUT, append.commit()).await {
             Ok(()) => Ok(()),
             Err(cause) => self.service.settle(cause, Some(&entry)).await,
         }

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::model::id::{ImportId, OrgId};
 use crate::model::time::Timestamp;
 use crate::service::Service;
+use crate::service::follow::{TRANSACTION_TIMEOUT, within};
 use crate::store::imports::StagedImport;
 use crate::store::{Connection, Store, imports};
 
@@ -32,10 +33,13 @@ impl Service {
 
     /// Says that an import goes on, though nothing came for a while.
     pub(super) async fn renew(&self, id: &ImportId) -> Result<()> {
-        let mut append = self.store.append().await?;
-        let goes_on = imports::renew(&mut append, id, self.clock.now()).await?;
-        append.commit().await?;
-        if goes_on { Ok(()) } else { Err(lost()) }
+        let renewed = async {
+            let mut append = self.store.append().await?;
+            let goes_on = imports::renew(&mut append, id, self.clock.now()).await?;
+            append.commit().await?;
+            Ok(goes_on)
+        };
+        if within(TRANSACTION_TIMEOUT, renewed).await? { Ok(()) } else { Err(lost()) }
     }
 }
 
@@ -76,7 +80,8 @@ pub(super) fn lost() -> Error {
 /// Deletes what dead imports left behind.
 pub(crate) async fn clean_up_imports(store: &Store, now: Timestamp) -> Result<()> {
     let since = dead_since(now);
-    for import in imports::list_dead(&mut *store.read().await?, since).await? {
+    let dead = async { imports::list_dead(&mut *store.read().await?, since).await };
+    for import in within(TRANSACTION_TIMEOUT, dead).await? {
         give_up(store, &import, since).await?;
     }
     Ok(())
@@ -85,14 +90,21 @@ pub(crate) async fn clean_up_imports(store: &Store, now: Timestamp) -> Result<()
 /// Gives up an import that was not renewed since a moment, and deletes what it staged. Nothing of
 /// it was ever seen, so this is no change of the rules.
 pub(super) async fn give_up(store: &Store, import: &StagedImport, since: Timestamp) -> Result<()> {
-    let mut append = store.append().await?;
-    let given_up = imports::give_up(&mut append, &import.id, since).await?;
-    append.commit().await?;
-    let mut from = given_up.then_some(import.first_revision);
-    while let Some(revision) = from {
+    let given_up = async {
         let mut append = store.append().await?;
-        from = imports::delete_staged(&mut append, import, revision).await?;
+        let given_up = imports::give_up(&mut append, &import.id, since).await?;
         append.commit().await?;
+        Ok(given_up.then_some(import.first_revision))
+    };
+    let mut from = within(TRANSACTION_TIMEOUT, given_up).await?;
+    while let Some(revision) = from {
+        let deleted = async {
+            let mut append = store.append().await?;
+            let next = imports::delete_staged(&mut append, import, revision).await?;
+            append.commit().await?;
+            Ok(next)
+        };
+        from = within(TRANSACTION_TIMEOUT, deleted).await?;
     }
     Ok(())
 }

@@ -141,8 +141,8 @@ impl Keeper {
     /// Drops all batches that are older than they are kept.
     pub async fn prune(&self, now: Timestamp) -> Result<()> {
         let Some(keep) = self.keep else { return Ok(()) };
-        let prunings = self.store.list_prunings().await?;
-        for chain in self.store.list_chains().await? {
+        let prunings = within(PATIENCE, self.store.list_prunings()).await?;
+        for chain in within(PATIENCE, self.store.list_chains()).await? {
             let pruned = prunings.iter().map(|(pruning, _)| pruning);
             let pruned = pruned.copied().find(|pruning| pruning.head.chain == chain.id);
             self.prune_chain(&chain, pruned, (now, now - keep)).await?;
@@ -158,7 +158,8 @@ impl Keeper {
     ) -> Result<()> {
         loop {
             let from = pruned.map_or(0, |pruning| pruning.head.number);
-            let batches = self.store.list_after(chain.id, from, PRUNED_AT_ONCE).await?;
+            let batches = self.store.list_after(chain.id, from, PRUNED_AT_ONCE);
+            let batches = within(PATIENCE, batches).await?;
             let old: Vec<&Batch> =
                 batches.iter().take_while(|batch| batch.last_at < before).collect();
             let Some(last) = old.last() else { return Ok(()) };
