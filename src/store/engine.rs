@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sqlx::any::AnyPoolOptions;
 use sqlx::migrate::{MigrateError, Migrator};
-use sqlx::{Any, AnyConnection, AnyPool, Connection, Executor};
+use sqlx::{Any, AnyConnection, AnyPool, Connection, Executor, Transaction};
 use tokio::time::timeout;
 
 use crate::clock::system_time;
@@ -310,6 +310,7 @@ impl Engine {
         // empty, so that the copy is as private as the file
         create_private_file(file)?;
         sqlx::query("VACUUM INTO $1").bind(file.display().to_string()).execute(pool).await?;
+        sync(file.clone()).await?;
         Ok(file.clone())
     }
 
@@ -328,6 +329,17 @@ impl Engine {
             }
         }
     }
+}
+
+/// Begins a transaction, in a task of its own: where whoever asked goes away while the database begins it, the driver
+/// would give the connection to the next without knowing of it, and what that one writes would never be committed.
+pub(super) async fn begin(
+    pool: &AnyPool,
+    statement: &'static str,
+) -> Result<Transaction<'static, Any>> {
+    let pool = pool.clone();
+    let begun = tokio::spawn(async move { pool.begin_with(statement).await });
+    Ok(begun.await.map_err(|cause| Error::Broken(cause.to_string()))??)
 }
 
 /// Whether an idle connection can be used. One that does not answer is dropped.
@@ -401,6 +413,19 @@ pub fn private_file() -> OpenOptions {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options
+}
+
+/// Has a file on the disk, and its name: SQLite syncs no copy.
+async fn sync(file: PathBuf) -> Result<()> {
+    let shown = file.display().to_string();
+    let sync = move || {
+        File::open(&file)?.sync_all()?;
+        file.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
+    };
+    tokio::task::spawn_blocking(sync)
+        .await
+        .map_err(|cause| Error::Broken(cause.to_string()))?
+        .map_err(|cause| Error::Setup(format!("cannot sync `{shown}`: {cause}")))
 }
 
 /// Waits for the exclusive lock on a file beside the database.

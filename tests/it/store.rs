@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use sqlx::Connection;
 use tenmint::model::id::{ApiKeyId, AudienceId};
 use tenmint::model::ledger::{Batch, Chain, Fact, FactWriter, Sealer};
 use tenmint::model::secret::Pepper;
@@ -115,6 +116,39 @@ async fn on_sqlite_the_log_of_the_ledger_is_begun_anew_and_does_not_grow_while_b
     }
     let log = std::fs::metadata(directory.path().join("ledger.db-wal")).unwrap().len();
     assert!(log < LOG_OF_LEDGER, "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_postgresql_a_transaction_that_is_given_up_while_it_begins_is_not_left_open() {
+    let Some(text) = fresh_postgres() else { return };
+    let url = DatabaseUrl::parse(&text).unwrap();
+    sqlx::any::install_default_drivers();
+    let mut watching = sqlx::AnyConnection::connect(&text).await.unwrap();
+    for number in 0..150 {
+        let store = Store::open(&url).await.unwrap();
+        // sooner or later after it was asked
+        let a_while = async {
+            for _ in 0..number * 5 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            begun = store.begin() => drop(begun),
+            () = a_while => {}
+        }
+        // whoever had this connection next would write into what nobody commits
+        let open = "SELECT COUNT(*) FROM pg_stat_activity
+                    WHERE datname = current_database() AND state = 'idle in transaction'";
+        let mut left = 1_i64;
+        for _ in 0..100 {
+            left = sqlx::query_scalar(open).fetch_one(&mut watching).await.unwrap();
+            if left == 0 {
+                break;
+            }
+        }
+        assert_eq!(left, 0, "given up after {number} turns");
+        store.close().await;
+    }
 }
 
 #[test]
