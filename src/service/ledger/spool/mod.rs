@@ -107,7 +107,7 @@ impl Spool {
     /// Takes the oldest batches that wait to the database. Says whether there were any.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] where the database does not take them, or where a batch cannot be read.
+    /// [`Error::Unavailable`] where the database does not take them, or the disk does not answer.
     pub(super) async fn replay_some(&self, service: &Service, store: &LedgerStore) -> Result<bool> {
         let open = self.open.clone();
         let (batches, bytes) = blocking(move || open.lock().next()).await?;
@@ -135,35 +135,47 @@ impl Open {
         }
         if let Some(last) = self.segments.back_mut() {
             last.append(bytes)?;
-            self.waiting.batches.fetch_add(1, Ordering::AcqRel);
         }
-        self.tell_bytes();
+        self.tell_waiting();
         Ok(())
     }
 
-    fn tell_bytes(&self) {
+    fn tell_waiting(&self) {
+        let batches = self.segments.iter().map(Segment::batches).sum();
+        self.waiting.batches.store(batches, Ordering::Release);
         let bytes = self.segments.iter().map(Segment::waiting).sum();
         self.waiting.bytes.store(bytes, Ordering::Release);
     }
 
+    /// The oldest batches, and how many bytes they take. A file whose next batch cannot be read is kept aside, and
+    /// the next one has its turn: damage to one must not hold up all that comes after it.
     fn next(&mut self) -> std::io::Result<(Vec<Batch>, u64)> {
-        self.segments.front_mut().map_or_else(|| Ok((Vec::new(), 0)), Segment::next)
+        while let Some(first) = self.segments.front_mut() {
+            let (batches, bytes) = first.next()?;
+            if !batches.is_empty() {
+                return Ok((batches, bytes));
+            }
+            first.set_rest_aside()?;
+            self.drop_first()?;
+        }
+        Ok((Vec::new(), 0))
     }
 
     /// The database has the next so many bytes and batches. A file that is done is deleted.
     fn advance(&mut self, bytes: u64, batches: u64) -> std::io::Result<()> {
-        let held = self.waiting.batches.load(Ordering::Acquire);
-        self.waiting.batches.store(held.saturating_sub(batches), Ordering::Release);
         let Some(first) = self.segments.front_mut() else { return Ok(()) };
-        first.advance(bytes);
-        if first.waiting() == 0
-            && let Some(done) = self.segments.pop_front()
-        {
-            self.tell_bytes();
-            done.delete()?;
+        first.advance(bytes, batches);
+        if first.waiting() == 0 {
+            return self.drop_first();
         }
-        self.tell_bytes();
+        self.tell_waiting();
         Ok(())
+    }
+
+    fn drop_first(&mut self) -> std::io::Result<()> {
+        let first = self.segments.pop_front();
+        self.tell_waiting();
+        first.map_or(Ok(()), Segment::delete)
     }
 }
 
@@ -242,6 +254,34 @@ mod tests {
         open.segments[0].pretend(of_one);
         let (batches, bytes) = open.next().unwrap();
         assert_eq!((batches.len(), bytes), (1, of_one));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_is_kept_aside_and_holds_up_nothing_that_came_after_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = directory.path().join(DIRECTORY);
+        let spool = Spool::new(directory.clone(), ChainId::from_number(1), 1_000);
+        for number in 1..=10 {
+            spool.append(&batch(number)).await.unwrap();
+        }
+        let first = directory.join(format!("{}-000000.{ENDING}", ChainId::from_number(1)));
+        let bytes = std::fs::read(&first).unwrap();
+        let of_one = batch(1).to_spooled().len();
+        let (good, damaged) = bytes.split_at(of_one);
+        std::fs::write(&first, [good, &vec![0xff; damaged.len()]].concat()).unwrap();
+        let mut taken = Vec::new();
+        while !spool.is_empty() {
+            let mut open = spool.open.lock();
+            let (batches, bytes) = open.next().unwrap();
+            open.advance(bytes, batches.len() as u64).unwrap();
+            taken.extend(batches.iter().map(|batch| batch.number));
+        }
+        let in_first = (bytes.len() / of_one) as u64;
+        assert!(taken.iter().copied().eq(std::iter::once(1).chain(in_first + 1..=10)), "{taken:?}");
+        let kept = std::fs::read(first.with_extension("unread")).unwrap();
+        assert_eq!((kept.len(), spool.waiting_batches()), (damaged.len(), 0));
+        spool.append(&batch(11)).await.unwrap();
+        assert_eq!(spool.waiting_batches(), 1, "it takes more");
     }
 
     #[tokio::test]

@@ -1,7 +1,6 @@
 //! From the spool to the database.
 
 use std::fs::File;
-use std::io::{Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,15 +9,12 @@ use crate::model::ledger::{Batch, Chain, Sealer};
 use crate::model::token_id::ChainId;
 use crate::service::Service;
 use crate::service::follow::within;
-use crate::service::ledger::spool::segment::read_some;
+use crate::service::ledger::spool::segment::{read_some, set_rest_aside};
 use crate::service::ledger::spool::{DIRECTORY, ENDING, unavailable};
 use crate::store::ledger::{Inserted, LedgerStore};
-use crate::store::private_file;
 
 /// What takes longer has to wait for the next try.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The ending of what could not be read.
-const UNREAD: &str = "unread";
 
 /// Takes to the database what earlier runs left in the directory of a node, and deletes it.
 ///
@@ -63,26 +59,10 @@ async fn replay_file(path: &Path, service: &Service, store: &LedgerStore) -> Res
         insert(service, store, batches).await?;
         at = next;
     }
-    set_rest_aside(&mut file, at, path).map_err(unavailable)?;
+    let end = file.metadata().map_err(unavailable)?.len();
+    set_rest_aside(&mut file, (at, end), path).map_err(unavailable)?;
     tracing::info!(batches = count, "what an earlier run had spooled is in the ledger");
     std::fs::remove_file(path).map_err(unavailable)
-}
-
-/// Keeps what stands behind the last batch that can be read. Most likely a crash tore a write there, whose
-/// tokens never left; but it may be damage, with more batches behind it.
-fn set_rest_aside(file: &mut File, at: u64, path: &Path) -> std::io::Result<()> {
-    let bytes = file.metadata()?.len().saturating_sub(at);
-    if bytes == 0 {
-        return Ok(());
-    }
-    let aside = path.with_extension(UNREAD);
-    file.seek(SeekFrom::Start(at))?;
-    let mut kept = private_file().truncate(true).open(&aside)?;
-    std::io::copy(file, &mut kept)?;
-    kept.sync_all()?;
-    let path = aside.display();
-    tracing::error!(bytes, %path, "the end of a spool cannot be read: it is kept in a file");
-    Ok(())
 }
 
 /// Has the database take batches, together where their places are free.

@@ -12,6 +12,8 @@ const MAX_BATCH_BYTES: u64 = 512 << 20;
 /// Batches and bytes that are read at once.
 const READ_AT_ONCE: usize = 64;
 const BYTES_AT_ONCE: u64 = 8 << 20;
+/// The ending of what could not be read.
+const UNREAD: &str = "unread";
 
 /// A file of batches, locked as long as its node runs.
 #[derive(Debug)]
@@ -22,6 +24,8 @@ pub(super) struct Segment {
     length: u64,
     /// Bytes of batches that the database has.
     done: u64,
+    /// Batches that it does not have.
+    batches: u64,
 }
 
 impl Segment {
@@ -32,7 +36,7 @@ impl Segment {
         file.lock()?;
         // a name that is lost in a crash is a file that is lost
         File::open(directory)?.sync_all()?;
-        Ok(Self { path, file, length: 0, done: 0 })
+        Ok(Self { path, file, length: 0, done: 0, batches: 0 })
     }
 
     pub(super) fn length(&self) -> u64 {
@@ -51,20 +55,30 @@ impl Segment {
         self.file.set_len(end)?;
         self.file.sync_data()?;
         self.length = end;
+        self.batches += 1;
         Ok(())
     }
 
-    /// The next batches that the database does not have, and how many bytes they take.
+    /// The next batches that the database does not have, and how many bytes they take. None of what waits
+    /// where the next cannot be read.
     pub(super) fn next(&mut self) -> Result<(Vec<Batch>, u64)> {
         let (batches, end) = read_some(&mut self.file, self.done, self.length)?;
-        if batches.is_empty() && self.waiting() > 0 {
-            return Err(std::io::Error::other("a batch in the spool of the ledger cannot be read"));
-        }
         Ok((batches, end - self.done))
     }
 
-    pub(super) fn advance(&mut self, bytes: u64) {
+    pub(super) fn advance(&mut self, bytes: u64, batches: u64) {
         self.done += bytes;
+        self.batches = self.batches.saturating_sub(batches);
+    }
+
+    /// Batches that the database does not have.
+    pub(super) fn batches(&self) -> u64 {
+        self.batches
+    }
+
+    /// Keeps what cannot be read in a file of its own.
+    pub(super) fn set_rest_aside(&mut self) -> Result<()> {
+        set_rest_aside(&mut self.file, (self.done, self.length), &self.path)
     }
 
     pub(super) fn delete(self) -> Result<()> {
@@ -89,6 +103,23 @@ pub(super) fn read_some(file: &mut File, from: u64, to: u64) -> Result<(Vec<Batc
         at = next;
     }
     Ok((batches, at))
+}
+
+/// Keeps what stands between two places of a file, behind the last batch that can be read. Most likely a crash tore
+/// a write there, whose tokens never left; but it may be damage, with more batches behind it.
+pub(super) fn set_rest_aside(file: &mut File, (from, to): (u64, u64), path: &Path) -> Result<()> {
+    let bytes = to.saturating_sub(from);
+    if bytes == 0 {
+        return Ok(());
+    }
+    let aside = path.with_extension(UNREAD);
+    file.seek(SeekFrom::Start(from))?;
+    let mut kept = private_file().truncate(true).open(&aside)?;
+    std::io::copy(&mut file.take(bytes), &mut kept)?;
+    kept.sync_all()?;
+    let path = aside.display();
+    tracing::error!(bytes, %path, "the end of a spool cannot be read: it is kept in a file");
+    Ok(())
 }
 
 /// The batch at a place of a file, and the place behind it.
