@@ -1,6 +1,7 @@
 //! `tenmint ledger`: the record of every token, on the database directly.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -14,6 +15,7 @@ use crate::model::ledger::{Head, RecordedFact, Subject};
 use crate::model::time::Timestamp;
 use crate::model::token_id::TokenId;
 use crate::service::Service;
+use crate::service::ledger::last_chain::LastChain;
 use crate::service::ledger::search::{LedgerReader, Search};
 use crate::service::ledger::verify::ChainReport;
 
@@ -96,13 +98,18 @@ static CHAINS: [Column; 9] = [
 
 pub(super) async fn run(
     service: &Service,
+    directory: &Path,
     command: LedgerCommand,
     output: &Output,
 ) -> Result<ExitCode> {
     let ledger = service.read_ledger().await?;
     let result = match command {
         LedgerCommand::Find(args) => find(&ledger, args, output).await,
-        LedgerCommand::Verify(args) => verify(service, &ledger, &args.heads, output).await,
+        LedgerCommand::Verify(VerifyArgs { mut heads }) => {
+            // what the node of this directory has seen
+            heads.extend(LastChain::read(directory)?.and_then(|last| last.head));
+            verify(service, &ledger, &heads, output).await
+        }
         LedgerCommand::Export(args) => export(&ledger, args.time, output).await,
     };
     ledger.close().await;

@@ -264,7 +264,10 @@ async fn dispatch(command: Command, output: &Output) -> Result<ExitCode> {
             Ok(recover::run(&on.node.service().await?, &on.args, output).await?)
         }
         Command::Backup(on) => Ok(backup::run(&on.node.service().await?, &on.args, output).await?),
-        Command::Ledger(on) => ledger::run(&on.node.service().await?, on.command, output).await,
+        Command::Ledger(on) => {
+            let directory = on.node.config(Overrides::default())?.node.ledger.directory;
+            ledger::run(&on.node.service().await?, &directory, on.command, output).await
+        }
         Command::MasterKey(on) => {
             Ok(master_key::run(&on.node.service().await?, on.command, output).await?)
         }
@@ -310,6 +313,9 @@ impl NodeArgs {
         let config = self.config(Overrides::default())?;
         let service = Service::open(&config.database, &config.keys_dir, Clock::system()).await?;
         let schedule = config.node.schedule(&service);
-        Ok(service.with_schedule(schedule))
+        let service = service.with_schedule(schedule);
+        // a node begins it, as whoever runs the node
+        let journal = &config.node.journal;
+        if journal.exists() { service.with_journal(journal) } else { Ok(service) }
     }
 }

@@ -66,6 +66,9 @@ static COLUMNS: [Column; 9] = [
     Column::moment("withdrawn_at"),
 ];
 
+const NO_JOURNAL: &str = "note: there is no journal of revocations here (`revocation_journal`): until a node has \
+                          seen this, a restore of an older backup brings the key back";
+
 pub(super) async fn run(
     service: &Service,
     command: SigningKeysCommand,
@@ -79,7 +82,11 @@ pub(super) async fn run(
             show_changed(service.rotate_signing_key(operator, ask).await?, output)
         }
         SigningKeysCommand::Withdraw(args) => {
-            show_changed(service.withdraw_signing_key(operator, &args.kid).await?, output)
+            let changed = service.withdraw_signing_key(operator, &args.kid).await?;
+            if !service.keeps_journal() {
+                output.note(NO_JOURNAL);
+            }
+            show_changed(changed, output)
         }
         SigningKeysCommand::Import(args) => {
             let pem = read_secret(&args.file)?;

@@ -80,7 +80,7 @@ pub struct Service {
     installation: Installation,
     pepper: Pepper,
     schedule: RotationSchedule,
-    /// On a node that serves: what has ended, kept apart from the database.
+    /// Where a node serves: what has ended, kept apart from the database.
     journal: Option<Arc<Journal>>,
     /// On a node that serves: what brings its index up to a write before the write is answered.
     follower: Option<Arc<Follower>>,
@@ -162,9 +162,14 @@ impl Service {
         Self { schedule, ..self }
     }
 
-    /// The same use cases, on a node that keeps a journal of revocations in this file.
+    /// The same use cases, where a node keeps a journal of revocations in this file.
     pub(crate) fn with_journal(self, path: &Path) -> Result<Self> {
         Ok(Self { journal: Some(Arc::new(Journal::open(path)?)), ..self })
+    }
+
+    /// Whether what ends here for ever is noted apart from the database.
+    pub fn keeps_journal(&self) -> bool {
+        self.journal.is_some()
     }
 
     /// The time.

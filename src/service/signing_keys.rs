@@ -11,6 +11,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::error::{Error, Result};
 use crate::model::access::Actor;
 use crate::model::audit::SideChange;
+use crate::model::journal::Ended;
 use crate::model::signing_key::{
     Kid, RotateSigningKey, ShownSigningKey, SigningKey, SigningKeyState,
 };
@@ -140,7 +141,13 @@ impl Service {
         }
         let after = self.shown_as_stored(&mut write, &before.kid).await?;
         let done = keys_done("signing_key.withdraw", after).was(shown).also(also).warns(warnings);
+        let revision = write.revision();
         let changed = self.finish_asked(write, asker, done).await?;
+        if let Some(journal) = self.journal.as_ref().filter(|_| !asker.is_dry_run()) {
+            // a node that follows this notes it too, where one runs
+            let ended = Ended::SigningKey(before.kid.clone(), Some(before.fingerprint()));
+            journal.note(revision, vec![ended]).await;
+        }
         self.with_due_steps(asker, changed).await
     }
 
@@ -175,7 +182,7 @@ impl Service {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            if let Err(cause) = within(STEPS_TIMEOUT, self.take_due_steps()).await {
+            if let Err(cause) = within(STEPS_TIMEOUT, Box::pin(self.take_due_steps())).await {
                 tracing::warn!(%cause, "the signing keys cannot be looked after");
             }
         }

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::ledger::{Batch, Chain, Head, LedgerKey, Pruning};
 use crate::model::time::Timestamp;
 use crate::service::Service;
 use crate::service::follow::within;
 use crate::service::ledger::LedgerConfig;
+use crate::service::ledger::last_chain::LastChain;
 use crate::service::ledger::recorder::ChainEnd;
 use crate::service::ledger::spool::{Spool, replay_left_behind};
 use crate::store::ledger::LedgerStore;
@@ -120,8 +122,8 @@ impl Keeper {
         }
     }
 
-    /// Says where the chain ends, where it has moved: in the database of the installation, and in the log,
-    /// which whoever holds the database cannot change.
+    /// Says where the chain ends, where it has moved: in the database of the installation, and in the log and the
+    /// data directory, which whoever holds the database cannot change.
     pub async fn checkpoint(&self) -> Result<()> {
         let Some(head) = *self.seen.lock() else { return Ok(()) };
         if self.spool().is_some_and(|spool| !spool.is_empty()) {
@@ -134,6 +136,10 @@ impl Keeper {
         tracing::info!(%head, "the ledger ends here");
         let put = self.service.store.put_ledger_checkpoint(&head, self.service.clock.now());
         within(PATIENCE, put).await?;
+        let directory = self.directory.clone();
+        let last = LastChain { chain: head.chain, head: Some(head) };
+        let written = spawn_blocking(move || last.write(&directory)).await;
+        written.map_err(|cause| Error::Broken(cause.to_string()))??;
         *self.told.lock() = Some(head);
         Ok(())
     }

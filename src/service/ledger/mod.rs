@@ -2,12 +2,12 @@
 //! to the database, and a keeper looks after what is there.
 
 pub mod keeper;
+pub mod last_chain;
 pub mod recorder;
 pub mod search;
 pub mod spool;
 pub mod verify;
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +18,7 @@ use crate::mint::ledger::Ledger;
 use crate::model::ledger::{Chain, Head, LedgerKey, LedgerMode, Sealer};
 use crate::model::token_id::ChainId;
 use crate::service::ledger::keeper::Keeper;
+use crate::service::ledger::last_chain::LastChain;
 use crate::service::ledger::recorder::Recorder;
 use crate::service::ledger::spool::Spool;
 use crate::service::{Service, random, schema};
@@ -28,8 +29,6 @@ use crate::store::ledger::LedgerStore;
 const SPOOL_AFTER: Duration = Duration::from_secs(1);
 /// How often an id is drawn for a chain: one that is taken is a matter of one in millions.
 const DRAWS: u32 = 10;
-/// The file of a data directory that tells the last chain that was begun there.
-const LAST_CHAIN: &str = "ledger.chain";
 
 /// How a node keeps the ledger.
 #[derive(Debug, Clone)]
@@ -77,15 +76,12 @@ impl Service {
         create_private_directory(&config.directory)?;
         let store = self.open_ledger(config.migrate).await?;
         spool::replay_left_behind(&config.directory, self, &store).await?;
-        let file = config.directory.join(LAST_CHAIN);
-        let previous = match read_last_chain(&file)? {
+        let previous = match LastChain::read(&config.directory)? {
             Some(last) => end_of(&store, last).await?,
             None => None,
         };
         let chain = self.begin_chain(&store, previous).await?;
-        write_last_chain(&file, chain.id).map_err(|cause| {
-            Error::Setup(format!("the file `{}` cannot be written: {cause}", file.display()))
-        })?;
+        LastChain { chain: chain.id, head: None }.write(&config.directory)?;
         Ok(Some(BegunLedger { config, store: Arc::new(store), chain }))
     }
 
@@ -140,8 +136,24 @@ impl BegunLedger {
     }
 }
 
-/// Where a chain ended; one without a batch, where the one before it did.
-async fn end_of(store: &LedgerStore, chain: ChainId) -> Result<Option<Head>> {
+/// Where the last chain of a directory ended; one without a batch, where the one before it did.
+///
+/// Where the database does not reach to where it was seen to end, the next chain goes on from there all the same:
+/// what is missing is named for as long as that chain is kept.
+async fn end_of(store: &LedgerStore, last: LastChain) -> Result<Option<Head>> {
+    let found = end_in_database(store, last.chain).await?;
+    let Some(seen) = last.head else { return Ok(found) };
+    let is_there = found.is_some_and(|found| {
+        found.chain == seen.chain && (found.number > seen.number || found == seen)
+    });
+    if is_there {
+        return Ok(found);
+    }
+    tracing::error!(%seen, "the ledger in the database ends before what this node had recorded there");
+    Ok(Some(seen))
+}
+
+async fn end_in_database(store: &LedgerStore, chain: ChainId) -> Result<Option<Head>> {
     if let Some(head) = store.head(chain).await? {
         return Ok(Some(head));
     }
@@ -152,24 +164,4 @@ async fn end_of(store: &LedgerStore, chain: ChainId) -> Result<Option<Head>> {
     }
     let begun = store.list_chains().await?.into_iter().find(|begun| begun.id == chain);
     Ok(begun.and_then(|begun| begun.previous))
-}
-
-fn read_last_chain(file: &Path) -> Result<Option<ChainId>> {
-    match std::fs::read_to_string(file) {
-        Ok(text) => Ok(text.trim().parse().ok()),
-        Err(cause) if cause.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(cause) => {
-            let message = format!("the file `{}` cannot be read: {cause}", file.display());
-            Err(Error::Setup(message))
-        }
-    }
-}
-
-/// Written beside its place and moved there, so that it is whole whatever happens.
-fn write_last_chain(file: &Path, chain: ChainId) -> std::io::Result<()> {
-    let fresh = file.with_extension(format!("chain.{}", std::process::id()));
-    let mut written = std::fs::File::create(&fresh)?;
-    writeln!(written, "{chain}")?;
-    written.sync_all()?;
-    std::fs::rename(fresh, file)
 }

@@ -5,6 +5,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::cli::{Home, Serving, free_address, stderr};
+use crate::nodes::send;
 
 fn state_of(home: &Home, kid: &str) -> String {
     let listed = home.json(&["signing-keys", "list"]);
@@ -33,6 +34,39 @@ fn signed_by(home: &Home, address: &str, api_key: &str) -> String {
     let header = URL_SAFE_NO_PAD.decode(text.split('.').next().unwrap()).unwrap();
     let header: Value = serde_json::from_slice(&header).unwrap();
     header["kid"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_key_that_is_withdrawn_while_no_node_runs_does_not_come_back_with_an_older_backup() {
+    let home = Home::new();
+    let address = free_address();
+    home.init(&format!("http://{address}"));
+    let leaked = kid_of(&home, "signing");
+    let withdraw = || {
+        let withdrawn = home.run(&["signing-keys", "withdraw", &leaked]);
+        assert!(withdrawn.status.success(), "{}", stderr(&withdrawn));
+        stderr(&withdrawn)
+    };
+    let restore = |copy: &str| {
+        std::fs::remove_dir_all(home.path().join("data")).unwrap();
+        std::fs::rename(home.path().join(copy), home.path().join("data")).unwrap();
+    };
+    let serves_it = || {
+        let node = Serving::start(&home, &["--listen", &address]);
+        let jwks = send(&address, "GET", "/.well-known/jwks.json", "", "").body;
+        node.stop();
+        jwks.contains(&leaked)
+    };
+    for copy in ["first", "second"] {
+        assert!(home.run(&["backup", copy]).status.success());
+    }
+    assert!(withdraw().contains("there is no journal of revocations here"), "no node has run");
+    restore("first");
+    assert!(serves_it(), "nothing knew better, and it was said");
+    assert!(!withdraw().contains("journal"));
+    restore("second");
+    assert!(!serves_it());
+    assert_eq!(state_of(&home, &leaked), "withdrawn");
 }
 
 #[test]

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use tenmint::model::ledger::{ChainValue, Head};
+use tenmint::service::ledger::last_chain::LastChain;
 use tenmint::service::ledger::verify::{ChainReport, Fault};
+use tenmint::store::Store;
 
 use crate::ledger::{all, next_run, reader, run, tables, token_of};
 use crate::server::{Key, Server, on_both_engines};
@@ -90,6 +92,23 @@ on_both_engines! {
         checkpoint(&server).await;
         run(&mut tables, "DELETE FROM ledger_batches WHERE number >= 2").await;
         assert!(matches!(faults(&server).await[..], [Fault::CutOff(Head { number: 4, .. })]));
+    }
+
+    async fn an_end_that_was_cut_off_with_its_checkpoint_is_known_by_the_directory_of_the_node(server: Server) {
+        let key = server.api_key("chat").await;
+        batches(&server, &key, 3).await;
+        checkpoint(&server).await;
+        run(&mut tables(&server).await, "DELETE FROM ledger_batches WHERE number >= 2").await;
+        let store = Store::open(&server.database).await.unwrap();
+        let mut append = store.append().await.unwrap();
+        sqlx::query("DELETE FROM ledger_checkpoints").execute(&mut *append).await.unwrap();
+        append.commit().await.unwrap();
+        assert_eq!(faults(&server).await, [], "the database alone does not tell");
+        let seen = LastChain::read(server.directory.path()).unwrap().unwrap().head.unwrap();
+        assert_eq!(verified(&server, &[seen]).await[0].fault, Some(Fault::CutOff(seen)));
+        let next = next_run(&server, None).await;
+        assert_eq!(faults(&server).await, [Fault::CutOff(seen)], "the next run remembers");
+        next.stop().await;
     }
 
     async fn a_whole_run_that_was_taken_out_is_missed_by_the_one_after_it(server: Server) {
