@@ -57,12 +57,17 @@ impl HttpsOnly {
         if !(peer.is_loopback() || self.trusted_proxies.trusts(peer)) {
             return Some(PLAIN);
         }
-        // what stays on this machine is plain to nobody; a proxy here tells of whom it speaks for
-        let is_direct = peer.is_loopback()
-            && !(self.trusted_proxies.trusts(peer) && self.is_forwarded(headers));
         // the headers of a gateway tell of a request to somebody else
-        let must_say_so = !is_direct && !forward_auth::is_asked_at(path);
-        (must_say_so && !self.came_over_https(headers)).then_some(NOT_FORWARDED)
+        if forward_auth::is_asked_at(path) {
+            return None;
+        }
+        if !self.trusted_proxies.trusts(peer) {
+            // what stays on this machine is plain to nobody, and a proxy here that nobody named may still say
+            // that it brings what did not
+            return says_plain(headers).then_some(PLAIN);
+        }
+        let is_direct = peer.is_loopback() && !self.is_forwarded(headers);
+        (!is_direct && !self.came_over_https(headers)).then_some(NOT_FORWARDED)
     }
 
     fn is_forwarded(&self, headers: &HeaderMap) -> bool {
@@ -76,10 +81,7 @@ impl HttpsOnly {
         if self.trusted_proxies.header() == FORWARDED {
             return self.scheme_is_https(headers);
         }
-        // the last word is the one of the proxy that asks
-        let line = headers.get_all(X_FORWARDED_PROTO).iter().next_back();
-        let word = line.and_then(|line| line.as_bytes().rsplit(|byte| *byte == b',').next());
-        word.is_some_and(|word| word.trim_ascii().eq_ignore_ascii_case(b"https"))
+        last_word(headers).is_some_and(is_https)
     }
 
     /// The same of `Forwarded`: what the element says that names the caller, which is the last from
@@ -97,6 +99,25 @@ impl HttpsOnly {
         }
         is_https
     }
+}
+
+/// The last word of `X-Forwarded-Proto`: that of the proxy that asks.
+fn last_word(headers: &HeaderMap) -> Option<&[u8]> {
+    let line = headers.get_all(X_FORWARDED_PROTO).iter().next_back()?;
+    line.as_bytes().rsplit(|byte| *byte == b',').next()
+}
+
+fn is_https(scheme: &[u8]) -> bool {
+    scheme.trim_ascii().eq_ignore_ascii_case(b"https")
+}
+
+/// Whether a proxy says that it was asked over something else than https, by either header.
+fn says_plain(headers: &HeaderMap) -> bool {
+    let line = headers.get_all(FORWARDED).iter().next_back();
+    let element = line.and_then(|line| rsplit_unquoted(line.as_bytes(), b',').next());
+    let scheme = element.and_then(|element| parameter_of_element(element, "proto"));
+    last_word(headers).is_some_and(|word| !is_https(word))
+        || scheme.is_some_and(|scheme| !scheme.eq_ignore_ascii_case("https"))
 }
 
 #[cfg(test)]
@@ -233,6 +254,25 @@ mod tests {
         }
         let rule = rule(&["127.0.0.1"], "x-forwarded-for");
         assert!(!passes(&rule, "127.0.0.1", &["X-Forwarded-Proto: http"]));
+    }
+
+    #[test]
+    fn a_proxy_on_this_machine_that_nobody_named_is_refused_where_it_says_that_it_was_asked_in_the_clear()
+     {
+        for rule in [rule(&[], ""), rule(&[PROXY], "forwarded")] {
+            for loopback in LOOPBACKS {
+                for plain in [
+                    "X-Forwarded-Proto: http",
+                    "X-Forwarded-Proto: https, http",
+                    "Forwarded: for=192.0.2.9;proto=http",
+                ] {
+                    assert!(!passes(&rule, loopback, &[plain]), "{plain}");
+                    let claims = ["X-Forwarded-Proto: https", "Forwarded: proto=https", plain];
+                    assert!(!passes(&rule, loopback, &claims), "{plain}");
+                }
+                assert!(passes(&rule, loopback, &["X-Forwarded-For: 192.0.2.9"]));
+            }
+        }
     }
 
     #[test]
