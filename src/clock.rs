@@ -24,6 +24,8 @@ struct Inner {
     base_millis: AtomicI64,
     /// How far a clock was wound by hand.
     wound_millis: AtomicU64,
+    /// All offsets together.
+    corrected_millis: AtomicI64,
 }
 
 impl Clock {
@@ -39,7 +41,8 @@ impl Clock {
 
     fn starting(started: Option<Instant>, now: Timestamp) -> Self {
         let base_millis = AtomicI64::new(now.as_millis());
-        Self { inner: Arc::new(Inner { started, base_millis, wound_millis: AtomicU64::new(0) }) }
+        let (wound_millis, corrected_millis) = (AtomicU64::new(0), AtomicI64::new(0));
+        Self { inner: Arc::new(Inner { started, base_millis, wound_millis, corrected_millis }) }
     }
 
     /// The time.
@@ -87,6 +90,13 @@ impl Clock {
     /// Moves the clock by so many milliseconds, to where [`Clock::offset_to`] said.
     pub fn correct(&self, offset_millis: i64) {
         self.inner.base_millis.fetch_add(offset_millis, Ordering::Relaxed);
+        self.inner.corrected_millis.fetch_add(offset_millis, Ordering::Relaxed);
+    }
+
+    /// How many milliseconds the time of the database is ahead of the clock of this machine, as it was read at the
+    /// start.
+    pub fn corrected_by(&self) -> i64 {
+        self.inner.corrected_millis.load(Ordering::Relaxed)
     }
 }
 
@@ -115,7 +125,7 @@ mod tests {
         let clock = Clock::wound(Timestamp::from_millis(1_000));
         clock.wind(Duration::from_secs(5));
         clock.correct(-4_000);
-        assert_eq!(clock.now().as_millis(), 2_000);
+        assert_eq!((clock.now().as_millis(), clock.corrected_by()), (2_000, -4_000));
         assert_eq!(clock.steady(), Duration::from_secs(5));
         let clock = Clock::system();
         clock.correct(-3_600_000);

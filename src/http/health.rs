@@ -13,6 +13,10 @@ use crate::model::time::Timestamp;
 /// The database was not compared with for so long: something is wrong, though tokens still flow.
 const NOTABLE_AGE: Duration = Duration::from_secs(5);
 
+/// A node follows the database's time, whatever its machine says. But one that is so far off is in trouble with others:
+/// certificates, and whatever else goes by the clock.
+const NOTABLE_OFFSET_MS: u64 = 30_000;
+
 /// Whether a node has not heard of its database for so long that others may know more.
 pub(super) fn is_behind(app: &App, now: Timestamp) -> bool {
     app.mint.index().age(now).is_none_or(|age| age > NOTABLE_AGE)
@@ -23,13 +27,14 @@ pub(super) async fn alive() -> Response<Body> {
     json_answer(StatusCode::OK, r#"{"status":"ok"}"#)
 }
 
-/// Ready while tokens are issued, `degraded` where the database is out of reach meanwhile.
+/// Ready while tokens are issued, `degraded` where the database is out of reach meanwhile, or the clock of this
+/// machine is far off its time.
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Response<Body> {
     let now = app.clock.now();
     if !app.mint.is_ready(now) {
         return json_answer(StatusCode::SERVICE_UNAVAILABLE, r#"{"status":"not_ready"}"#);
     }
-    if is_behind(&app, now) {
+    if is_behind(&app, now) || app.clock.corrected_by().unsigned_abs() > NOTABLE_OFFSET_MS {
         return json_answer(StatusCode::OK, r#"{"status":"degraded"}"#);
     }
     json_answer(StatusCode::OK, r#"{"status":"ready"}"#)

@@ -137,6 +137,10 @@ on_both_engines! {
     async fn health_says_what_is_so(server: Server) {
         assert_eq!(server.get("/healthz").await.json(), json!({"status": "ok"}));
         assert_eq!(server.get("/readyz").await.json(), json!({"status": "ready"}));
+        server.clock.correct(-31_000);
+        assert_eq!(server.get("/readyz").await.json(), json!({"status": "degraded"}), "its clock is off");
+        server.clock.correct(31_000);
+        assert_eq!(server.get("/readyz").await.json(), json!({"status": "ready"}));
         server.clock.wind(std::time::Duration::from_mins(1));
         let degraded = server.get("/readyz").await;
         assert_eq!((degraded.status, degraded.json()), (200, json!({"status": "degraded"})));
