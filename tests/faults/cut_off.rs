@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::clients::signed_by;
 use crate::cluster::{
-    Cluster, Rules, hold_to_ledger, id_of, made, new_key, readiness, token_of, until,
+    Cluster, Rules, get, hold_to_ledger, id_of, made, new_key, readiness, token_of, until,
 };
 use crate::network::{Forwarder, Network};
 use crate::server::{AUDIENCE, Answer, Key, fresh_postgres};
@@ -66,6 +66,7 @@ async fn cut_off_by(fault: Network) {
         writes_are_refused(&cluster, &lasting),
         becomes(at, "200 degraded"),
         hears_of(&verifier, &clients),
+        is_sent_off(at),
     );
     becomes(at, "503 not_ready").await;
     let refused = async || token_of(at, &lasting).await.outcome() == "503 temporarily_unavailable";
@@ -149,6 +150,14 @@ async fn writes_are_refused(cluster: &Cluster, lasting: &Key) {
 
 async fn becomes(at: SocketAddr, status: &str) {
     until(status, PATIENCE, async || readiness(at).await == status).await;
+}
+
+/// Who waits for the feed there is not held: another node may know more.
+async fn is_sent_off(at: SocketAddr) {
+    let wait = format!("/oauth/revocations?since={}&wait=60", i64::MAX);
+    let (began, answer) = (Instant::now(), get(at, &wait).await);
+    assert_eq!((answer.status, answer.header("connection")), (304, Some("close")), "{answer:?}");
+    assert!(began.elapsed() < Duration::from_secs(40), "held for {:?}", began.elapsed());
 }
 
 /// A verifier that follows the feed refuses what the node goes on to issue for the revoked key.

@@ -5,6 +5,8 @@ use std::path::Path;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::json;
 use sqlx::{AnyConnection, Connection};
@@ -140,6 +142,67 @@ async fn every_acknowledged_change_survives_a_kill_and_none_is_there_by_half() {
             stored.len(),
         );
     }
+}
+
+#[test]
+fn a_kill_amid_withdrawals_of_signing_keys_leaves_one_that_signs_and_brings_none_back() {
+    for home in Home::on_each_engine() {
+        let address = free_address();
+        let init = home.init(&format!("http://{address}"));
+        let admin = ["id", "api_key"].map(|field| init["api_key"][field].as_str().unwrap());
+        let (mut withdrawn, rounds) = (BTreeSet::new(), rounds(&home));
+        for _ in 0..=rounds {
+            let node = Serving::start(&home, &["--listen", &address]);
+            signs_with_one_that_holds(&address, admin, &withdrawn);
+            std::thread::scope(|scope| {
+                let withdrawing = scope.spawn(|| withdraw_until_gone(&address, admin[1]));
+                std::thread::sleep(some_time(120));
+                drop(node);
+                withdrawn.extend(withdrawing.join().unwrap());
+            });
+        }
+        println!("{}: {rounds} rounds, {} keys withdrawn", engine(&home), withdrawn.len());
+        assert!(withdrawn.len() > rounds / 4, "the kills came before any was withdrawn");
+    }
+}
+
+/// One key signs, what it signs verifiers can check, and nothing is served that was withdrawn.
+fn signs_with_one_that_holds(
+    address: &str,
+    [id, api_key]: [&str; 2],
+    withdrawn: &BTreeSet<String>,
+) {
+    let signing = signing_keys_in(address, api_key, "signing").unwrap();
+    let [signing] = signing.as_slice() else { panic!("{signing:?} sign") };
+    let token = ask(address, &token_request(&basic(id, api_key))).unwrap().token();
+    let header = URL_SAFE_NO_PAD.decode(token.split('.').next().unwrap()).unwrap();
+    let header: serde_json::Value = serde_json::from_slice(&header).unwrap();
+    assert_eq!(header["kid"], signing.as_str());
+    let jwks = ask(address, "GET /.well-known/jwks.json HTTP/1.0\r\n\r\n").unwrap().body;
+    assert!(jwks.contains(signing.as_str()));
+    assert!(withdrawn.iter().all(|kid| !jwks.contains(kid)), "{jwks}");
+}
+
+/// Withdraws the key that signs, again and again. Those for which that was answered.
+fn withdraw_until_gone(address: &str, api_key: &str) -> Vec<String> {
+    let mut withdrawn = Vec::new();
+    while let Some(signing) = signing_keys_in(address, api_key, "signing") {
+        let path = format!("/v1/installation/signing-keys/{}/withdraw", signing[0]);
+        let Some(answer) = ask(address, &management_request("POST", &path, api_key, "{}")) else {
+            break;
+        };
+        assert_eq!(answer.status, 200, "{answer:?}");
+        withdrawn.push(signing[0].clone());
+    }
+    withdrawn
+}
+
+/// The keys in a state; nothing where the server is gone.
+fn signing_keys_in(address: &str, api_key: &str, state: &str) -> Option<Vec<String>> {
+    let list = management_request("GET", "/v1/installation/signing-keys", api_key, "");
+    let listed = ask(address, &list)?.json();
+    let all = listed["items"].as_array().unwrap().iter().filter(|key| key["state"] == state);
+    Some(all.map(|key| key["kid"].as_str().unwrap().to_owned()).collect())
 }
 
 async fn keys_in(read: &mut Read) -> BTreeMap<String, ApiKey> {

@@ -28,18 +28,29 @@ async fn a_full_disk_loses_and_doubles_no_record_and_the_node_recovers_by_itself
     hold_to_record(&home, &received).await;
 }
 
-/// Every write to a file fails, as on a disk that the system has made read-only after an error.
+#[tokio::test]
+async fn a_disk_without_room_loses_and_doubles_no_record_and_the_node_recovers_by_itself() {
+    recovers_from("full").await;
+}
+
+/// As on a disk that the system has made read-only after an error.
 #[tokio::test]
 async fn a_file_that_can_only_be_read_loses_and_doubles_no_record_and_the_node_recovers_by_itself()
 {
+    recovers_from("read-only").await;
+}
+
+#[tokio::test]
+async fn no_token_leaves_whose_record_is_not_synced() {
+    recovers_from("unsynced").await;
+}
+
+async fn recovers_from(trouble: &str) {
     let home = Home::new();
     let (node, mut command) = Node::of(&home);
-    let flag = home.path().join("read-only");
-    command.env("LD_PRELOAD", read_only_library(home.path())).env("TENMINT_TEST_READ_ONLY", &flag);
+    let disk = BadDisk::under(&mut command, home.path());
     let serving = Serving::of(command);
-    let received = node.hold_through(|is_read_only| {
-        if is_read_only { std::fs::write(&flag, "") } else { std::fs::remove_file(&flag) }.unwrap();
-    });
+    let received = node.hold_through(|is_bad| disk.has(is_bad.then_some(trouble)));
     drop(serving);
     hold_to_record(&home, &received).await;
 }
@@ -51,8 +62,7 @@ async fn on_postgresql_no_token_leaves_that_neither_the_database_nor_the_spool_h
     let homes = Home::on_each_engine();
     let Some(home) = homes.into_iter().find(|home| home.database_url.is_some()) else { return };
     let (node, mut command) = Node::of(&home);
-    let flag = home.path().join("read-only");
-    command.env("LD_PRELOAD", read_only_library(home.path())).env("TENMINT_TEST_READ_ONLY", &flag);
+    let disk = BadDisk::under(&mut command, home.path());
     let serving = Serving::of(command);
     let mut received = vec![ledger::received(&node.token())];
     sqlx::any::install_default_drivers();
@@ -60,15 +70,17 @@ async fn on_postgresql_no_token_leaves_that_neither_the_database_nor_the_spool_h
     let mut tables = AnyConnection::connect(url).await.unwrap();
     break_inserts(&mut tables, Engine::Postgres).await;
     received.push(ledger::received(&node.token()));
-    std::fs::write(&flag, "").unwrap();
-    for _ in 0..3 {
-        let refused = node.token();
-        assert_eq!(refused.outcome(), "503 temporarily_unavailable");
-        assert!(refused.header("retry-after").is_some());
+    for trouble in ["read-only", "full", "unsynced"] {
+        disk.has(Some(trouble));
+        for _ in 0..3 {
+            let refused = node.token();
+            assert_eq!(refused.outcome(), "503 temporarily_unavailable", "{trouble}");
+            assert!(refused.header("retry-after").is_some());
+        }
+        assert_eq!(node.ask("GET /readyz HTTP/1.0\r\n\r\n").status, 503);
+        disk.has(None);
+        received.push(ledger::received(&until_it_succeeds(|| node.token())));
     }
-    assert_eq!(node.ask("GET /readyz HTTP/1.0\r\n\r\n").status, 503);
-    std::fs::remove_file(&flag).unwrap();
-    received.push(ledger::received(&until_it_succeeds(|| node.token())));
     drop(serving);
     let ledger = home.service().await.read_ledger().await.unwrap();
     assert_eq!(ledger::all_in(&ledger).await.len(), 1, "the spool holds the others");
@@ -139,15 +151,31 @@ impl Node {
     }
 }
 
-/// A library that fails writes while there is a file of a name: the kernel makes nothing read-only that
-/// somebody writes to.
-fn read_only_library(directory: &Path) -> PathBuf {
-    let (source, library) = (directory.join("read_only.c"), directory.join("read_only.so"));
-    std::fs::write(&source, include_str!("read_only.c")).unwrap();
-    let mut compile = Command::new("cc");
-    compile.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source);
-    assert!(compile.status().unwrap().success());
-    library
+/// A library between a server and its disk: the kernel makes nothing read-only that somebody writes to.
+struct BadDisk {
+    flag: PathBuf,
+}
+
+impl BadDisk {
+    fn under(command: &mut Command, directory: &Path) -> Self {
+        let (source, library) = (directory.join("bad_disk.c"), directory.join("bad_disk.so"));
+        std::fs::write(&source, include_str!("bad_disk.c")).unwrap();
+        let mut compile = Command::new("cc");
+        compile.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source);
+        assert!(compile.status().unwrap().success());
+        let flag = directory.join("trouble");
+        command.env("LD_PRELOAD", library).env("TENMINT_TEST_DISK", &flag);
+        Self { flag }
+    }
+
+    /// What is wrong with it from now on.
+    fn has(&self, trouble: Option<&str>) {
+        let Some(trouble) = trouble else { return std::fs::remove_file(&self.flag).unwrap() };
+        // moved there, so that it is never seen empty
+        let made = self.flag.with_extension("new");
+        std::fs::write(&made, trouble).unwrap();
+        std::fs::rename(made, &self.flag).unwrap();
+    }
 }
 
 /// The same command, without the signal that the system ends a process by whose file may not grow: then
