@@ -63,6 +63,7 @@ impl Service {
         bytes: mpsc::Receiver<Result<Bytes>>,
         report: mpsc::Sender<ImportedLine>,
     ) -> Result<ImportSummary> {
+        require_import(call)?;
         clean_up_imports(&self.store, self.clock.now()).await?;
         // nobody waits for a task like this one: what it waits for has an end
         let begun = Import::begin(self, call, ask, report);
@@ -108,7 +109,6 @@ impl<'s> Import<'s> {
         ask: ImportApiKeys,
         report: mpsc::Sender<ImportedLine>,
     ) -> Result<Self> {
-        require_import(call)?;
         let mut read = service.store.read().await?;
         let org = service.bootstrapped_org(&mut read, call).await?;
         check_none_runs(&mut read, &org.id, service.clock.now()).await?;
@@ -236,17 +236,28 @@ impl<'s> Import<'s> {
     async fn go_live(&mut self, staged: StagedImport) -> Result<()> {
         self.identify_again()?;
         self.summary.created = std::mem::take(&mut self.summary.accepted);
-        let (write, touched, entry) = within(TRANSACTION_TIMEOUT, self.write_live(&staged)).await?;
-        let revision = write.revision();
-        if let Err(cause) = within(TRANSACTION_TIMEOUT, write.commit()).await
-            && let Err(cause) = self.service.settle(cause, Some(&entry)).await
-        {
-            self.summary.accepted = std::mem::take(&mut self.summary.created);
-            return Err(cause);
+        match self.make_live(&staged).await {
+            Ok((revision, touched)) => {
+                self.staged = None;
+                let org = Some(self.call.org);
+                self.follow(&Stored { revision, touched: &touched, org }).await;
+                Ok(())
+            }
+            Err(cause) => {
+                self.summary.accepted = std::mem::take(&mut self.summary.created);
+                Err(cause)
+            }
         }
-        self.staged = None;
-        self.follow(&Stored { revision, touched: &touched, org: Some(self.call.org) }).await;
-        Ok(())
+    }
+
+    /// The revision in which it came, and what that touched.
+    async fn make_live(&self, staged: &StagedImport) -> Result<(i64, [Subject; 1])> {
+        let (write, touched, entry) = within(TRANSACTION_TIMEOUT, self.write_live(staged)).await?;
+        let revision = write.revision();
+        if let Err(cause) = within(TRANSACTION_TIMEOUT, write.commit()).await {
+            self.service.settle(cause, Some(&entry)).await?;
+        }
+        Ok((revision, touched))
     }
 
     async fn write_live(
