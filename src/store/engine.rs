@@ -197,14 +197,8 @@ impl Engine {
         let _lock = match self {
             Self::Sqlite { file } => Some(lock_beside(file.clone()).await?),
             Self::Postgres => {
-                // what sorts by bytes on SQLite sorts by bytes here too
-                let collation =
-                    r#"CREATE COLLATION IF NOT EXISTS "binary" (provider = libc, locale = 'C')"#;
-                // two that look at once both find none, and the slower one is told that it is taken
-                match pool.execute(collation).await {
-                    Err(cause) if !is_taken(&cause) => return Err(cause.into()),
-                    _ => None,
-                }
+                create_collation(pool).await?;
+                None
             }
         };
         // `ignore_missing`: the previous version keeps running on a newer schema
@@ -220,14 +214,9 @@ impl Engine {
         let migrated = migrator.run_direct(None, &mut *connection, false).await;
         connection.close().await?;
         migrated.map_err(|cause| match cause {
-            // out of reach is no fault of the schema
-            MigrateError::Execute(
-                cause @ (sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed),
-            ) => cause.into(),
-            cause => Error::Setup(format!(
-                "the schema cannot be brought up to date: {cause}\n\
-                 hint: run `tenmint migrate` as somebody who may change tables"
-            )),
+            MigrateError::Execute(cause) => not_migrated(cause),
+            MigrateError::ExecuteMigration(cause, _) if is_denied(&cause) => not_migrated(cause),
+            cause => Error::Setup(format!("the schema cannot be brought up to date: {cause}")),
         })
     }
 
@@ -331,9 +320,35 @@ impl Engine {
     }
 }
 
+/// What sorts by bytes on SQLite sorts by bytes on PostgreSQL too.
+async fn create_collation(pool: &AnyPool) -> Result<()> {
+    let collation = r#"CREATE COLLATION IF NOT EXISTS "binary" (provider = libc, locale = 'C')"#;
+    match pool.execute(collation).await {
+        // two that look at once both find none, and the slower one is told that it is taken
+        Err(cause) if !is_taken(&cause) => Err(not_migrated(cause)),
+        _ => Ok(()),
+    }
+}
+
+/// Why a schema is as it was. Out of reach is no fault of it.
+fn not_migrated(cause: sqlx::Error) -> Error {
+    if !matches!(cause, sqlx::Error::Database(_)) {
+        return cause.into();
+    }
+    let hint = "\nhint: run `tenmint migrate` as somebody who may change tables";
+    let hint = if is_denied(&cause) { hint } else { "" };
+    Error::Setup(format!("the schema cannot be brought up to date: {cause}{hint}"))
+}
+
+/// Whether PostgreSQL says that this role may not do so.
+fn is_denied(cause: &sqlx::Error) -> bool {
+    let code = cause.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| code == "42501")
+}
+
 /// Begins a transaction, in a task of its own: where whoever asked goes away while the database begins it, the driver
 /// would give the connection to the next without knowing of it, and what that one writes would never be committed.
-pub(super) async fn begin(
+pub(super) async fn begin_in_task(
     pool: &AnyPool,
     statement: &'static str,
 ) -> Result<Transaction<'static, Any>> {

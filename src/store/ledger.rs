@@ -160,7 +160,8 @@ impl LedgerStore {
 
     /// Records batches together, durably: all of them, or none where another batch has a place of theirs.
     pub async fn insert_all(&self, batches: &[Batch]) -> Result<Inserted> {
-        let mut transaction = engine::begin(&self.pool, self.engine.begin_to_append()).await?;
+        let mut transaction =
+            engine::begin_in_task(&self.pool, self.engine.begin_to_append()).await?;
         for batch in batches {
             if self.insert_over(&mut transaction, batch).await? == Inserted::Taken {
                 return Ok(Inserted::Taken);
@@ -351,7 +352,8 @@ impl LedgerStore {
     /// faster.
     pub async fn prune(&self, pruning: &Pruning, seal: ChainValue) -> Result<bool> {
         let Head { chain, number, value } = pruning.head;
-        let mut transaction = engine::begin(&self.pool, self.engine.begin_to_append()).await?;
+        let mut transaction =
+            engine::begin_in_task(&self.pool, self.engine.begin_to_append()).await?;
         let recorded = sqlx::query(
             "INSERT INTO ledger_prunings (chain, number, value, facts, pruned_at, seal)
              VALUES ($1, $2, $3, $4, $5, $6)

@@ -132,7 +132,7 @@ impl Store {
     /// commits is the order of revisions and no two changes overlap.
     pub async fn begin(&self) -> Result<Write<'_>> {
         let turn = self.turn.lock().await;
-        let mut transaction = engine::begin(&self.pool, self.engine.begin()).await?;
+        let mut transaction = engine::begin_in_task(&self.pool, self.engine.begin()).await?;
         let revision = changes::take_revision(&mut transaction).await?;
         Ok(Write { transaction, revision, _turn: turn })
     }
@@ -141,13 +141,15 @@ impl Store {
     /// for each request. Each statement sees what was committed before it.
     pub async fn append(&self) -> Result<Append<'_>> {
         let turn = if self.engine.has_one_writer() { Some(self.turn.lock().await) } else { None };
-        let transaction = engine::begin(&self.pool, self.engine.begin_to_append()).await?;
+        let transaction = engine::begin_in_task(&self.pool, self.engine.begin_to_append()).await?;
         Ok(Append { transaction, engine: &self.engine, _turn: turn })
     }
 
     /// A look at the database at one moment: all that is read through it belongs together.
     pub async fn read(&self) -> Result<Read> {
-        Ok(Read { transaction: engine::begin(&self.pool, self.engine.begin_to_read()).await? })
+        Ok(Read {
+            transaction: engine::begin_in_task(&self.pool, self.engine.begin_to_read()).await?,
+        })
     }
 
     /// The time of the database, which all nodes share.

@@ -73,6 +73,7 @@ async fn a_kill_while_tables_are_brought_up_to_date_leaves_what_the_next_start_g
                 assert_eq!(faults_of(&home.path().join("data/tenmint.db")).await, ["ok"]);
             }
         }
+        assert!(half_way > 0 || rounds < 20, "none of {rounds} kills came between two migrations");
         println!("{}: {rounds} kills, {half_way} of them between two migrations", engine(&home));
     }
 }
@@ -124,4 +125,9 @@ async fn on_postgresql_a_role_that_may_change_no_table_sets_up_and_serves_on_tab
     home.database_url = Some(format!("{scheme}//{role}@{place}"));
     execute(&home, "CREATE TABLE of_nobody (id BIGINT)").await.unwrap_err();
     comes_to_work(&home);
+    let role = home.database_url.replace(owner).unwrap();
+    execute(&home, "DELETE FROM _sqlx_migrations WHERE version > 1").await.unwrap();
+    home.database_url = Some(role);
+    let said = refusal_to_serve(&home);
+    assert!(said.contains("as somebody who may change tables"), "{said}");
 }
