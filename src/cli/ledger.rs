@@ -107,7 +107,7 @@ pub(super) async fn run(
         LedgerCommand::Find(args) => find(&ledger, args, output).await,
         LedgerCommand::Verify(VerifyArgs { mut heads }) => {
             // what the node of this directory has seen
-            heads.extend(LastChain::read(directory)?.and_then(|last| last.head));
+            heads.extend(LastChain::read(directory)?.and_then(|last| last.seen));
             verify(service, &ledger, &heads, output).await
         }
         LedgerCommand::Export(args) => export(&ledger, args.time, output).await,

@@ -272,7 +272,8 @@ async fn dispatch(command: Command, output: &Output) -> Result<ExitCode> {
             Ok(master_key::run(&on.node.service().await?, on.command, output).await?)
         }
         Command::SigningKeys(on) => {
-            signing_keys::run(&on.node.service().await?, on.command, output).await
+            let journal = on.node.config(Overrides::default())?.node.journal;
+            signing_keys::run(on.node.service().await?, &journal, on.command, output).await
         }
     }
 }
@@ -313,9 +314,6 @@ impl NodeArgs {
         let config = self.config(Overrides::default())?;
         let service = Service::open(&config.database, &config.keys_dir, Clock::system()).await?;
         let schedule = config.node.schedule(&service);
-        let service = service.with_schedule(schedule);
-        // a node begins it, as whoever runs the node
-        let journal = &config.node.journal;
-        if journal.exists() { service.with_journal(journal) } else { Ok(service) }
+        Ok(service.with_schedule(schedule))
     }
 }

@@ -1,6 +1,6 @@
 //! `tenmint signing-keys`: what signs tokens, on the database of a node directly.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
@@ -66,11 +66,12 @@ static COLUMNS: [Column; 9] = [
     Column::moment("withdrawn_at"),
 ];
 
-const NO_JOURNAL: &str = "note: there is no journal of revocations here (`revocation_journal`): until a node has \
-                          seen this, a restore of an older backup brings the key back";
+const NOT_JOURNALED: &str = "note: this is in no journal of revocations (`revocation_journal`): until a node has seen \
+                             it, a restore of an older backup brings the key back";
 
 pub(super) async fn run(
-    service: &Service,
+    service: Service,
+    journal: &Path,
     command: SigningKeysCommand,
     output: &Output,
 ) -> Result<ExitCode> {
@@ -82,9 +83,10 @@ pub(super) async fn run(
             show_changed(service.rotate_signing_key(operator, ask).await?, output)
         }
         SigningKeysCommand::Withdraw(args) => {
+            let service = with_journal(service, journal, output);
             let changed = service.withdraw_signing_key(operator, &args.kid).await?;
-            if !service.keeps_journal() {
-                output.note(NO_JOURNAL);
+            if !service.has_journaled() {
+                output.note(NOT_JOURNALED);
             }
             show_changed(changed, output)
         }
@@ -92,6 +94,21 @@ pub(super) async fn run(
             let pem = read_secret(&args.file)?;
             let imported = service.import_signing_key(pem.as_bytes(), args.kid.as_deref());
             show_changed(imported.await?, output)
+        }
+    }
+}
+
+/// With the journal of the node on this machine, if there is one: a node begins it, as whoever runs the node. A key that
+/// leaked is withdrawn all the same where it cannot be used.
+fn with_journal(service: Service, journal: &Path, output: &Output) -> Service {
+    if !journal.exists() {
+        return service;
+    }
+    match service.clone().with_journal(journal) {
+        Ok(service) => service,
+        Err(cause) => {
+            output.note(&cause.to_string());
+            service
         }
     }
 }

@@ -167,9 +167,9 @@ impl Service {
         Ok(Self { journal: Some(Arc::new(Journal::open(path)?)), ..self })
     }
 
-    /// Whether what ends here for ever is noted apart from the database.
-    pub fn keeps_journal(&self) -> bool {
-        self.journal.is_some()
+    /// Whether all that has ended here for ever is noted apart from the database.
+    pub fn has_journaled(&self) -> bool {
+        self.journal.as_ref().is_some_and(|journal| journal.waiting() == 0)
     }
 
     /// The time.
