@@ -86,14 +86,16 @@ impl Keeper {
 
     async fn look_after(&self, tick: u64) -> Result<()> {
         self.replay().await?;
+        let mut checked = Ok(());
         if tick.is_multiple_of(TICKS_PER_CHECKPOINT) {
             self.replay_left_behind().await?;
-            self.checkpoint().await?;
+            checked = self.checkpoint().await;
         }
+        // a full disk of this node is no reason to keep what has grown old in the database
         if tick.is_multiple_of(TICKS_PER_PRUNING) {
             self.prune(self.service.clock.now()).await?;
         }
-        Ok(())
+        checked
     }
 
     /// Takes what was spooled to the database, as long as the rest of the work can wait. Says how many bytes
@@ -137,8 +139,7 @@ impl Keeper {
         let put = self.service.store.put_ledger_checkpoint(&head, self.service.clock.now());
         within(PATIENCE, put).await?;
         let directory = self.directory.clone();
-        let last = LastChain { chain: head.chain, head: Some(head) };
-        let written = spawn_blocking(move || last.write(&directory)).await;
+        let written = spawn_blocking(move || LastChain::note_end(&directory, head)).await;
         written.map_err(|cause| Error::Broken(cause.to_string()))??;
         *self.told.lock() = Some(head);
         Ok(())

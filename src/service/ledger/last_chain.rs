@@ -15,8 +15,8 @@ const FILE: &str = "ledger.chain";
 pub struct LastChain {
     /// The chain.
     pub chain: ChainId,
-    /// Where it was seen to end in the database, if it has a batch.
-    pub head: Option<Head>,
+    /// Where it was last seen to end in the database; before that, where the one before it did.
+    pub seen: Option<Head>,
 }
 
 impl LastChain {
@@ -39,21 +39,29 @@ impl LastChain {
     fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines();
         let chain = lines.next()?.trim().parse().ok()?;
-        Some(Self { chain, head: lines.next().and_then(|line| line.parse().ok()) })
+        Some(Self { chain, seen: lines.next().and_then(|line| line.parse().ok()) })
+    }
+
+    /// Notes where the chain of a node has come to, unless another run has begun one there since.
+    pub(super) fn note_end(directory: &Path, seen: Head) -> Result<()> {
+        let is_last = Self::read(directory)?.is_some_and(|last| last.chain == seen.chain);
+        let noted = Self { chain: seen.chain, seen: Some(seen) };
+        if is_last { noted.write(directory) } else { Ok(()) }
     }
 
     /// Written beside its place and moved there, so that it is whole whatever happens.
     pub(super) fn write(&self, directory: &Path) -> Result<()> {
         let path = directory.join(FILE);
-        let fresh = path.with_extension(format!("chain.{}", std::process::id()));
+        let fresh = path.with_extension(format!("chain.{}", self.chain));
         let written = || {
             let mut file = std::fs::File::create(&fresh)?;
             writeln!(file, "{}", self.chain)?;
-            if let Some(head) = self.head {
+            if let Some(head) = self.seen {
                 writeln!(file, "{head}")?;
             }
             file.sync_all()?;
-            std::fs::rename(&fresh, &path)
+            std::fs::rename(&fresh, &path)?;
+            std::fs::File::open(directory)?.sync_all()
         };
         written().map_err(|cause| {
             Error::Setup(format!("the file `{}` cannot be written: {cause}", path.display()))
@@ -72,10 +80,24 @@ mod tests {
         assert_eq!(LastChain::read(directory.path()).unwrap(), None);
         let chain = ChainId::from_number(7);
         let head = Head { chain, number: 12, value: ChainValue::from_bytes([3; 32]) };
-        for head in [None, Some(head)] {
-            let last = LastChain { chain, head };
+        for seen in [None, Some(head)] {
+            let last = LastChain { chain, seen };
             last.write(directory.path()).unwrap();
             assert_eq!(LastChain::read(directory.path()).unwrap(), Some(last));
         }
+    }
+
+    #[test]
+    fn a_run_that_ends_takes_nothing_from_the_one_that_has_begun() {
+        let directory = tempfile::tempdir().unwrap();
+        let next = LastChain { chain: ChainId::from_number(8), seen: None };
+        next.write(directory.path()).unwrap();
+        let chain = ChainId::from_number(7);
+        let head = Head { chain, number: 12, value: ChainValue::from_bytes([3; 32]) };
+        LastChain::note_end(directory.path(), head).unwrap();
+        assert_eq!(LastChain::read(directory.path()).unwrap(), Some(next));
+        let head = Head { chain: next.chain, ..head };
+        LastChain::note_end(directory.path(), head).unwrap();
+        assert_eq!(LastChain::read(directory.path()).unwrap().unwrap().seen, Some(head));
     }
 }

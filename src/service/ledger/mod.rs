@@ -81,7 +81,7 @@ impl Service {
             None => None,
         };
         let chain = self.begin_chain(&store, previous).await?;
-        LastChain { chain: chain.id, head: None }.write(&config.directory)?;
+        LastChain { chain: chain.id, seen: previous }.write(&config.directory)?;
         Ok(Some(BegunLedger { config, store: Arc::new(store), chain }))
     }
 
@@ -142,9 +142,10 @@ impl BegunLedger {
 /// what is missing is named for as long as that chain is kept.
 async fn end_of(store: &LedgerStore, last: LastChain) -> Result<Option<Head>> {
     let found = end_in_database(store, last.chain).await?;
-    let Some(seen) = last.head else { return Ok(found) };
+    let Some(seen) = last.seen else { return Ok(found) };
     let is_there = found.is_some_and(|found| {
-        found.chain == seen.chain && (found.number > seen.number || found == seen)
+        let goes_on = seen.chain != last.chain || found.number > seen.number;
+        found == seen || (found.chain == last.chain && goes_on)
     });
     if is_there {
         return Ok(found);

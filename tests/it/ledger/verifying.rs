@@ -104,7 +104,7 @@ on_both_engines! {
         sqlx::query("DELETE FROM ledger_checkpoints").execute(&mut *append).await.unwrap();
         append.commit().await.unwrap();
         assert_eq!(faults(&server).await, [], "the database alone does not tell");
-        let seen = LastChain::read(server.directory.path()).unwrap().unwrap().head.unwrap();
+        let seen = LastChain::read(server.directory.path()).unwrap().unwrap().seen.unwrap();
         assert_eq!(verified(&server, &[seen]).await[0].fault, Some(Fault::CutOff(seen)));
         let next = next_run(&server, None).await;
         assert_eq!(faults(&server).await, [Fault::CutOff(seen)], "the next run remembers");
