@@ -24,8 +24,8 @@ struct Inner {
     base_millis: AtomicI64,
     /// How far a clock was wound by hand.
     wound_millis: AtomicU64,
-    /// All offsets together.
-    corrected_millis: AtomicI64,
+    /// How far the clock of the machine was behind at the last correction.
+    ahead_millis: AtomicI64,
 }
 
 impl Clock {
@@ -41,8 +41,8 @@ impl Clock {
 
     fn starting(started: Option<Instant>, now: Timestamp) -> Self {
         let base_millis = AtomicI64::new(now.as_millis());
-        let (wound_millis, corrected_millis) = (AtomicU64::new(0), AtomicI64::new(0));
-        Self { inner: Arc::new(Inner { started, base_millis, wound_millis, corrected_millis }) }
+        let (wound_millis, ahead_millis) = (AtomicU64::new(0), AtomicI64::new(0));
+        Self { inner: Arc::new(Inner { started, base_millis, wound_millis, ahead_millis }) }
     }
 
     /// The time.
@@ -90,13 +90,17 @@ impl Clock {
     /// Moves the clock by so many milliseconds, to where [`Clock::offset_to`] said.
     pub fn correct(&self, offset_millis: i64) {
         self.inner.base_millis.fetch_add(offset_millis, Ordering::Relaxed);
-        self.inner.corrected_millis.fetch_add(offset_millis, Ordering::Relaxed);
+        let ahead = self
+            .inner
+            .started
+            .map_or(offset_millis, |_| self.now().as_millis() - system_time().as_millis());
+        self.inner.ahead_millis.store(ahead, Ordering::Relaxed);
     }
 
-    /// How many milliseconds the time of the database is ahead of the clock of this machine, as it was read at the
-    /// start.
-    pub fn corrected_by(&self) -> i64 {
-        self.inner.corrected_millis.load(Ordering::Relaxed)
+    /// How many milliseconds the time of the database was ahead of what the machine's own clock said, when it was last
+    /// compared with. A clock that is wound by hand was as far behind as it was corrected.
+    pub fn ahead_of_machine(&self) -> i64 {
+        self.inner.ahead_millis.load(Ordering::Relaxed)
     }
 }
 
@@ -125,7 +129,7 @@ mod tests {
         let clock = Clock::wound(Timestamp::from_millis(1_000));
         clock.wind(Duration::from_secs(5));
         clock.correct(-4_000);
-        assert_eq!((clock.now().as_millis(), clock.corrected_by()), (2_000, -4_000));
+        assert_eq!((clock.now().as_millis(), clock.ahead_of_machine()), (2_000, -4_000));
         assert_eq!(clock.steady(), Duration::from_secs(5));
         let clock = Clock::system();
         clock.correct(-3_600_000);
@@ -138,5 +142,9 @@ mod tests {
         let clock = Clock::system();
         clock.correct(clock.offset_to(clock.now() + Duration::from_mins(1)));
         assert!(clock.now().since(system_time()) >= Duration::from_secs(59));
+        assert!(clock.ahead_of_machine() >= 59_000);
+        // as after a pause of the machine, which its own clock has gone on through
+        clock.correct(clock.offset_to(system_time()));
+        assert!(clock.ahead_of_machine().abs() < 1_000);
     }
 }

@@ -34,7 +34,7 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Response<Body> {
     if !app.mint.is_ready(now) {
         return json_answer(StatusCode::SERVICE_UNAVAILABLE, r#"{"status":"not_ready"}"#);
     }
-    if is_behind(&app, now) || app.clock.corrected_by().unsigned_abs() > NOTABLE_OFFSET_MS {
+    if is_behind(&app, now) || app.clock.ahead_of_machine().unsigned_abs() > NOTABLE_OFFSET_MS {
         return json_answer(StatusCode::OK, r#"{"status":"degraded"}"#);
     }
     json_answer(StatusCode::OK, r#"{"status":"ready"}"#)

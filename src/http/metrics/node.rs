@@ -34,9 +34,8 @@ impl Observed {
         let help = "the revision of the database that is applied";
         let revision = index.revision().and_then(|revision| u64::try_from(revision).ok());
         page.gauge("tenmint_applied_revision", help, as_f64(revision.unwrap_or(0)));
-        let help =
-            "how far the time of the database is ahead of the clock of this machine at the start";
-        let offset = self.app.clock.corrected_by();
+        let help = "how far the time of the database is ahead of the clock of this machine";
+        let offset = self.app.clock.ahead_of_machine();
         let size = Duration::from_millis(offset.unsigned_abs()).as_secs_f64();
         page.gauge("tenmint_clock_offset_seconds", help, if offset < 0 { -size } else { size });
     }
