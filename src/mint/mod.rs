@@ -35,7 +35,7 @@ use parking_lot::RwLock;
 use tenmint_verifier::{BuildError, JwkSet, ScopeSet, Verifier};
 
 pub use feed::{Feed, HeardFeed, SignedFeed};
-pub use index::{Change, Doubted, FilledIndex, Index, Restored};
+pub use index::{Change, Doubted, FilledIndex, Index, Restored, RestoredSecret};
 pub use key_pair::{GeneratedKeyPair, KeyPair, KeyPairError, Signature};
 pub use signer::{PublicKeys, Signer, etag_of};
 pub use usage::{Caller, UsageCounters, Used};

@@ -92,7 +92,8 @@ impl Service {
             ));
         }
         let was_in_grace = secrets.iter().any(|secret| in_grace(&secret));
-        for secret in &secrets {
+        let has_ended = |secret: &&ApiKeySecret| secret.expires_at.is_some_and(|end| end <= now);
+        for secret in secrets.iter().filter(|secret| !has_ended(secret)) {
             let graceful = end_of_old(grace, None, now).filter(|_| secret.expires_at.is_none());
             let end = graceful.unwrap_or(now - LONG_OVER);
             api_keys::update_secret_end(write, &secret.digest, end).await?;
@@ -296,8 +297,8 @@ fn may_lengthen(call: &Call, old: &ApiKey) -> Result<bool> {
     Ok(call.actor.may(&Action::Admin, &thing))
 }
 
-/// How long what ends at once is said to be over: whatever the clock of a node says, it is, and it is told apart
-/// from what never was for as long as all that has ended.
+/// What ends at once is stored as having ended so long ago: a node whose clock is behind refuses it too, and it is
+/// remembered for as long as any other that is dead.
 const LONG_OVER: Duration = Duration::from_hours(1);
 
 /// Until when what was replaced is accepted; nothing where it died at once. A grace never prolongs.

@@ -1,10 +1,9 @@
 //! Ending again what a restore of an older backup has brought back.
 
 use crate::error::Result;
-use crate::mint::Restored;
+use crate::mint::{Restored, RestoredSecret};
 use crate::model::id::{ApiKeyId, OrgId};
 use crate::model::revocation::{RevokedSubject, RevokedTokens};
-use crate::model::secret::SecretDigest;
 use crate::model::signing_key::{Kid, SigningKeyState};
 use crate::model::signing_key_schedule::{signing_key_of, standby_of};
 use crate::model::time::Timestamp;
@@ -26,7 +25,7 @@ pub(crate) struct BroughtBack {
 #[derive(Debug)]
 pub(crate) enum Part {
     ApiKeys(Vec<(ApiKeyId, OrgId)>),
-    Secrets(Vec<(SecretDigest, Timestamp, (ApiKeyId, OrgId))>),
+    Secrets(Vec<RestoredSecret>),
     SigningKeys(Vec<Kid>),
 }
 
@@ -85,13 +84,9 @@ async fn revoke_again(store: &Store, api_keys: &[(ApiKeyId, OrgId)], now: Timest
     Ok(())
 }
 
-async fn replace_again(
-    store: &Store,
-    secrets: &[(SecretDigest, Timestamp, (ApiKeyId, OrgId))],
-    now: Timestamp,
-) -> Result<()> {
+async fn replace_again(store: &Store, secrets: &[RestoredSecret], now: Timestamp) -> Result<()> {
     let mut write = store.begin().await?;
-    for (digest, end, (id, org)) in secrets {
+    for RestoredSecret { digest, end, api_key: (id, org) } in secrets {
         if !api_keys::update_secret_end(&mut write, digest, *end).await? {
             continue;
         }

@@ -17,7 +17,7 @@ use tenmint_verifier::ScopeSet;
 
 pub use filled::FilledIndex;
 pub use freshness::Doubted;
-pub use restored::Restored;
+pub use restored::{Restored, RestoredSecret};
 
 use freshness::Doubts;
 

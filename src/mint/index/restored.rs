@@ -14,8 +14,19 @@ use crate::model::time::Timestamp;
 pub struct Restored {
     /// Keys that were revoked, and their organizations.
     pub api_keys: Vec<(ApiKeyId, OrgId)>,
-    /// Secrets that were replaced, and their last moments, with their keys and organizations.
-    pub secrets: Vec<(SecretDigest, Timestamp, (ApiKeyId, OrgId))>,
+    /// Secrets that were replaced.
+    pub secrets: Vec<RestoredSecret>,
+}
+
+/// A secret that was replaced, and lives again.
+#[derive(Debug, Clone, Copy)]
+pub struct RestoredSecret {
+    /// The digest that it is found by.
+    pub digest: SecretDigest,
+    /// Its last moment.
+    pub end: Timestamp,
+    /// The key that it is of, and the organization of that.
+    pub api_key: (ApiKeyId, OrgId),
 }
 
 impl Restored {
@@ -46,9 +57,14 @@ impl FilledIndex {
             api_keys: api_keys.iter().filter_map(|id| state.unrevoked(id)).collect(),
             secrets: secrets
                 .iter()
-                .filter_map(|(digest, end)| Some((*digest, *end, state.outlives(digest, *end)?)))
+                .filter_map(|(digest, end)| {
+                    let api_key = state.outlives(digest, *end)?;
+                    Some(RestoredSecret { digest: *digest, end: *end, api_key })
+                })
                 // with a key that was revoked all of it ends
-                .filter(|(_, _, (id, _))| !api_keys.contains(id) || state.unrevoked(id).is_none())
+                .filter(|RestoredSecret { api_key: (id, _), .. }| {
+                    !api_keys.contains(id) || state.unrevoked(id).is_none()
+                })
                 .collect(),
         }
     }

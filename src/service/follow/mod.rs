@@ -303,7 +303,9 @@ impl Follower {
         let is_import = |subject: &Subject| matches!(subject, Subject::Imported(_));
         let is_to_come = self.mint.index().revision() < Some(stored.revision)
             && stored.touched.iter().any(is_import);
-        self.mint.index().doubt_imports(is_to_come || !imported.is_empty());
+        if is_to_come || !imported.is_empty() {
+            self.mint.index().doubt_imports(true);
+        }
     }
 
     /// The database is behind what was seen: it was restored, or a replica took over. Its revision is raised
