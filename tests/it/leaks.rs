@@ -1,5 +1,6 @@
 //! What each thing that may leak alone is worth. `docs/security.md` tells it, and names these tests.
 
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,10 +14,12 @@ use tenmint::service::master_key::{MasterKey, Sealed};
 use tenmint::store::Store;
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::answer::ask;
 use crate::api::api_keys::everything_stored;
 use crate::api::key;
+use crate::cli::{Home, Serving, free_address};
 use crate::oauth::post_form;
-use crate::server::{Engine, Key, Server, Setup, basic, on_both_engines};
+use crate::server::{Engine, Key, Server, Setup, basic, on_both_engines, token_request};
 use crate::traced::{Lines, passes_alone};
 
 /// Characters of a secret, or of a spelling of it, that must be found nowhere.
@@ -256,4 +259,57 @@ async fn no_secret_is_logged_or_kept() {
             assert_eq!(around, None, "a part of a secret is in {what} on {engine:?}");
         }
     }
+}
+
+/// What comes by Basic is written plainly nowhere but in what the node decodes: what is read from the network holds
+/// another spelling of it.
+#[test]
+fn the_text_of_a_key_is_wiped_from_the_memory_of_a_node_once_it_was_looked_up() {
+    let home = Home::new();
+    let init = home.init("https://auth.example.com");
+    let [id, text] = ["id", "api_key"].map(|field| init["api_key"][field].as_str().unwrap());
+    let address = free_address();
+    let node = Serving::start(&home, &["--listen", &address]);
+    // the right one, and others that nobody has
+    let mut texts = vec![text.to_owned()];
+    texts.extend((10..40).map(|number| text.replace(&text[20..22], &number.to_string())));
+    for text in &texts {
+        let answer = ask(&address, &token_request(&basic(id, text))).unwrap();
+        assert!(matches!(answer.status, 200 | 401), "{answer:?}");
+    }
+    let memory = memory_of(node.child.id());
+    assert!(contains(&memory, &[id.as_bytes()]), "the memory was seen");
+    let secret = &text.as_bytes()[text.len() - 49..text.len() - 6];
+    let pieces: Vec<&[u8]> = secret.chunks_exact(WINDOW).collect();
+    assert!(!contains(&memory, &pieces), "a part of a secret is still there");
+    node.stop();
+}
+
+/// What a process holds in memory that it can write to.
+fn memory_of(process: u32) -> Vec<u8> {
+    let maps = std::fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
+    let memory = std::fs::File::open(format!("/proc/{process}/mem")).unwrap();
+    let mut all = Vec::new();
+    for line in maps.lines() {
+        let mut words = line.split_whitespace();
+        let (range, rights) = (words.next().unwrap(), words.next().unwrap());
+        let (from, to) = range.split_once('-').unwrap();
+        let [from, to] = [from, to].map(|place| u64::from_str_radix(place, 16).unwrap());
+        if rights.starts_with("rw") {
+            for place in (from..to).step_by(4096) {
+                let mut page = [0; 4096];
+                // what is only set aside cannot be read
+                let read = memory.read_at(&mut page, place).unwrap_or(0);
+                all.extend_from_slice(&page[..read]);
+            }
+        }
+    }
+    all
+}
+
+fn contains(memory: &[u8], pieces: &[&[u8]]) -> bool {
+    pieces.iter().any(|piece| {
+        let starts = memory.iter().enumerate().filter(|(_, byte)| **byte == piece[0]);
+        starts.map(|(place, _)| &memory[place..]).any(|rest| rest.starts_with(piece))
+    })
 }

@@ -10,7 +10,9 @@ use tenmint::model::signing_key::RotateSigningKey;
 use tenmint::service::Service;
 use tenmint::service::doctor::examine;
 use tenmint::service::signing_keys::Asker;
+use tenmint::store::DatabaseUrl;
 
+use crate::restore::back_up;
 use crate::server::{Server, on_both_engines};
 
 /// A directory with one master key in it.
@@ -28,7 +30,11 @@ async fn opens(server: &Server, keys_dir: &Path) -> Result<(), Error> {
 
 /// Whether every signing key is one that this key directory opens.
 async fn every_signing_key(server: &Server, keys_dir: &Path) -> Result<(), String> {
-    let (findings, service) = examine(&server.database, keys_dir).await;
+    every_signing_key_of(&server.database, keys_dir).await
+}
+
+async fn every_signing_key_of(database: &DatabaseUrl, keys_dir: &Path) -> Result<(), String> {
+    let (findings, service) = examine(database, keys_dir).await;
     service.unwrap().close().await;
     let found = findings.into_iter().find(|finding| finding.check == "signing keys");
     found.unwrap().result.map(drop)
@@ -87,6 +93,23 @@ on_both_engines! {
         std::fs::copy(elsewhere.path().join("master.key"), keys_dir.join("master.key.next")).unwrap();
         server.follower.catch_up().await.unwrap();
         assert_eq!(server.token(&server.administrator, "").await.outcome(), "200");
+    }
+
+    async fn a_backup_of_before_opens_as_long_as_the_old_key_is_kept_and_not_without_it(server: Server) {
+        let mut server = server;
+        let keys_dir = server.directory.path().join("keys");
+        let (copy, _directory) = back_up(&server).await;
+        rotate(&server.service).await;
+        server.stop().await;
+        let open = async |keys_dir: &Path| {
+            Service::open(&copy, keys_dir, server.clock.clone()).await.map(drop)
+        };
+        let alone = with_key(&keys_dir.join("master.key"));
+        let refused = open(alone.path()).await.unwrap_err().to_string();
+        assert!(refused.contains("is not the one of this database"), "{refused}");
+        // beside it, the old one is kept
+        open(&keys_dir).await.unwrap();
+        assert_eq!(every_signing_key_of(&copy, &keys_dir).await, Ok(()));
     }
 
     async fn a_rotation_that_was_interrupted_is_made_again(server: Server) {

@@ -31,7 +31,7 @@ use crate::server::{
 use crate::signing_keys::import::p256;
 
 /// A copy of the database of a server, as it is now.
-async fn back_up(server: &Server) -> (DatabaseUrl, TempDir) {
+pub async fn back_up(server: &Server) -> (DatabaseUrl, TempDir) {
     let directory = tempfile::tempdir().unwrap();
     let Some(url) = &server.postgres else {
         let place = directory.path().join("copy");

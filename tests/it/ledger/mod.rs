@@ -175,6 +175,20 @@ on_both_engines! {
         assert!((1..64).contains(&batches), "{batches} batches");
     }
 
+    async fn a_token_is_found_by_its_id_in_the_batches_of_its_moment_and_no_other_is_read(server: Server) {
+        let key = server.api_key("chat").await;
+        let mut ids = Vec::new();
+        for _ in 0..6 {
+            server.wind(Duration::from_mins(1)).await;
+            ids.push(id_of(&token_of(&server, &key).await));
+        }
+        let others = "UPDATE ledger_batches SET body = value WHERE number <> 4";
+        assert_eq!(run(&mut tables(&server).await, others).await, 5);
+        let ledger = reader(&server).await;
+        assert!(ledger.find_token(ids[3]).await.unwrap().is_some());
+        assert!(!matches!(ledger.find_token(ids[2]).await, Ok(Some(_))), "what is there was read");
+    }
+
     async fn what_is_kept_of_a_token_is_neither_the_token_nor_the_key(server: Server) {
         let key = server.api_key("chat").await;
         let answer = server.token(&key, "").await;
