@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each bench uses what it measures with")]
 
+pub(crate) mod aims;
 pub(crate) mod many_keys;
 
 use std::io::{Read, Write};

@@ -30,7 +30,7 @@ use std::process::Command;
 
 use baselines::{commits, commits_at_a_pace, serve_bare, sign, signature_time};
 use node::{Node, Setup, request, under_load};
-use support::{Pinned, PostgresDatabase, free_address, median, wait_for_answer};
+use support::{Pinned, PostgresDatabase, aims, free_address, median, wait_for_answer};
 
 const RUNS: usize = 5;
 const REQUESTS: usize = 100_000;
@@ -152,7 +152,26 @@ fn compare(requests: usize, keys: u32) {
     let (batches, facts, bytes) = nodes[0].node.ledger();
     let (a_batch, a_fact) = (facts as f64 / batches as f64, bytes as f64 / facts as f64);
     println!("ledger              {facts} tokens, {a_batch:.1} a batch, {a_fact:.1} bytes each");
-    latencies((&nodes[0], &nodes[1]), requests);
+    let latencies = latencies((&nodes[0], &nodes[1]), requests);
+    hold_to_aims(&nodes, a + b, latencies);
+}
+
+/// Beside a bare route and a signature, which take so many microseconds together.
+fn hold_to_aims(nodes: &[Measured], sketch: f64, (p99, p99_of_a_commit): (f64, f64)) {
+    let c = nodes[0].time();
+    aims::at_most("c / (a + b)", c / sketch, 1.3);
+    aims::at_most("c / d", c / nodes[1].time(), 1.15);
+    let rate = 1e6 / sketch * 30_000.0 / 45_000.0;
+    aims::at_least("tokens a second on one core", nodes[0].rate(), rate);
+    aims::at_most("p99 at half load, ms", p99, 2.0 * p99_of_a_commit + 1.0);
+    for measured in &nodes[2..] {
+        let share = c / measured.time();
+        match measured.name.split(' ').next() {
+            Some("e") => aims::at_least("two cores, times one", 2.0 * share, 1.8),
+            Some("f") => aims::at_least("PostgreSQL, times SQLite a core", share, 0.9),
+            _ => aims::at_least("many keys, times one", share, 0.95),
+        }
+    }
 }
 
 /// A bare route that is served.
@@ -191,8 +210,8 @@ fn peer(requests: usize) -> Option<f64> {
 
 /// How long requests take at half of what the node can do. It takes turns with bare commits of batches as large, at
 /// the pace of its own, and with a node that commits nothing: what takes the core or the disk away from it for
-/// milliseconds does so from them.
-fn latencies((measured, off): (&Measured, &Measured), requests: usize) {
+/// milliseconds does so from them. Gives the p99 of the requests and of the commits.
+fn latencies((measured, off): (&Measured, &Measured), requests: usize) -> (f64, f64) {
     let pace = measured.rate() / 2.0;
     let (mut with, mut without, mut bare) = (vec![], vec![], vec![]);
     for _ in 0..RUNS {
@@ -209,13 +228,9 @@ fn latencies((measured, off): (&Measured, &Measured), requests: usize) {
         );
     }
     println!("{RUNS} rounds in turns, at {pace:.0} requests a second:");
-    tell("a request", &with);
+    let p99 = tell("a request", &with);
     tell("ledger off", &without);
-    let of_a_commit = tell("a bare commit", &bare);
-    println!(
-        "  aim            p99 {:.2} ms: twice that of a bare commit, and 1 ms",
-        2.0 * of_a_commit + 1.0
-    );
+    (p99, tell("a bare commit", &bare))
 }
 
 /// Tells of rounds in which so many came a second: over all of them, by rounds, and by stretches. Gives their p99.

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::node::{Node, Setup};
+use crate::support::aims;
 
 /// Requests between two looks at the memory, which is a few seconds.
 const REQUESTS: usize = 100_000;
@@ -36,4 +37,7 @@ pub(crate) fn soak(minutes: u64) {
     }
     let (_, facts, bytes) = node.ledger();
     println!("ledger.db           {facts} tokens, {:.1} bytes each", bytes as f64 / facts as f64);
+    // an allocator keeps what it was given back, and not always the same
+    aims::at_most("memory at the end, times the start", end / start, 1.1);
+    aims::at_most("tenmint.db, bytes it grew", (database - database_at_first) as f64, 0.0);
 }
