@@ -116,7 +116,7 @@ impl Keeper {
     /// Takes to the database what another run has left since this one began: it was still stopping then.
     ///
     /// # Errors
-    /// [`Error::Unavailable`](crate::error::Error::Unavailable) where the database does not take it.
+    /// [`Error::Unavailable`] where the database does not take it.
     pub async fn replay_left_behind(&self) -> Result<()> {
         match self.spool {
             Some(_) => replay_left_behind(&self.directory, &self.service, &self.store).await,
