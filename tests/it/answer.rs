@@ -1,11 +1,37 @@
-//! An answer of a server, and what tests want of it.
+//! A request as it goes over the wire, the answer of a server, and what tests want of it.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use serde_json::Value;
+
+/// The value of an `Authorization: Basic` header.
+pub fn basic(id: &str, text: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{id}:{text}")))
+}
+
+/// A token request as it goes over the wire, once on a connection.
+pub fn token_request(authorization: &str) -> String {
+    let body = "grant_type=client_credentials";
+    format!(
+        "POST /oauth/token HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+         Authorization: {authorization}\r\nContent-Type: application/x-www-form-urlencoded\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// A request of the management API, on a connection of its own.
+pub fn management_request(method: &str, path: &str, api_key: &str, body: &str) -> String {
+    format!(
+        "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+         Authorization: Bearer {api_key}\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
 
 /// A whole answer to a request; nothing where the server went away before.
 pub fn ask(address: &str, request: &str) -> Option<Answer> {

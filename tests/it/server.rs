@@ -5,8 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use tempfile::TempDir;
 use tenmint::clock::Clock;
@@ -39,7 +37,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-pub use crate::answer::Answer;
+pub use crate::answer::{Answer, basic, management_request, token_request};
 
 /// Where each clock starts: 15 January 2027, 08:00.
 pub const START: u64 = 1_800_000_000;
@@ -161,27 +159,6 @@ pub struct Server {
     pub http: http::HttpConfig,
     stop: Option<oneshot::Sender<()>>,
     serving: Option<JoinHandle<()>>,
-}
-
-/// A token request as it goes over the wire, once on a connection.
-pub fn token_request(authorization: &str) -> String {
-    let body = "grant_type=client_credentials";
-    format!(
-        "POST /oauth/token HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
-         Authorization: {authorization}\r\nContent-Type: application/x-www-form-urlencoded\r\n\
-         Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
-}
-
-/// A request of the management API, on a connection of its own.
-pub fn management_request(method: &str, path: &str, api_key: &str, body: &str) -> String {
-    format!(
-        "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
-         Authorization: Bearer {api_key}\r\nContent-Type: application/json\r\n\
-         Content-Length: {}\r\n\r\n{body}",
-        body.len()
-    )
 }
 
 /// An API key as an app holds it.
@@ -480,11 +457,6 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.serving.iter().for_each(JoinHandle::abort);
     }
-}
-
-/// The value of an `Authorization: Basic` header.
-pub fn basic(id: &str, text: &str) -> String {
-    format!("Basic {}", STANDARD.encode(format!("{id}:{text}")))
 }
 
 pub fn list(words: &str) -> Vec<String> {
