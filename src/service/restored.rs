@@ -9,7 +9,7 @@ use crate::model::signing_key_schedule::{signing_key_of, standby_of};
 use crate::model::time::Timestamp;
 use crate::service::call::unasked_entry;
 use crate::store::changes::Subject;
-use crate::store::{Store, api_keys, audit, revocations, signing_keys};
+use crate::store::{Store, Write, api_keys, audit, revocations, signing_keys};
 
 /// Keys and secrets of one write, which others wait for.
 const ENDED_AT_ONCE: usize = 100;
@@ -75,10 +75,7 @@ async fn revoke_again(store: &Store, api_keys: &[(ApiKeyId, OrgId)], now: Timest
         }
         let subject = (&RevokedSubject::ApiKey(*id), RevokedTokens::All);
         revocations::insert(&mut write, subject, Some(*org), now).await?;
-        let what = ("api_key.revoke_again", id.to_string());
-        let entry = unasked_entry(now, (what.0, &what.1), Some(*org), (None, None))?;
-        audit::insert(&mut write, &entry).await?;
-        write.touched(Subject::ApiKey(*id), now).await?;
+        tell(&mut write, "api_key.revoke_again", (id, org), now).await?;
     }
     write.commit().await?;
     Ok(())
@@ -95,13 +92,22 @@ async fn replace_again(store: &Store, secrets: &[RestoredSecret], now: Timestamp
             let subject = (&RevokedSubject::ApiKey(*id), RevokedTokens::Before);
             revocations::insert(&mut write, subject, Some(*org), now).await?;
         }
-        let what = ("api_key.replace_again", id.to_string());
-        let entry = unasked_entry(now, (what.0, &what.1), Some(*org), (None, None))?;
-        audit::insert(&mut write, &entry).await?;
-        write.touched(Subject::ApiKey(*id), now).await?;
+        tell(&mut write, "api_key.replace_again", (id, org), now).await?;
     }
     write.commit().await?;
     Ok(())
+}
+
+/// In the audit, and to the nodes that follow.
+async fn tell(
+    write: &mut Write<'_>,
+    action: &'static str,
+    (id, org): (&ApiKeyId, &OrgId),
+    now: Timestamp,
+) -> Result<()> {
+    let entry = unasked_entry(now, (action, &id.to_string()), Some(*org), (None, None))?;
+    audit::insert(write, &entry).await?;
+    write.touched(Subject::ApiKey(*id), now).await
 }
 
 async fn withdraw_again(store: &Store, withdrawn: &[Kid], now: Timestamp) -> Result<()> {
