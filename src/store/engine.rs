@@ -432,30 +432,34 @@ pub fn private_file() -> OpenOptions {
 
 /// Has a file on the disk, and its name: SQLite syncs no copy.
 async fn sync(file: PathBuf) -> Result<()> {
-    let shown = file.display().to_string();
-    let sync = move || {
-        File::open(&file)?.sync_all()?;
+    in_thread("sync", file, |file| {
+        File::open(file)?.sync_all()?;
         file.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
-    };
-    tokio::task::spawn_blocking(sync)
-        .await
-        .map_err(|cause| Error::Broken(cause.to_string()))?
-        .map_err(|cause| Error::Setup(format!("cannot sync `{shown}`: {cause}")))
+    })
+    .await
 }
 
 /// Waits for the exclusive lock on a file beside the database.
 async fn lock_beside(database: PathBuf) -> Result<File> {
-    let path = database.with_extension("lock");
-    let shown = path.display().to_string();
-    let lock = move || {
+    in_thread("lock", database.with_extension("lock"), |path| {
         let file = private_file().open(path)?;
         file.lock()?;
-        Ok::<File, std::io::Error>(file)
-    };
-    tokio::task::spawn_blocking(lock)
+        Ok(file)
+    })
+    .await
+}
+
+/// Does something with a file in a thread that may wait for it.
+async fn in_thread<T: Send + 'static>(
+    what: &str,
+    path: PathBuf,
+    work: impl FnOnce(&Path) -> std::io::Result<T> + Send + 'static,
+) -> Result<T> {
+    let shown = path.display().to_string();
+    tokio::task::spawn_blocking(move || work(&path))
         .await
         .map_err(|cause| Error::Broken(cause.to_string()))?
-        .map_err(|cause| Error::Setup(format!("cannot lock `{shown}`: {cause}")))
+        .map_err(|cause| Error::Setup(format!("cannot {what} `{shown}`: {cause}")))
 }
 
 #[cfg(test)]
