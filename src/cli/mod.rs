@@ -53,6 +53,7 @@ use crate::cli::session::{Session, SessionArgs};
 use crate::clock::Clock;
 use crate::error;
 use crate::service::Service;
+use crate::service::node::NodeConfig;
 
 /// An OAuth 2.0 token service: an API key in, a ten-minute token out.
 #[derive(Debug, Parser)]
@@ -265,15 +266,15 @@ async fn dispatch(command: Command, output: &Output) -> Result<ExitCode> {
         }
         Command::Backup(on) => Ok(backup::run(&on.node.service().await?, &on.args, output).await?),
         Command::Ledger(on) => {
-            let directory = on.node.config(Overrides::default())?.node.ledger.directory;
-            ledger::run(&on.node.service().await?, &directory, on.command, output).await
+            let (service, node) = on.node.open().await?;
+            ledger::run(&service, &node.ledger.directory, on.command, output).await
         }
         Command::MasterKey(on) => {
             Ok(master_key::run(&on.node.service().await?, on.command, output).await?)
         }
         Command::SigningKeys(on) => {
-            let journal = on.node.config(Overrides::default())?.node.journal;
-            signing_keys::run(on.node.service().await?, &journal, on.command, output).await
+            let (service, node) = on.node.open().await?;
+            signing_keys::run(service, &node.journal, on.command, output).await
         }
     }
 }
@@ -311,9 +312,13 @@ impl NodeArgs {
     }
 
     async fn service(&self) -> error::Result<Service> {
-        let config = self.config(Overrides::default())?;
-        let service = Service::open(&config.database, &config.keys_dir, Clock::system()).await?;
-        let schedule = config.node.schedule(&service);
-        Ok(service.with_schedule(schedule))
+        Ok(self.open().await?.0)
+    }
+
+    async fn open(&self) -> error::Result<(Service, NodeConfig)> {
+        let Config { database, keys_dir, node, .. } = self.config(Overrides::default())?;
+        let service = Service::open(&database, &keys_dir, Clock::system()).await?;
+        let schedule = node.schedule(&service);
+        Ok((service.with_schedule(schedule), node))
     }
 }

@@ -269,7 +269,7 @@ fn serve_until_dropped(doors: Vec<Door>) -> (watch::Sender<()>, JoinHandle<()>) 
 
 async fn try_to_start(config: &Config, clock: &Clock) -> Result<Node> {
     let (database, keys_dir, clock) = (&config.database, &config.keys_dir, clock.clone());
-    let service = if config.migrate {
+    let service = if config.node.migrate {
         Service::open_to_serve(database, keys_dir, clock).await?
     } else {
         Service::open(database, keys_dir, clock).await?

@@ -31,6 +31,9 @@ pub(super) const LAST_WORD: Duration = Duration::from_secs(2);
 pub struct NodeConfig {
     /// How long it goes on issuing without its database.
     pub serve_for: Duration,
+    /// Whether it brings the tables of its database up to date when it starts; otherwise it does not start on older
+    /// ones.
+    pub migrate: bool,
     /// How it keeps the ledger.
     pub ledger: LedgerConfig,
     /// When signing keys take turns.
@@ -55,6 +58,7 @@ impl NodeConfig {
     pub fn in_directory(directory: &Path) -> Self {
         Self {
             serve_for: Duration::from_mins(5),
+            migrate: true,
             ledger: LedgerConfig::in_directory(directory),
             signing_keys: SigningKeyConfig::default(),
             journal: directory.join(JOURNAL_FILE),
@@ -121,7 +125,7 @@ impl Node {
     pub async fn start(service: Service, config: NodeConfig) -> Result<Self> {
         let schedule = config.schedule(&service);
         let mut service = service.with_schedule(schedule).with_journal(&config.journal)?;
-        let ledger = service.begin_ledger(config.ledger).await?;
+        let ledger = service.begin_ledger(config.ledger, config.migrate).await?;
         let on_hot_path = ledger.as_ref().map_or_else(Ledger::off, BegunLedger::on_hot_path);
         let (mint, follower) = service.start_mint(config.serve_for, on_hot_path).await?;
         let usage_writer = service.start_usage(mint.clone())?;

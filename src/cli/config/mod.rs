@@ -63,8 +63,6 @@ pub(super) struct Config {
     pub(super) database: DatabaseUrl,
     /// Where the master key lives.
     pub(super) keys_dir: PathBuf,
-    /// Whether a node that starts brings the schema up to date.
-    pub(super) migrate: bool,
     /// Where to listen.
     pub(super) listen: String,
     /// Where gateways ask that show no key.
@@ -175,13 +173,12 @@ impl Config {
         let keys_dir = overrides.keys_dir.or(file.keys_dir).unwrap_or_else(|| "keys".into());
         let journal = overrides.revocation_journal.or(file.revocation_journal);
         let journal = journal.unwrap_or_else(|| keys_dir.join(JOURNAL_FILE));
-        let migrate = file.migrate.unwrap_or(true);
-        let mut node = NodeConfig {
+        let node = NodeConfig {
+            migrate: file.migrate.unwrap_or(true),
             signing_keys: read_signing_keys(&file.signing_keys)?,
             journal,
             ..read_node(&data_dir, &file.ledger, &file.store_outage)?
         };
-        node.ledger.migrate = migrate;
         let proxies = overrides.trusted_proxies.map(|list| words(&list));
         // the two only make sense together, so they come from one layer
         let trusted_proxies = match read_proxies(proxies, overrides.forwarding_header)? {
@@ -199,7 +196,6 @@ impl Config {
         Ok(Self {
             database,
             keys_dir,
-            migrate,
             listen: overrides.listen.or(file.listen).unwrap_or_else(|| "127.0.0.1:8080".to_owned()),
             private_listen: file.forward_auth.listen,
             observe_listen,
@@ -239,8 +235,7 @@ fn read_node(directory: &Path, ledger: &Ledger, outage: &StoreOutage) -> Result<
     Ok(NodeConfig {
         serve_for: duration("store_outage.serve_for", serve_for, "write `5m` or `0s`")?,
         ledger: LedgerConfig { mode, keep, ..defaults.ledger },
-        signing_keys: defaults.signing_keys,
-        journal: defaults.journal,
+        ..defaults
     })
 }
 

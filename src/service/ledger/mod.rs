@@ -41,8 +41,6 @@ pub struct LedgerConfig {
     pub keep: Option<Duration>,
     /// After how long a batch goes to the spool that the database does not take.
     pub spool_after: Duration,
-    /// Whether its tables are brought up to date first; otherwise a node does not start on older ones.
-    pub migrate: bool,
 }
 
 impl LedgerConfig {
@@ -53,7 +51,6 @@ impl LedgerConfig {
             directory: directory.to_owned(),
             keep: None,
             spool_after: SPOOL_AFTER,
-            migrate: true,
         }
     }
 }
@@ -69,12 +66,16 @@ pub(super) struct BegunLedger {
 impl Service {
     /// Begins a chain, after all that an earlier run left behind is in the database. Nothing where
     /// nothing is recorded.
-    pub(super) async fn begin_ledger(&self, config: LedgerConfig) -> Result<Option<BegunLedger>> {
+    pub(super) async fn begin_ledger(
+        &self,
+        config: LedgerConfig,
+        migrate: bool,
+    ) -> Result<Option<BegunLedger>> {
         if config.mode == LedgerMode::Off {
             return Ok(None);
         }
         create_private_directory(&config.directory)?;
-        let store = self.open_ledger(config.migrate).await?;
+        let store = self.open_ledger(migrate).await?;
         spool::replay_left_behind(&config.directory, self, &store).await?;
         let previous = match LastChain::read(&config.directory)? {
             Some(last) => end_of(&store, last).await?,
