@@ -109,8 +109,7 @@ async fn a_node_that_is_told_to_leave_tables_alone_does_not_start_on_older_ones(
 #[tokio::test]
 async fn on_postgresql_a_role_that_may_change_no_table_sets_up_and_serves_on_tables_that_are_there()
 {
-    let postgres = Home::on_each_engine().into_iter().find(|home| home.database_url.is_some());
-    let Some(mut home) = postgres else { return };
+    let Some(mut home) = Home::on_postgres() else { return };
     let owner = home.database_url.clone().unwrap();
     let (before, place) = owner.split_once('@').unwrap();
     let role = format!("serves_{}", place.rsplit('/').next().unwrap());

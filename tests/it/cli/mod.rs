@@ -52,16 +52,17 @@ impl Home {
 
     /// One home an engine.
     pub fn on_each_engine() -> Vec<Self> {
-        let postgres = fresh_postgres().map(|url| Self { database_url: Some(url), ..Self::new() });
-        [Some(Self::new()), postgres].into_iter().flatten().collect()
+        [Some(Self::new()), Self::on_postgres()].into_iter().flatten().collect()
+    }
+
+    /// One on PostgreSQL, where there is a cluster.
+    pub fn on_postgres() -> Option<Self> {
+        fresh_postgres().map(|url| Self { database_url: Some(url), ..Self::new() })
     }
 
     /// A new one on the same engine.
     pub fn another(&self) -> Self {
-        Self {
-            database_url: self.database_url.as_ref().and_then(|_| fresh_postgres()),
-            ..Self::new()
-        }
+        self.database_url.as_ref().and_then(|_| Self::on_postgres()).unwrap_or_else(Self::new)
     }
 
     pub fn path(&self) -> &Path {

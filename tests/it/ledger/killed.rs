@@ -53,8 +53,7 @@ const REFUSE_NOW_AND_THEN: [&str; 2] = [
 #[tokio::test]
 async fn every_token_is_on_record_once_after_kills_while_batches_go_to_the_spool_and_come_from_it()
 {
-    let postgres = Home::on_each_engine().into_iter().find(|home| home.database_url.is_some());
-    let Some(home) = postgres else { return };
+    let Some(home) = Home::on_postgres() else { return };
     let init = home.init("https://auth.example.com");
     let field = |name: &str| init["api_key"][name].as_str().unwrap().to_owned();
     let authorization = basic(&field("id"), &field("api_key"));
