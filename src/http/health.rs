@@ -27,14 +27,21 @@ pub(super) async fn alive() -> Response<Body> {
     json_answer(StatusCode::OK, r#"{"status":"ok"}"#)
 }
 
-/// Ready while tokens are issued, `degraded` where the database is out of reach meanwhile, or the clock of this
-/// machine is far off its time.
+/// Whether records of tokens wait here for a database that does not take them, or did not a moment ago.
+fn is_spooling(app: &App) -> bool {
+    let spool = app.keeper.as_ref().and_then(|keeper| keeper.spool());
+    spool.is_some_and(|spool| !spool.is_empty())
+}
+
+/// Ready while tokens are issued, `degraded` where the database is out of reach meanwhile or does not take their
+/// records, or the clock of this machine is far off its time.
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Response<Body> {
     let now = app.clock.now();
     if !app.mint.is_ready(now) {
         return json_answer(StatusCode::SERVICE_UNAVAILABLE, r#"{"status":"not_ready"}"#);
     }
-    if is_behind(&app, now) || app.clock.ahead_of_machine().unsigned_abs() > NOTABLE_OFFSET_MS {
+    let is_clock_off = app.clock.ahead_of_machine().unsigned_abs() > NOTABLE_OFFSET_MS;
+    if is_behind(&app, now) || is_spooling(&app) || is_clock_off {
         return json_answer(StatusCode::OK, r#"{"status":"degraded"}"#);
     }
     json_answer(StatusCode::OK, r#"{"status":"ready"}"#)

@@ -44,6 +44,7 @@ use crate::http::traces::{RequestFacts, Span, Step, Traces};
 use crate::mint::Mint;
 use crate::mint::failures::{Failures, TooManyFailures};
 use crate::service::Service;
+use crate::service::ledger::keeper::Keeper;
 use crate::service::node::Node;
 
 pub use waiting::waiting_face;
@@ -81,6 +82,8 @@ impl HttpConfig {
 pub struct App {
     service: Service,
     mint: Arc<Mint>,
+    /// What looks after the ledger; none where tokens are not recorded.
+    keeper: Option<Arc<Keeper>>,
     clock: Clock,
     metadata: Metadata,
     trusted_proxies: TrustedProxies,
@@ -126,6 +129,7 @@ impl App {
         let HttpConfig { limits, trusted_proxies, failures, tls: _, requests, traces } = config;
         let (service, mint) = (node.service.clone(), node.mint.clone());
         Arc::new(Self {
+            keeper: node.ledger_keeper().cloned(),
             metadata: Metadata::of(mint.issuer()),
             clock: service.clock().clone(),
             service,

@@ -19,7 +19,6 @@ use crate::http::metrics::text::{MEDIA_TYPE, Page, as_f64};
 use crate::http::traces::Traces;
 use crate::http::{App, error};
 use crate::service::follow::Follower;
-use crate::service::ledger::keeper::Keeper;
 use crate::service::node::Node;
 
 pub use requests::Requests;
@@ -30,13 +29,11 @@ pub(super) use requests::{Connected, Counting, Flight};
 pub(super) struct Observed {
     app: Arc<App>,
     follower: Arc<Follower>,
-    keeper: Option<Arc<Keeper>>,
 }
 
 impl Observed {
     pub(super) fn of(node: &Node, app: Arc<App>) -> Arc<Self> {
-        let (follower, keeper) = (node.follower.clone(), node.ledger_keeper().cloned());
-        Arc::new(Self { app, follower, keeper })
+        Arc::new(Self { app, follower: node.follower.clone() })
     }
 
     /// All figures of this moment.

@@ -85,6 +85,13 @@ async fn on_postgres() -> Option<Server> {
     Setup::on(Engine::Postgres).start().await
 }
 
+/// What a node that issues tokens says of itself.
+async fn readiness(server: &Server) -> String {
+    let answer = server.get("/readyz").await;
+    assert_eq!(answer.status, 200);
+    answer.json()["status"].as_str().unwrap().to_owned()
+}
+
 async fn recorded(server: &Server) -> Vec<tenmint::model::token_id::TokenId> {
     let mut ids: Vec<_> = all(server).await.iter().map(|fact| fact.token_id).collect();
     ids.sort_unstable();
@@ -97,10 +104,12 @@ async fn on_postgresql_tokens_leave_by_the_spool_and_are_recorded_once_it_is_bac
     let key = server.api_key("chat").await;
     let mut ids = vec![id_of(&token_of(&server, &key).await)];
     let mut tables = tables(&server).await;
+    assert_eq!(readiness(&server).await, "ready");
     break_inserts(&mut tables, Engine::Postgres).await;
     for _ in 0..3 {
         ids.push(id_of(&token_of(&server, &key).await));
     }
+    assert_eq!(readiness(&server).await, "degraded");
     let keeper = server.node.as_ref().unwrap().ledger_keeper().unwrap();
     keeper.checkpoint().await.unwrap();
     let reports = server.service.verify_ledger(&reader(&server).await, &[]).await.unwrap();
@@ -115,6 +124,7 @@ async fn on_postgresql_tokens_leave_by_the_spool_and_are_recorded_once_it_is_bac
     ids.sort_unstable();
     assert_eq!(recorded(&server).await, ids);
     assert_eq!(keeper.replay().await.unwrap(), 0);
+    assert_eq!(readiness(&server).await, "ready");
     let reports = server.service.verify_ledger(&reader(&server).await, &[]).await.unwrap();
     assert!(reports.iter().all(|report| report.fault.is_none()), "{reports:?}");
 }
