@@ -254,3 +254,40 @@ pub(crate) fn what(id: &ApiKeyId) -> String {
 pub(crate) fn no_such_key(id: &ApiKeyId) -> Error {
     Error::NotFound(what(id))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+    use crate::model::id::BASE62;
+
+    const SECRETS: u32 = 100_000;
+    /// Characters of a secret, and of the check behind it.
+    const LENGTHS: (usize, usize) = (43, 6);
+    /// With 61 degrees of freedom, fair digits are further apart at one of a million million places.
+    const UNFAIR: f64 = 190.0;
+
+    #[test]
+    fn no_two_secrets_are_alike_and_each_digit_is_as_likely_as_another() {
+        let (mut seen, mut counts) = (HashSet::new(), [[0_u32; 128]; LENGTHS.0]);
+        for _ in 0..SECRETS {
+            let id = ApiKeyId::from_random(random().unwrap());
+            let text = api_key_text("tm", "default", &id, &random().unwrap()).reveal();
+            let end = text.len() - LENGTHS.1;
+            let secret = &text[end - LENGTHS.0..end];
+            for (count, digit) in counts.iter_mut().zip(secret.bytes()) {
+                count[usize::from(digit)] += 1;
+            }
+            assert!(seen.insert(secret.to_owned()), "made twice");
+        }
+        let expected = f64::from(SECRETS) / 62.0;
+        // 256 bits do not fill the first of the digits
+        for (place, count) in counts.iter().enumerate().skip(1) {
+            let of =
+                |digit: &u8| (f64::from(count[usize::from(*digit)]) - expected).powi(2) / expected;
+            let distance: f64 = BASE62.iter().map(of).sum();
+            assert!(distance < UNFAIR, "the digits at {place}: {distance}");
+        }
+    }
+}
