@@ -26,6 +26,7 @@
 
 mod answer;
 mod api;
+mod barrage;
 mod cli;
 mod deploy;
 mod docs;
