@@ -16,7 +16,7 @@ use tokio::task::{JoinSet, block_in_place};
 use tokio::time::{sleep, timeout};
 
 use crate::cluster::{
-    Cluster, Rules, call, hold_to_ledger, id_of, made, new_key, readiness, token_of, until,
+    Cluster, Rules, call, get, hold_to_ledger, id_of, made, new_key, readiness, token_of, until,
 };
 use crate::postgres::Postgres;
 use crate::server::{Answer, Key, operator};
@@ -30,6 +30,14 @@ fn rounds() -> usize {
 const TOKENS_MEANWHILE: usize = 60;
 /// How long the database is gone at least.
 const GONE_FOR: Duration = Duration::from_millis(1_200);
+/// What verifiers and whoever watches a node go on to ask for.
+const NEEDS_NO_DATABASE: [&str; 5] = [
+    "/.well-known/jwks.json",
+    "/.well-known/oauth-authorization-server",
+    "/oauth/revocations",
+    "/healthz",
+    "/readyz",
+];
 const CLIENTS_PER_NODE: usize = 2;
 const WRITERS: usize = 2;
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -104,7 +112,11 @@ async fn suffer(postgres: &Postgres, fault: Fault, load: &Load, cluster: &Cluste
     });
     let before = load.tokens.lock().len();
     let enough = async || load.tokens.lock().len() >= before + TOKENS_MEANWHILE;
-    tokio::join!(until("tokens flow without the database", PATIENCE, enough), sleep(GONE_FOR));
+    let (_, slowest) = tokio::join!(
+        until("tokens flow without the database", PATIENCE, enough),
+        needs_no_database(cluster)
+    );
+    println!("{fault:?}: what needs no database is answered after {slowest:?} at most");
     block_in_place(|| match fault {
         Fault::Stop | Fault::Crash => postgres.start_again(),
         Fault::Freeze => postgres.thaw(),
@@ -120,6 +132,21 @@ async fn suffer(postgres: &Postgres, fault: Fault, load: &Load, cluster: &Cluste
     })
     .await;
     println!("{fault:?}: all nodes are ready and one writes again after {back:?}");
+}
+
+/// What each node answers all the same, as long as the database is gone, and after what time at most.
+async fn needs_no_database(cluster: &Cluster) -> Duration {
+    let (began, mut slowest) = (Instant::now(), Duration::ZERO);
+    while began.elapsed() < GONE_FOR {
+        for address in cluster.addresses() {
+            for path in NEEDS_NO_DATABASE {
+                let asked = Instant::now();
+                assert_eq!(get(address, path).await.status, 200, "{path}");
+                slowest = slowest.max(asked.elapsed());
+            }
+        }
+    }
+    slowest
 }
 
 /// Whatever was acknowledged holds.
