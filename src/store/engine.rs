@@ -169,7 +169,10 @@ impl Schema {
     pub(super) async fn is_set_up(&self, pool: &AnyPool) -> Result<bool> {
         match self.newest_there(pool).await {
             Ok(_) => Ok(true),
-            Err(sqlx::Error::Database(_)) => Ok(false),
+            Err(cause) if lacks_table(&cause) => Ok(false),
+            Err(cause) if is_denied(&cause) => {
+                Err(Error::Setup(format!("the database may not be read: {cause}")))
+            }
             Err(cause) => Err(cause.into()),
         }
     }
@@ -338,6 +341,13 @@ fn not_migrated(cause: sqlx::Error) -> Error {
     let hint = "\nhint: run `tenmint migrate` as somebody who may change tables";
     let hint = if is_denied(&cause) { hint } else { "" };
     Error::Setup(format!("the schema cannot be brought up to date: {cause}{hint}"))
+}
+
+/// Whether a statement failed because a table is not there.
+fn lacks_table(cause: &sqlx::Error) -> bool {
+    let Some(cause) = cause.as_database_error() else { return false };
+    // SQLite has one code for all that is wrong with a statement
+    cause.code().is_some_and(|code| code == "42P01") || cause.message().contains("no such table")
 }
 
 /// Whether PostgreSQL says that this role may not do so.

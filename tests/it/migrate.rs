@@ -124,9 +124,14 @@ async fn on_postgresql_a_role_that_may_change_no_table_sets_up_and_serves_on_tab
     home.database_url = Some(format!("{scheme}//{role}@{place}"));
     execute(&home, "CREATE TABLE of_nobody (id BIGINT)").await.unwrap_err();
     comes_to_work(&home);
-    let role = home.database_url.replace(owner).unwrap();
+    let by_role = home.database_url.replace(owner.clone()).unwrap();
     execute(&home, "DELETE FROM _sqlx_migrations WHERE version > 1").await.unwrap();
-    home.database_url = Some(role);
+    home.database_url = Some(by_role.clone());
     let said = refusal_to_serve(&home);
     assert!(said.contains("as somebody who may change tables"), "{said}");
+    home.database_url = Some(owner);
+    execute(&home, &format!("REVOKE SELECT ON _sqlx_migrations FROM {role}")).await.unwrap();
+    home.database_url = Some(by_role);
+    let said = refusal_to_serve(&home);
+    assert!(said.contains("the database may not be read"), "{said}");
 }
