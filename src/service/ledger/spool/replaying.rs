@@ -1,6 +1,6 @@
 //! From the spool to the database.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -44,9 +44,16 @@ pub(in crate::service::ledger) async fn replay_left_behind(
 }
 
 async fn replay_file(path: &Path, service: &Service, store: &LedgerStore) -> Result<()> {
-    let mut file = File::open(path).map_err(unavailable)?;
-    if file.try_lock().is_err() || file.metadata().map_err(unavailable)?.len() == 0 {
-        // of a node that runs, or begins to write it
+    // to be written too: a file system over a network locks no other file for one alone
+    let mut file = File::options().read(true).write(true).open(path).map_err(unavailable)?;
+    match file.try_lock() {
+        // of a node that runs
+        Err(TryLockError::WouldBlock) => return Ok(()),
+        Err(TryLockError::Error(cause)) => return Err(unavailable(cause)),
+        Ok(()) => {}
+    }
+    if file.metadata().map_err(unavailable)?.len() == 0 {
+        // of one that begins to write it
         return Ok(());
     }
     let (mut at, mut count) = (0, 0);
