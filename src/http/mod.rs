@@ -82,7 +82,7 @@ impl HttpConfig {
 pub struct App {
     service: Service,
     mint: Arc<Mint>,
-    /// What looks after the ledger; none where tokens are not recorded.
+    /// What looks after the ledger, where there is one.
     keeper: Option<Arc<Keeper>>,
     clock: Clock,
     metadata: Metadata,

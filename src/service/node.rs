@@ -92,7 +92,8 @@ pub struct Node {
     pub follower: Arc<Follower>,
     usage_writer: Arc<UsageWriter>,
     leasing: Option<Stoppable>,
-    recording: Option<(Stoppable, Arc<Keeper>)>,
+    recording: Option<Stoppable>,
+    keeper: Option<Arc<Keeper>>,
     working: Vec<JoinHandle<()>>,
     failed: Arc<Notify>,
 }
@@ -130,12 +131,19 @@ impl Node {
         let (mint, follower) = service.start_mint(config.serve_for, on_hot_path).await?;
         let usage_writer = service.start_usage(mint.clone())?;
         let failed = Arc::default();
-        let recording = ledger.map(|ledger| {
-            let (recorder, keeper) = ledger.serve(&service, &mint);
-            (record(recorder, &failed), Arc::new(keeper))
-        });
-        let (leasing, working) = (None, Vec::new());
-        Ok(Self { service, mint, follower, usage_writer, leasing, recording, working, failed })
+        let (recorder, keeper) = ledger.map(|ledger| ledger.serve(&service, &mint)).unzip();
+        let recording = recorder.flatten().map(|recorder| record(recorder, &failed));
+        Ok(Self {
+            service,
+            mint,
+            follower,
+            usage_writer,
+            leasing: None,
+            recording,
+            keeper: keeper.map(Arc::new),
+            working: Vec::new(),
+            failed,
+        })
     }
 
     /// Ends when something that the node does beside requests has panicked, and is done no more: a node
@@ -145,15 +153,14 @@ impl Node {
         async move { failed.notified().await }
     }
 
-    /// What looks after the ledger, where one is kept.
+    /// What looks after the ledger, where there is one.
     pub fn ledger_keeper(&self) -> Option<&Arc<Keeper>> {
-        self.recording.as_ref().map(|(_, keeper)| keeper)
+        self.keeper.as_ref()
     }
 
     /// Looks after the ledger, until the node is stopped.
     pub fn keep_ledger(&mut self) {
-        if let Some((_, keeper)) = &self.recording {
-            let keeper = keeper.clone();
+        if let Some(keeper) = self.keeper.clone() {
             self.work_on(async move { keeper.run().await });
         }
     }
@@ -196,11 +203,13 @@ impl Node {
     pub async fn stop(self) {
         self.working.iter().for_each(JoinHandle::abort);
         let recording = async {
-            if let Some((recording, keeper)) = self.recording {
+            if let Some(recording) = self.recording {
                 recording.stop().await;
-                if let Err(cause) = within(LAST_WORD, keeper.checkpoint()).await {
-                    tracing::warn!(%cause, "where the ledger ends is told by the log alone");
-                }
+            }
+            if let Some(keeper) = self.keeper
+                && let Err(cause) = within(LAST_WORD, keeper.checkpoint()).await
+            {
+                tracing::warn!(%cause, "where the ledger ends is told by the log alone");
             }
         };
         let leasing = async {

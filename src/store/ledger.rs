@@ -348,9 +348,9 @@ impl LedgerStore {
         rows.iter().map(pruning).collect()
     }
 
-    /// Drops all batches of a chain up to one, and records that. `false` where another node was
-    /// faster.
-    pub async fn prune(&self, pruning: &Pruning, seal: ChainValue) -> Result<bool> {
+    /// Drops all batches of a chain behind a number and up to one, and records that. `false` where another node
+    /// has dropped some of them: what it counted is counted.
+    pub async fn prune(&self, after: u64, pruning: &Pruning, seal: ChainValue) -> Result<bool> {
         let Head { chain, number, value } = pruning.head;
         let mut transaction =
             engine::begin_in_task(&self.pool, self.engine.begin_to_append()).await?;
@@ -359,7 +359,7 @@ impl LedgerStore {
              VALUES ($1, $2, $3, $4, $5, $6)
              ON CONFLICT (chain) DO UPDATE SET number = excluded.number, value = excluded.value,
              facts = excluded.facts, pruned_at = excluded.pruned_at, seal = excluded.seal
-             WHERE ledger_prunings.number < excluded.number",
+             WHERE ledger_prunings.number = $7",
         )
         .bind(i64::from(chain.as_number()))
         .bind(signed(number))
@@ -367,6 +367,7 @@ impl LedgerStore {
         .bind(signed(pruning.facts))
         .bind(pruning.pruned_at.as_millis())
         .bind(seal.to_string())
+        .bind(signed(after))
         .execute(&mut *transaction)
         .await?;
         if recorded.rows_affected() == 0 {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::join;
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -22,7 +23,8 @@ use crate::store::ledger::LedgerStore;
 
 const TICK: Duration = Duration::from_secs(1);
 const TICKS_PER_CHECKPOINT: u64 = 60;
-const TICKS_PER_PRUNING: u64 = 3_600;
+/// How often what grew old is dropped.
+const PRUNE_EVERY: Duration = Duration::from_hours(1);
 /// Work that takes longer has failed.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long the spool is replayed at once: it may fill meanwhile.
@@ -66,8 +68,26 @@ impl Keeper {
         self.spool.as_deref()
     }
 
-    /// Looks after it until it is dropped. A failure is logged when it begins.
+    /// Looks after it until it is dropped. What grew old is dropped beside the rest: of a ledger that was never
+    /// pruned that takes hours, in which a spool would fill.
     pub async fn run(&self) {
+        join!(self.run_looking_after(), self.run_pruning());
+    }
+
+    async fn run_pruning(&self) {
+        let mut ticks = interval(PRUNE_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            if let Err(cause) = self.prune(self.service.clock.now()).await {
+                let source = std::error::Error::source(&cause).map(ToString::to_string);
+                tracing::warn!(%cause, source, "what grew old in the ledger cannot be dropped");
+            }
+        }
+    }
+
+    /// A failure is logged when it begins.
+    async fn run_looking_after(&self) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut fails = false;
@@ -86,16 +106,11 @@ impl Keeper {
 
     async fn look_after(&self, tick: u64) -> Result<()> {
         self.replay().await?;
-        let mut checked = Ok(());
         if tick.is_multiple_of(TICKS_PER_CHECKPOINT) {
             self.replay_left_behind().await?;
-            checked = self.checkpoint().await;
+            self.checkpoint().await?;
         }
-        // a full disk of this node is no reason to keep what has grown old in the database
-        if tick.is_multiple_of(TICKS_PER_PRUNING) {
-            self.prune(self.service.clock.now()).await?;
-        }
-        checked
+        Ok(())
     }
 
     /// Takes what was spooled to the database, as long as the rest of the work can wait. Says how many bytes
@@ -118,10 +133,7 @@ impl Keeper {
     /// # Errors
     /// [`Error::Unavailable`] where the database does not take it.
     pub async fn replay_left_behind(&self) -> Result<()> {
-        match self.spool {
-            Some(_) => replay_left_behind(&self.directory, &self.service, &self.store).await,
-            None => Ok(()),
-        }
+        replay_left_behind(&self.directory, &self.service, &self.store).await
     }
 
     /// Says where the chain ends, where it has moved: in the database of the installation, and in the log and the
@@ -174,7 +186,7 @@ impl Keeper {
             let facts = old.iter().fold(facts, |sum, batch| sum.saturating_add(batch.facts));
             let pruning = Pruning { head: last.head(), facts, pruned_at: now };
             let seal = self.key.value_of_pruning(&pruning);
-            if !within(PATIENCE, self.store.prune(&pruning, seal)).await? {
+            if !within(PATIENCE, self.store.prune(from, &pruning, seal)).await? {
                 // another node is at it
                 return Ok(());
             }

@@ -55,45 +55,53 @@ impl LedgerConfig {
     }
 }
 
-/// A chain that was begun for a run of a node.
+/// The ledger, as a run of a node begins with it.
 #[derive(Debug)]
 pub(super) struct BegunLedger {
     config: LedgerConfig,
     store: Arc<LedgerStore>,
-    chain: Chain,
+    /// The chain of this run; none where it records nothing, and only looks after what is there.
+    chain: Option<Chain>,
 }
 
 impl Service {
     /// Begins a chain, after all that an earlier run left behind is in the database. Nothing where
-    /// nothing is recorded.
+    /// nothing is recorded, and nothing ever was.
     pub(super) async fn begin_ledger(
         &self,
         config: LedgerConfig,
         migrate: bool,
     ) -> Result<Option<BegunLedger>> {
-        if config.mode == LedgerMode::Off {
-            return Ok(None);
-        }
+        let Some(store) = self.open_ledger(config.mode, migrate).await? else { return Ok(None) };
         create_private_directory(&config.directory)?;
-        let store = self.open_ledger(migrate).await?;
         spool::replay_left_behind(&config.directory, self, &store).await?;
-        let previous = match LastChain::read(&config.directory)? {
-            Some(last) => end_of(&store, last).await?,
-            None => None,
+        let chain = match config.mode {
+            LedgerMode::Off => None,
+            LedgerMode::Durable | LedgerMode::Buffered => {
+                Some(self.begin_next_chain(&store, &config.directory).await?)
+            }
         };
-        let chain = self.begin_chain(&store, previous).await?;
-        LastChain { chain: chain.id, seen: previous }.write(&config.directory)?;
         Ok(Some(BegunLedger { config, store: Arc::new(store), chain }))
     }
 
-    async fn open_ledger(&self, migrate: bool) -> Result<LedgerStore> {
-        if migrate {
-            return LedgerStore::open(&self.database).await;
-        }
+    async fn open_ledger(&self, mode: LedgerMode, migrate: bool) -> Result<Option<LedgerStore>> {
         match LedgerStore::open_existing(&self.database).await? {
-            Some(store) if store.is_up_to_date().await? => Ok(store),
+            Some(store) if store.is_up_to_date().await? => Ok(Some(store)),
+            None if mode == LedgerMode::Off => Ok(None),
+            _ if migrate => LedgerStore::open(&self.database).await.map(Some),
             _ => Err(schema::too_old(&self.database)),
         }
+    }
+
+    /// Begins a chain that names the end of the one before it in a directory.
+    async fn begin_next_chain(&self, store: &LedgerStore, directory: &Path) -> Result<Chain> {
+        let previous = match LastChain::read(directory)? {
+            Some(last) => end_of(store, last).await?,
+            None => None,
+        };
+        let chain = self.begin_chain(store, previous).await?;
+        LastChain { chain: chain.id, seen: previous }.write(directory)?;
+        Ok(chain)
     }
 
     pub(super) async fn begin_chain(
@@ -120,19 +128,24 @@ impl Service {
 impl BegunLedger {
     /// Its part on the hot path.
     pub(super) fn on_hot_path(&self) -> Ledger {
-        Ledger::new(self.config.mode, self.chain.id)
+        let chain = self.chain.as_ref();
+        chain.map_or_else(Ledger::off, |chain| Ledger::new(self.config.mode, chain.id))
     }
 
-    /// What takes the facts of a mint to the database, and what looks after them there.
-    pub(super) fn serve(self, service: &Service, mint: &Arc<Mint>) -> (Recorder, Keeper) {
-        let spool = Spool::for_database(&service.database, &self.config.directory, self.chain.id);
-        let spool = spool.map(Arc::new);
-        let sealer = Sealer::new(service.ledger_key(), &self.chain);
-        let spool_after = self.config.spool_after;
-        let keeper = Keeper::new(service, (self.store.clone(), spool.clone()), self.config);
-        let seen = keeper.seen();
-        let places = (self.store, spool, spool_after);
-        let recorder = Recorder::new(service, mint.clone(), places, (sealer, seen));
+    /// What takes the facts of a mint to the database, where they are recorded, and what looks after all that is
+    /// there.
+    pub(super) fn serve(self, service: &Service, mint: &Arc<Mint>) -> (Option<Recorder>, Keeper) {
+        let Self { config, store, chain } = self;
+        let (directory, spool_after) = (&config.directory, config.spool_after);
+        let spool = chain
+            .as_ref()
+            .and_then(|chain| Spool::for_database(&service.database, directory, chain.id))
+            .map(Arc::new);
+        let keeper = Keeper::new(service, (store.clone(), spool.clone()), config);
+        let recorder = chain.map(|chain| {
+            let end = (Sealer::new(service.ledger_key(), &chain), keeper.seen());
+            Recorder::new(service, mint.clone(), (store, spool, spool_after), end)
+        });
         (recorder, keeper)
     }
 }

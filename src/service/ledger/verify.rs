@@ -118,15 +118,18 @@ impl Service {
         }
         let mut reports = Vec::new();
         for id in all_chains(store, &chains, &expected).await? {
-            let walk = Walk {
+            let mut walk = Walk {
                 key: self.ledger_key(),
                 store,
                 chain: chains.get(&id),
-                pruning: prunings.get(&id),
+                pruning: prunings.get(&id).copied(),
                 expected: expected.get(&id).map_or(&[], Vec::as_slice),
             };
             let mut report = walk.run(id).await?;
-            let pruned = prunings.get(&id).map_or(0, |(pruning, _)| pruning.head.number);
+            while report.fault.is_some() && walk.is_behind(id).await? {
+                report = walk.run(id).await?;
+            }
+            let pruned = walk.pruned_to();
             let is_dropped = |head: &&Head| head.chain == id && head.number < pruned;
             report.unchecked = noted.iter().filter(is_dropped).copied().collect();
             if let Some((head, at)) = checkpoints.iter().find(|(head, _)| head.chain == id) {
@@ -171,11 +174,26 @@ struct Walk<'v> {
     key: LedgerKey,
     store: &'v LedgerStore,
     chain: Option<&'v Chain>,
-    pruning: Option<&'v (Pruning, ChainValue)>,
+    pruning: Option<(Pruning, ChainValue)>,
     expected: &'v [Head],
 }
 
 impl Walk<'_> {
+    /// The number of the last batch that was dropped.
+    fn pruned_to(&self) -> u64 {
+        self.pruning.map_or(0, |(pruning, _)| pruning.head.number)
+    }
+
+    /// Whether more has been dropped since: then the walk has to begin behind that.
+    async fn is_behind(&mut self, id: ChainId) -> Result<bool> {
+        let prunings = self.store.list_prunings().await?;
+        let more = prunings.into_iter().find(|(pruning, _)| {
+            pruning.head.chain == id && pruning.head.number > self.pruned_to()
+        });
+        self.pruning = more.or(self.pruning);
+        Ok(more.is_some())
+    }
+
     async fn run(&self, id: ChainId) -> Result<ChainReport> {
         let mut report = ChainReport {
             chain: id,
@@ -206,7 +224,7 @@ impl Walk<'_> {
     /// The number and the value that the first batch follows.
     fn beginning(&self) -> std::result::Result<(u64, ChainValue), Fault> {
         if let Some((pruning, seal)) = self.pruning {
-            let is_whole = self.key.value_of_pruning(pruning) == *seal;
+            let is_whole = self.key.value_of_pruning(&pruning) == seal;
             let start = (pruning.head.number, pruning.head.value);
             return if is_whole { Ok(start) } else { Err(Fault::PruningChanged) };
         }

@@ -7,7 +7,7 @@ use sqlx::AnyConnection;
 use tenmint::model::api_key::CreateApiKey;
 use tenmint::model::ledger::LedgerMode;
 
-use crate::ledger::{all, id_of, next_run, reader, run, tables, token_of};
+use crate::ledger::{all, id_of, next_run, next_run_in, reader, run, tables, token_of};
 use crate::server::{Engine, Server, Setup, asked};
 
 /// Makes every insert fail, as a full disk would.
@@ -166,21 +166,24 @@ async fn on_postgresql_a_connection_that_ended_meanwhile_is_replaced_and_nothing
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_postgresql_what_a_run_left_in_the_spool_is_recorded_by_the_next() {
-    let Some(mut server) = on_postgres().await else { return };
-    let key = server.api_key("chat").await;
-    let mut tables = tables(&server).await;
-    break_inserts(&mut tables, Engine::Postgres).await;
-    let ids = [id_of(&token_of(&server, &key).await), id_of(&token_of(&server, &key).await)];
-    server.stop().await;
-    mend_inserts(&mut tables, Engine::Postgres).await;
-    let node = next_run(&server, None).await;
-    let ledger = node.service.read_ledger().await.unwrap();
-    let mut found = Vec::new();
-    for id in ids {
-        found.extend(ledger.find_token(id).await.unwrap());
+    // also by one that records nothing itself
+    for mode in [LedgerMode::Durable, LedgerMode::Off] {
+        let Some(mut server) = on_postgres().await else { return };
+        let key = server.api_key("chat").await;
+        let mut tables = tables(&server).await;
+        break_inserts(&mut tables, Engine::Postgres).await;
+        let ids = [id_of(&token_of(&server, &key).await), id_of(&token_of(&server, &key).await)];
+        server.stop().await;
+        mend_inserts(&mut tables, Engine::Postgres).await;
+        let node = next_run_in(&server, mode, None).await;
+        let ledger = node.service.read_ledger().await.unwrap();
+        let mut found = Vec::new();
+        for id in ids {
+            found.extend(ledger.find_token(id).await.unwrap());
+        }
+        assert_eq!(found.iter().map(|fact| fact.token_id).collect::<Vec<_>>(), ids);
+        node.stop().await;
     }
-    assert_eq!(found.iter().map(|fact| fact.token_id).collect::<Vec<_>>(), ids);
-    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

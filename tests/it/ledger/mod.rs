@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use sqlx::{AnyConnection, Connection};
-use tenmint::model::ledger::{RecordedFact, Subject};
+use tenmint::model::ledger::{LedgerMode, RecordedFact, Subject};
 use tenmint::model::token_id::TokenId;
 use tenmint::service::Service;
 use tenmint::service::ledger::LedgerConfig;
@@ -38,10 +38,15 @@ async fn reader(server: &Server) -> LedgerReader {
 
 /// Another run of a node in the same directory.
 async fn next_run(server: &Server, keep: Option<Duration>) -> Node {
+    next_run_in(server, LedgerMode::Durable, keep).await
+}
+
+/// The same, which records tokens so.
+async fn next_run_in(server: &Server, mode: LedgerMode, keep: Option<Duration>) -> Node {
     let keys_dir = server.directory.path().join("keys");
     let service = Service::open(&server.database, &keys_dir, server.clock.clone()).await.unwrap();
     let config = NodeConfig::in_directory(server.directory.path());
-    let ledger = LedgerConfig { keep, ..config.ledger };
+    let ledger = LedgerConfig { mode, keep, ..config.ledger };
     Node::start(service, NodeConfig { ledger, ..config }).await.unwrap()
 }
 
@@ -207,8 +212,7 @@ fn json_of(answer: &Answer) -> Value {
 
 #[tokio::test]
 async fn a_ledger_that_is_off_records_nothing_and_holds_nobody_up() {
-    let setup =
-        Setup { ledger: tenmint::model::ledger::LedgerMode::Off, ..Setup::on(Engine::Sqlite) };
+    let setup = Setup { ledger: LedgerMode::Off, ..Setup::on(Engine::Sqlite) };
     let server = setup.start().await.unwrap();
     let key = server.api_key("chat").await;
     assert_eq!(server.token(&key, "").await.status, 200);

@@ -1,14 +1,22 @@
 //! Whatever is changed about the ledger, the first batch that it concerns is named.
 
+use std::cell::Cell;
 use std::time::Duration;
 
-use tenmint::model::ledger::{ChainValue, Head};
+use tenmint::model::ledger::{ChainValue, Head, LedgerMode, Pruning};
 use tenmint::service::ledger::last_chain::LastChain;
 use tenmint::service::ledger::verify::{ChainReport, Fault};
 use tenmint::store::Store;
+use tenmint::store::ledger::LedgerStore;
+use tokio::join;
+use tokio::time::timeout;
 
-use crate::ledger::{all, next_run, reader, run, tables, token_of};
+use crate::ledger::{all, next_run, next_run_in, reader, run, tables, token_of};
 use crate::server::{Key, Server, on_both_engines};
+
+const HOUR: Duration = Duration::from_hours(1);
+/// What a node does by itself and does not do within this it does not do.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn verified(server: &Server, noted: &[Head]) -> Vec<ChainReport> {
     server.service.verify_ledger(&reader(server).await, noted).await.unwrap()
@@ -122,6 +130,60 @@ on_both_engines! {
         run(&mut tables, "DELETE FROM ledger_chains WHERE previous_chain IS NULL").await;
         assert_eq!(faults(&server).await, [Fault::NoBeginning]);
         next.stop().await;
+    }
+
+    async fn a_node_drops_by_itself_what_grew_old_also_one_that_records_nothing(server: Server) {
+        let key = server.api_key("chat").await;
+        for mode in [LedgerMode::Durable, LedgerMode::Off] {
+            batches(&server, &key, 1).await;
+            server.wind(Duration::from_hours(24)).await;
+            let mut keeping = next_run_in(&server, mode, Some(Duration::from_hours(12))).await;
+            keeping.keep_ledger();
+            let dropped = async { while !all(&server).await.is_empty() {} };
+            timeout(PATIENCE, dropped).await.expect("it is kept");
+            keeping.stop().await;
+        }
+    }
+
+    async fn a_look_at_a_ledger_that_is_being_dropped_finds_no_fault(server: Server) {
+        let key = server.api_key("chat").await;
+        for _ in 0..30 {
+            batches(&server, &key, 1).await;
+            server.wind(HOUR).await;
+        }
+        let keeping = next_run(&server, Some(HOUR)).await;
+        let (keeper, now, done) = (keeping.ledger_keeper().unwrap(), server.clock.now(), Cell::new(false));
+        let dropping = async {
+            for hours in (0..30).rev() {
+                keeper.prune(now - HOUR * hours).await.unwrap();
+            }
+            done.set(true);
+        };
+        let looking = async {
+            while !done.get() {
+                assert_eq!(faults(&server).await, []);
+            }
+        };
+        join!(dropping, looking);
+        assert_eq!(all(&server).await.len(), 1, "that of the last hour");
+        keeping.stop().await;
+    }
+
+    async fn a_node_that_looked_before_another_dropped_some_drops_nothing(server: Server) {
+        let key = server.api_key("chat").await;
+        batches(&server, &key, 2).await;
+        let store = LedgerStore::open_existing(&server.database).await.unwrap().unwrap();
+        let chain = store.list_chains().await.unwrap()[0].id;
+        let there = store.list_after(chain, 0, 2).await.unwrap();
+        let up_to = |place: usize, facts| Pruning {
+            head: there[place].head(),
+            facts,
+            pruned_at: server.clock.now(),
+        };
+        let seal = ChainValue::from_bytes([0; 32]);
+        assert!(store.prune(0, &up_to(0, 1), seal).await.unwrap());
+        assert!(!store.prune(0, &up_to(1, 2), seal).await.unwrap(), "the first would be counted twice, or never");
+        assert!(store.prune(1, &up_to(1, 2), seal).await.unwrap());
     }
 
     async fn what_grew_old_is_dropped_and_the_rest_is_still_proven(server: Server) {
