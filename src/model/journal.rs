@@ -27,16 +27,22 @@ pub enum Ended {
 }
 
 impl Ended {
-    /// What has ended of an API key. The secrets of one that was revoked are over too: an import of before
-    /// may come again after a restore, and would give them to another key.
+    /// What has ended of an API key.
     pub fn of(api_key: &IndexedApiKey) -> impl Iterator<Item = Self> {
-        let revoked = api_key.revoked_at;
-        let ended = move |secret: &ApiKeySecret| {
-            let end = [secret.expires_at, revoked].into_iter().flatten().min()?;
+        let itself = api_key.revoked_at.map(|_| Self::ApiKey(api_key.id));
+        itself.into_iter().chain(Self::of_secrets(&api_key.secrets, api_key.revoked_at))
+    }
+
+    /// What has ended of the secrets of an API key that is over then, if it is. Those of one that was revoked
+    /// count too: an import of before may come again after a restore, and would give them to another key.
+    pub fn of_secrets(
+        secrets: &[ApiKeySecret],
+        over: Option<Timestamp>,
+    ) -> impl Iterator<Item = Self> {
+        secrets.iter().filter_map(move |secret| {
+            let end = [secret.expires_at, over].into_iter().flatten().min()?;
             Some(Self::Secret(secret.digest, end))
-        };
-        let itself = revoked.map(|_| Self::ApiKey(api_key.id));
-        itself.into_iter().chain(api_key.secrets.iter().filter_map(ended))
+        })
     }
 
     /// What has ended of an API key whose expiry came earlier, which it never does later: its secrets at
@@ -44,11 +50,6 @@ impl Ended {
     pub fn of_cut_short(api_key: &IndexedApiKey) -> impl Iterator<Item = Self> {
         let ended = |secret: &ApiKeySecret| Some(Self::Secret(secret.digest, api_key.expires_at?));
         api_key.secrets.iter().filter_map(ended)
-    }
-
-    /// Which of these secrets have an end.
-    pub fn of_secrets(secrets: &[ApiKeySecret]) -> impl Iterator<Item = Self> {
-        secrets.iter().filter_map(|secret| Some(Self::Secret(secret.digest, secret.expires_at?)))
     }
 }
 

@@ -28,6 +28,9 @@ use crate::store::private_file;
 /// How long the disk is waited for. A revocation has to hold on every node within a second.
 const PATIENCE: Duration = Duration::from_millis(300);
 
+/// What a line ends in that was torn: more words than any has.
+const TORN: &str = " torn torn torn";
+
 /// The journal of a node.
 #[derive(Debug)]
 pub(crate) struct Journal {
@@ -124,8 +127,10 @@ impl Journal {
         file.read_to_end(&mut bytes).map_err(unusable)?;
         // a damaged byte spoils its line, and no other
         let text = String::from_utf8_lossy(&bytes);
-        let (mut known, mut bad) = (Known::default(), 0);
-        for line in text.lines() {
+        // what has no end was torn, however whole it looks: a moment that lacks digits is another one
+        let (whole, torn) = text.split_at(text.rfind('\n').map_or(0, |end| end + 1));
+        let (mut known, mut bad) = (Known::default(), usize::from(!torn.is_empty()));
+        for line in whole.lines() {
             match line.parse() {
                 Ok(line) => {
                     known.take(&line);
@@ -263,14 +268,14 @@ impl End {
         written
     }
 
-    /// What a try that failed has left is cut off, or ends as a line of its own.
+    /// What a try that failed has left is cut off, or ends as a line of its own that nobody takes for a whole one.
     fn append_alone(&self, lines: &str) -> std::io::Result<()> {
         let length = self.file.metadata()?.len();
         let mut last = [b'\n'];
         if let Some(place) = length.checked_sub(1) {
             self.file.read_exact_at(&mut last, place)?;
         }
-        let text = if last == *b"\n" { lines.to_owned() } else { format!("\n{lines}") };
+        let text = if last == *b"\n" { lines.to_owned() } else { format!("{TORN}\n{lines}") };
         let written = (&self.file).write_all(text.as_bytes()).and_then(|()| self.file.sync_data());
         if written.is_err() {
             let _ = self.file.set_len(length);
@@ -307,18 +312,32 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_line_that_was_torn_costs_no_other() {
+    async fn a_line_that_was_torn_costs_no_other_and_is_not_believed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("journal");
         let whole = JournalLine { revision: 7, ended: Some(Ended::ApiKey(id(1))) };
-        let mut text = b"6 api_key \xff\n".to_vec();
-        text.extend_from_slice(format!("{whole}\n8 api_key key_01234").as_bytes());
-        std::fs::write(&path, text).unwrap();
-        let journal = opened(&path);
-        journal.note(9, vec![Ended::ApiKey(id(2))]).await;
-        let known = Journal::open(&path).unwrap().known();
-        assert_eq!(known.api_keys, [id(1), id(2)].into());
-        assert_eq!(known.revision, 9);
+        let end = Timestamp::from_millis(1_800_000_000_000);
+        let ended = Ended::Secret(SecretDigest::from_bytes([9; 32]), end);
+        let torn = JournalLine { revision: 8, ended: Some(ended.clone()) }.to_string();
+        // wherever it was torn; with its last digits gone, it would end at another moment
+        for length in 0..=torn.len() {
+            let mut text = b"6 api_key \xff\n".to_vec();
+            text.extend_from_slice(format!("{whole}\n{}", &torn[..length]).as_bytes());
+            std::fs::write(&path, text).unwrap();
+            let journal = opened(&path);
+            assert_eq!(journal.known().secrets, HashMap::new(), "{length}");
+            journal.note(9, vec![Ended::ApiKey(id(2))]).await;
+            let known = Journal::open(&path).unwrap().known();
+            assert_eq!(known.api_keys, [id(1), id(2)].into(), "{length}");
+            assert_eq!((known.revision, known.secrets.len()), (9, 0), "{length}");
+            opened(&path).note(9, vec![ended.clone()]).await;
+            let known = Journal::open(&path).unwrap().known();
+            assert_eq!(
+                known.secrets,
+                [(SecretDigest::from_bytes([9; 32]), end)].into(),
+                "{length}"
+            );
+        }
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! A restore of an older backup brings nothing back that has ended for ever.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -77,6 +77,67 @@ fn feed_of(node: &Node, server: &Server) -> Value {
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).unwrap()).unwrap()
 }
 
+/// The journal of revocations of a server.
+fn journal_of(server: &Server) -> PathBuf {
+    server.directory.path().join("revocations.journal")
+}
+
+/// A key of an import is revoked and the database restored: the import that comes again does not bring it back.
+async fn import_again_after_a_restore(mut server: Server, another_journal: bool) {
+    let (copy, _directory) = back_up(&server).await;
+    let [revoked, alive] = ["leaked", "kept"];
+    let file = [revoked, alive].map(|text| format!("{text},{},chat\n", sha256(text))).concat();
+    let file = format!("name,digest,scopes\n{file}");
+    let ask = ImportApiKeys { format: ImportFormat::Csv, atomic: false };
+    let mut running = Running::begin(&server.service, server.call(), ask);
+    running.send(&file).await;
+    let lines = running.lines(2).await;
+    assert_eq!(running.end().await.unwrap().summary.created, 2);
+    server.revoke(&lines[0].id.unwrap()).await;
+    server.stop().await;
+    if another_journal {
+        std::fs::remove_file(journal_of(&server)).unwrap();
+        node_on(&server, &server.database).await.stop().await;
+    }
+    let node = node_on(&server, &copy).await;
+    let mut running = Running::begin(&node.service, server.call(), ask);
+    running.send(&file).await;
+    let lines = running.lines(2).await;
+    assert_eq!(lines[0].errors[0].message, "the key of this digest has ended, for ever");
+    assert_eq!(running.end().await.unwrap().summary.created, 1, "the other one is made anew");
+    node.stop().await;
+}
+
+/// The end of keys comes earlier than a backup knows, and the backup is restored. Where the node is killed at
+/// once, its journal does not know either.
+async fn end_earlier_and_restore(mut server: Server, killed: bool) {
+    let other = server.api_key("chat").await;
+    server.revoke(&other.id).await;
+    let noted = std::fs::read(journal_of(&server)).unwrap();
+    assert!(!noted.is_empty());
+    let (refreshed, edited) = (server.api_key("chat").await, server.api_key("chat").await);
+    let (copy, _directory) = back_up(&server).await;
+    let path = |key: &Key| format!("/v1/keys/{}", key.id);
+    let refresh = json!({"grace_period_seconds": 60});
+    good(&server, "POST", &format!("{}/refresh", path(&refreshed)), refresh).await;
+    good(&server, "PATCH", &path(&edited), json!({"expires_at": "1m"})).await;
+    server.stop().await;
+    if killed {
+        std::fs::write(journal_of(&server), noted).unwrap();
+        node_on(&server, &server.database).await.stop().await;
+    }
+    let node = node_on(&server, &copy).await;
+    for key in [&refreshed, &edited] {
+        assert_eq!(refused(&node, &server, key), None, "its end has not come");
+    }
+    server.clock.wind(Duration::from_mins(1));
+    node.follower.catch_up().await.unwrap();
+    for key in [&refreshed, &edited] {
+        assert_eq!(refused(&node, &server, key), Some(Refused::Replaced));
+    }
+    node.stop().await;
+}
+
 on_both_engines! {
     async fn no_revoked_key_comes_back_with_an_older_backup(server: Server) {
         let mut server = server;
@@ -129,25 +190,11 @@ on_both_engines! {
     }
 
     async fn an_import_that_comes_again_brings_no_revoked_key_back_either(server: Server) {
-        let mut server = server;
-        let (copy, _directory) = back_up(&server).await;
-        let [revoked, alive] = ["leaked", "kept"];
-        let file = [revoked, alive].map(|text| format!("{text},{},chat\n", sha256(text))).concat();
-        let file = format!("name,digest,scopes\n{file}");
-        let ask = ImportApiKeys { format: ImportFormat::Csv, atomic: false };
-        let mut running = Running::begin(&server.service, server.call(), ask);
-        running.send(&file).await;
-        let lines = running.lines(2).await;
-        assert_eq!(running.end().await.unwrap().summary.created, 2);
-        server.revoke(&lines[0].id.unwrap()).await;
-        server.stop().await;
-        let node = node_on(&server, &copy).await;
-        let mut running = Running::begin(&node.service, server.call(), ask);
-        running.send(&file).await;
-        let lines = running.lines(2).await;
-        assert_eq!(lines[0].errors[0].message, "the key of this digest has ended, for ever");
-        assert_eq!(running.end().await.unwrap().summary.created, 1, "the other one is made anew");
-        node.stop().await;
+        import_again_after_a_restore(server, false).await;
+    }
+
+    async fn a_journal_that_was_begun_after_a_revocation_holds_an_import_to_it_too(server: Server) {
+        import_again_after_a_restore(server, true).await;
     }
 
     async fn a_node_that_goes_on_while_its_database_is_restored_brings_nothing_back(server: Server) {
@@ -208,24 +255,11 @@ on_both_engines! {
     }
 
     async fn no_key_lives_on_with_an_older_backup_whose_end_came_earlier_since(server: Server) {
-        let mut server = server;
-        let (refreshed, edited) = (server.api_key("chat").await, server.api_key("chat").await);
-        let (copy, _directory) = back_up(&server).await;
-        let path = |key: &Key| format!("/v1/keys/{}", key.id);
-        let refresh = json!({"grace_period_seconds": 60});
-        good(&server, "POST", &format!("{}/refresh", path(&refreshed)), refresh).await;
-        good(&server, "PATCH", &path(&edited), json!({"expires_at": "1m"})).await;
-        server.stop().await;
-        let node = node_on(&server, &copy).await;
-        for key in [&refreshed, &edited] {
-            assert_eq!(refused(&node, &server, key), None, "its end has not come");
-        }
-        server.clock.wind(Duration::from_mins(1));
-        node.follower.catch_up().await.unwrap();
-        for key in [&refreshed, &edited] {
-            assert_eq!(refused(&node, &server, key), Some(Refused::Replaced));
-        }
-        node.stop().await;
+        end_earlier_and_restore(server, false).await;
+    }
+
+    async fn what_a_killed_node_did_not_come_to_noting_is_noted_by_its_next_run(server: Server) {
+        end_earlier_and_restore(server, true).await;
     }
 
     async fn a_key_that_ends_by_itself_is_no_sign_of_a_restore(server: Server) {

@@ -1,13 +1,18 @@
 //! What ends for ever while a node follows its database: noted in the journal before it is applied, and ended
 //! again where a restore has brought it back.
 
+use std::collections::HashSet;
+
 use crate::error::Result;
 use crate::mint::{Change, FilledIndex, Index};
+use crate::model::id::ApiKeyId;
 use crate::model::journal::Ended;
 use crate::model::signing_key::{Kid, SigningKey};
 use crate::service::follow::Follower;
 use crate::service::journal::Known;
 use crate::service::restored::BroughtBack;
+use crate::store::Read;
+use crate::store::changes::{self, Subject};
 
 impl Follower {
     pub(super) async fn note_ended(&self, revision: i64, ended: Vec<Ended>) {
@@ -20,6 +25,22 @@ impl Follower {
         if let Some(journal) = &self.journal {
             journal.note_seen(revision).await;
         }
+    }
+
+    /// The API keys that changed behind what the journal has: a node that was killed may not have come to noting
+    /// what ended by it.
+    pub(super) async fn changed_unnoted(&self, read: &mut Read) -> Result<HashSet<ApiKeyId>> {
+        // of the lines under its last revision some may be missing; one that has none was just begun
+        let noted = self.journal.as_ref().map_or(0, |journal| journal.revision());
+        if noted == 0 {
+            return Ok(HashSet::new());
+        }
+        let touched = changes::list_after(read, noted - 1).await?;
+        let api_keys = touched.into_iter().filter_map(|subject| match subject {
+            Subject::ApiKey(id) => Some(id),
+            _ => None,
+        });
+        Ok(api_keys.collect())
     }
 
     /// What the database holds as living and has ended, as the journal knows. Nothing is issued until it

@@ -4,7 +4,7 @@
 //! together in memory: a database would look it up a row at a time, all over its file. A page is put
 //! while the database makes the next one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,11 +15,12 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::error::{Error, Result};
-use crate::mint::{Change, FilledIndex};
+use crate::mint::{Change, FilledIndex, Mint};
 use crate::model::api_key::{ApiKeySecret, IndexedApiKey};
 use crate::model::id::{ApiKeyId, BotId};
 use crate::model::journal::Ended;
 use crate::model::owner::{BoundRole, OwnerId, StoredOwner};
+use crate::model::time::Timestamp;
 use crate::service::owners::RoleBook;
 use crate::store::{
     Half, Made, Read, Store, audiences, gateway_policies, indexed_api_keys, orgs, owners, spaces,
@@ -29,8 +30,34 @@ use crate::store::{
 /// seconds.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
-/// An index that is being filled, and what was found in it that has ended.
-type Filling = Arc<Mutex<(FilledIndex, Vec<Ended>)>>;
+/// An index that is being filled, for both readers.
+type Filling = Arc<Mutex<Found>>;
+
+/// What was found so far.
+struct Found {
+    filled: FilledIndex,
+    before: Before,
+    /// What has ended of it.
+    ended: Vec<Ended>,
+    /// When API keys are over, and so are their secrets, which come later.
+    over: HashMap<ApiKeyId, Timestamp>,
+}
+
+/// What a node knew before it reads everything anew.
+pub(super) struct Before {
+    pub(super) mint: Arc<Mint>,
+    /// The API keys that changed behind what the journal has.
+    pub(super) changed: HashSet<ApiKeyId>,
+}
+
+impl Before {
+    /// When an API key is over, as the journal has to know: it was revoked, or its end came earlier.
+    fn end_of(&self, api_key: &IndexedApiKey) -> Option<Timestamp> {
+        let has_changed = self.changed.contains(&api_key.id) || self.mint.index().outlives(api_key);
+        let end = api_key.expires_at.filter(|_| has_changed);
+        [api_key.revoked_at, end].into_iter().flatten().min()
+    }
+}
 
 /// Fills an index that is empty. The second reader looks a moment later: what it sees too early is
 /// applied again, in its turn, by the look that follows. An owner whose key comes before it counts as gone
@@ -38,14 +65,15 @@ type Filling = Arc<Mutex<(FilledIndex, Vec<Ended>)>>;
 pub(super) async fn fill(
     read: &mut Read,
     store: &Store,
-    mut filled: FilledIndex,
+    (mut filled, before): (FilledIndex, Before),
 ) -> Result<(FilledIndex, Vec<Ended>)> {
     fill_the_few(read, &mut filled).await?;
     let book = RoleBook::read_all(read).await?;
     for person in owners::list_users(read).await? {
         filled.put(Change::Owner(book.resolve(person)));
     }
-    let filling = Filling::new(Mutex::new((filled, Vec::new())));
+    let found = Found { filled, before, ended: Vec::new(), over: HashMap::new() };
+    let filling = Filling::new(Mutex::new(found));
     let (keys_are_there, mut keys_there) = oneshot::channel();
     let mut beside = JoinSet::new();
     beside.spawn({
@@ -68,7 +96,8 @@ pub(super) async fn fill(
         fill_secrets(read, Half::Lower, &filling).await?;
     }
     beside.join_next().await.unwrap_or(Ok(Ok(()))).map_err(panicked)??;
-    Arc::into_inner(filling).map(Mutex::into_inner).ok_or_else(|| panicked(()))
+    let found = Arc::into_inner(filling).map(Mutex::into_inner).ok_or_else(|| panicked(()))?;
+    Ok((found.filled, found.ended))
 }
 
 fn panicked<C>(_: C) -> Error {
@@ -95,12 +124,12 @@ async fn fill_the_few(read: &mut Read, filled: &mut FilledIndex) -> Result<()> {
 async fn fill_bots(read: &mut Read, book: &RoleBook, filling: &Filling) -> Result<()> {
     let roles = RolesOfBots::read_all(read).await?;
     let put = async |page: Vec<StoredOwner>| {
-        let (filled, _) = &mut *filling.lock();
+        let mut found = filling.lock();
         for mut bot in page {
             if let OwnerId::Bot(id) = bot.owner {
                 bot.roles = roles.of(&id);
             }
-            filled.put(Change::Owner(book.resolve(bot)));
+            found.filled.put(Change::Owner(book.resolve(bot)));
         }
     };
     let mut found = owners::list_bots_after(read, &Made::START).await?;
@@ -113,10 +142,12 @@ async fn fill_bots(read: &mut Read, book: &RoleBook, filling: &Filling) -> Resul
 
 async fn fill_api_keys(read: &mut Read, filling: &Filling) -> Result<()> {
     let put = async |page: Vec<IndexedApiKey>| {
-        let (filled, ended) = &mut *filling.lock();
+        let mut found = filling.lock();
         for api_key in page {
-            ended.extend(Ended::of(&api_key));
-            filled.put(Change::ApiKey(api_key));
+            found.ended.extend(Ended::of(&api_key));
+            let end = found.before.end_of(&api_key);
+            found.over.extend(end.map(|end| (api_key.id, end)));
+            found.filled.put(Change::ApiKey(api_key));
         }
     };
     let mut found = indexed_api_keys::list_after(read, &Made::START).await?;
@@ -130,10 +161,11 @@ async fn fill_api_keys(read: &mut Read, filling: &Filling) -> Result<()> {
 /// The secrets of staged keys are read too, and left out: their keys are not there.
 async fn fill_secrets(read: &mut Read, half: Half, filling: &Filling) -> Result<()> {
     let put = async |page: Vec<(ApiKeyId, Vec<ApiKeySecret>)>| {
-        let (filled, ended) = &mut *filling.lock();
+        let mut found = filling.lock();
         for (api_key, secrets) in page {
-            ended.extend(Ended::of_secrets(&secrets));
-            filled.put_secrets(&api_key, &secrets);
+            let over = found.over.get(&api_key).copied();
+            found.ended.extend(Ended::of_secrets(&secrets, over));
+            found.filled.put_secrets(&api_key, &secrets);
         }
     };
     let mut page = indexed_api_keys::list_secrets_after(read, half, None).await?;

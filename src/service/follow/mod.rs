@@ -29,7 +29,7 @@ use crate::model::journal::Ended;
 use crate::model::signing_key::SigningKey;
 use crate::model::time::Timestamp;
 use crate::service::follow::endings::ended_in;
-use crate::service::follow::filling::fill;
+use crate::service::follow::filling::{Before, fill};
 use crate::service::follow::reading::{read_imported, read_subject};
 use crate::service::journal::Journal;
 use crate::service::master_key::MasterKey;
@@ -384,7 +384,8 @@ impl Follower {
         let (api_key_count, bot_count) =
             (api_keys::count(read).await?, owners::count_bots(read).await?);
         let empty = self.mint.index().begin_to_fill(size(api_key_count), size(bot_count));
-        let (mut filled, ended) = fill(read, &self.store, empty).await?;
+        let before = Before { mint: self.mint.clone(), changed: self.changed_unnoted(read).await? };
+        let (mut filled, ended) = fill(read, &self.store, (empty, before)).await?;
         self.note_ended(*revision, ended).await;
         let brought_back = self.brought_back_by(&filled, &known);
         if !brought_back.is_empty() {
