@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::task::spawn_blocking;
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use crate::error::{Error, Result};
 use crate::model::time::Timestamp;
@@ -16,14 +16,15 @@ use crate::store::{changes, idempotency, revocations};
 const KEEP_CHANGES: Duration = Duration::from_hours(24);
 /// How often what is no longer needed is deleted.
 const PRUNE_EVERY: Duration = Duration::from_hours(1);
+/// When it is first: soon, for a node that never runs for an hour, and not in the midst of a start.
+const FIRST_AFTER: Duration = Duration::from_mins(1);
 
 impl Follower {
     /// Deletes what is no longer needed, until it is dropped. Beside the polls, none of which waits for it:
     /// what a large import left behind takes a while.
     pub async fn run_pruning(&self) {
-        let mut ticks = interval(PRUNE_EVERY);
+        let mut ticks = interval_at(Instant::now() + FIRST_AFTER, PRUNE_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        ticks.tick().await;
         loop {
             ticks.tick().await;
             if let Err(cause) = self.prune().await {
