@@ -227,7 +227,8 @@ fn create_file(keys_dir: &Path, path: &Path) -> std::io::Result<()> {
     std::fs::remove_file(&fresh)?;
     match linked {
         Err(cause) if cause.kind() != std::io::ErrorKind::AlreadyExists => Err(cause),
-        _ => Ok(()),
+        // what it seals may be on another disk, and outlive a name that is not on this one yet
+        _ => File::open(keys_dir)?.sync_all(),
     }
 }
 
