@@ -7,7 +7,7 @@ use std::str::FromStr;
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use ring::{digest, hmac};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
 
 use crate::error::InvalidField;
 use crate::model::id::{ApiKeyId, base62};
@@ -245,13 +245,16 @@ const CHECK_LENGTH: usize = 6;
 /// asking the server. Only letters, digits, `_` and `-` occur, because clients disagree about how
 /// to encode anything else in Basic.
 pub fn api_key_text(prefix: &str, label: &str, id: &ApiKeyId, random: &[u8; 32]) -> PlainSecret {
-    let mut secret = [b'0'; SECRET_LENGTH];
-    base62(random, &mut secret);
-    let mut text = format!("{prefix}_{label}_{}", id.characters());
+    let mut secret = Zeroizing::new([b'0'; SECRET_LENGTH]);
+    base62(random, &mut *secret);
+    let parts = [prefix, "_", label, "_", id.characters()];
+    // in its place from the start: a text that moves when it grows leaves a copy behind
+    let length = parts.iter().map(|part| part.len()).sum::<usize>() + SECRET_LENGTH + CHECK_LENGTH;
+    let mut text = String::with_capacity(length);
+    text.extend(parts);
     text.extend(secret.iter().map(|byte| char::from(*byte)));
     let check = check_of(&text);
     text.extend(check.iter().map(|byte| char::from(*byte)));
-    secret.zeroize();
     PlainSecret::new(text)
 }
 

@@ -58,7 +58,8 @@ pub(crate) fn brought_signing_key(
              one from other forms",
         )
     };
-    let document = PrivatePkcs8KeyDer::from_pem_slice(pem).map_err(|_| unusable())?;
+    let document = PrivatePkcs8KeyDer::from_pem_slice(pem).map(Zeroizing::new);
+    let document = document.map_err(|_| unusable())?;
     let private = Zeroizing::new(document.secret_pkcs8_der().to_vec());
     let key_pair = KeyPair::recognize(&private).map_err(|_| unusable())?;
     sealed_key(kid, &GeneratedKeyPair { private, key_pair }, master_key, now)
