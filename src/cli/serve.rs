@@ -95,6 +95,7 @@ pub(super) async fn run(mut config: Config, args: &ServeArgs, output: &Output) -
     start_log(args.dev)?;
     refuse_core_files();
     let listeners = Listeners::bind(&config).await?;
+    config.http.limits = config.http.limits.within_descriptors(listeners.for_many());
     let address = listeners.public.address;
     config.http.tls = config.tls.take().map(Tls::load).transpose()?.map(Arc::new);
     let scheme = if config.http.tls.is_some() { "https" } else { "http" };
@@ -191,6 +192,11 @@ impl Listeners {
             gateways: Bound::if_asked(config.private_listen.as_deref()).await?,
             observers: Bound::if_asked(config.observe_listen.as_deref()).await?,
         })
+    }
+
+    /// At how many of them anybody may take as many places as there are.
+    fn for_many(&self) -> u32 {
+        1 + u32::from(self.gateways.is_some())
     }
 
     /// What is served everywhere until there is a node.

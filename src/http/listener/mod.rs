@@ -81,16 +81,25 @@ impl Default for Limits {
     }
 }
 
-/// Descriptors that are left for the database, the log and what else a process opens.
-const OTHER_DESCRIPTORS: u32 = 64;
+/// Descriptors that are left for the database, the log, whoever watches, and what else a process opens.
+const OTHER_DESCRIPTORS: u32 = 128;
 
 impl Limits {
-    /// No more connections than the system gives descriptors for: past that, accepting fails and
-    /// so does the database.
-    pub(super) fn within_descriptors(self) -> Self {
+    /// No more connections at each of so many listeners than the system gives descriptors for at all of them:
+    /// past that, accepting fails and so does the database.
+    #[must_use]
+    pub fn within_descriptors(self, listeners: u32) -> Self {
         let descriptors = soft_descriptor_limit().unwrap_or(u32::MAX);
-        let most = descriptors.saturating_sub(OTHER_DESCRIPTORS).max(1);
-        Self { max_connections: self.max_connections.min(most), ..self }
+        let most = descriptors.saturating_sub(OTHER_DESCRIPTORS) / listeners.max(1);
+        if most >= self.max_connections {
+            return self;
+        }
+        let max_connections = most.max(1);
+        tracing::warn!(
+            max_connections,
+            "the limit of open files allows no more connections: raise it with `ulimit -n`"
+        );
+        Self { max_connections, ..self }
     }
 }
 
@@ -181,15 +190,8 @@ impl Face {
 }
 
 /// Serves until `stop` ends, then lets requests in flight finish.
-pub async fn serve(listener: TcpListener, mut face: Face, stop: impl Future<Output = ()>) {
-    let (asked, limits) = (face.limits.max_connections, face.limits.within_descriptors());
-    if limits.max_connections < asked {
-        tracing::warn!(
-            max_connections = limits.max_connections,
-            "the limit of open files allows no more connections: raise it with `ulimit -n`"
-        );
-    }
-    face.limits = limits;
+pub async fn serve(listener: TcpListener, face: Face, stop: impl Future<Output = ()>) {
+    let limits = face.limits;
     Connected::allow(face.counting.as_ref(), limits.max_connections);
     let sources = Sources::of(limits.max_connections, face.proxies.clone());
     let face = Arc::new(face);

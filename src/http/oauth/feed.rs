@@ -44,7 +44,7 @@ impl Waiters {
     /// Three of four connections may wait, so that there is always a place for who wants a token. Who
     /// comes too late is answered at once, and asks again soon.
     pub(in crate::http) fn of(limits: Limits) -> Self {
-        let places = limits.within_descriptors().max_connections as usize * 3 / 4;
+        let places = limits.max_connections as usize * 3 / 4;
         Self { places: Semaphore::new(places.max(1)), woken: AtomicU64::new(0) }
     }
 }

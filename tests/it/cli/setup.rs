@@ -308,6 +308,20 @@ fn a_node_leaves_no_core_file() {
 }
 
 #[test]
+fn two_listeners_together_leave_open_files_for_the_database() {
+    let home = Home::new();
+    home.init("https://auth.example.com");
+    std::fs::write(home.path().join("tenmint.toml"), "forward_auth.listen = '127.0.0.1:0'")
+        .unwrap();
+    let serve = home.command(&["serve", "--listen", "127.0.0.1:0"]);
+    let mut limited = Command::new("/bin/sh");
+    limited.args(["-c", "ulimit -n 300; exec \"$0\" \"$@\""]).arg(serve.get_program());
+    limited.args(serve.get_args()).current_dir(home.path()).env_clear().env("HOME", home.path());
+    let log = Serving::of(limited).stop();
+    assert!(log.contains(r#""max_connections":86"#), "{log}");
+}
+
+#[test]
 fn no_secret_is_in_the_log_or_in_the_database() {
     for home in Home::on_each_engine() {
         let address = free_address();
