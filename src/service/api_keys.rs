@@ -270,7 +270,7 @@ mod tests {
 
     #[test]
     fn no_two_secrets_are_alike_and_each_digit_is_as_likely_as_another() {
-        let (mut seen, mut counts) = (HashSet::new(), [[0_u32; 128]; LENGTHS.0]);
+        let (mut seen, mut counts) = (HashSet::new(), vec![[0_u32; 128]; LENGTHS.0]);
         for _ in 0..SECRETS {
             let id = ApiKeyId::from_random(random().unwrap());
             let text = api_key_text("tm", "default", &id, &random().unwrap()).reveal();

@@ -74,6 +74,7 @@ fn shots(administrator: &str) -> Vec<Vec<u8>> {
 fn answer(address: &str, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
     // the other end may have heard enough, and its answer can be lost with what it did not read
     let _ = stream.write_all(bytes).and_then(|()| stream.shutdown(Shutdown::Write));
     let mut answer = Vec::new();
@@ -139,8 +140,8 @@ fn a_barrage_of_bad_input_is_no_fault_of_ours_and_what_it_took_comes_back() {
     attack_together(address, &shots);
     assert_eq!(good(), 200, "beside {SILENT} sockets that give nothing");
     drop(silent);
-    let files = (0..10_000).map(|_| (good(), open_files(process)));
-    let files = files.skip_while(|(_, files)| *files > before.0 + SOME_FILES).next();
+    let mut files = (0..10_000).map(|_| (good(), open_files(process)));
+    let files = files.find(|(_, files)| *files <= before.0 + SOME_FILES);
     let memory = resident_kib(process);
     let (sent, shots) = (ATTACKERS * ROUNDS * shots.len(), shots.len());
     println!(

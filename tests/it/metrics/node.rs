@@ -24,10 +24,13 @@ on_both_engines! {
     async fn a_node_tells_how_current_it_is(server: Server) {
         let observed = observed(&server).await;
         let before = scrape(observed).await;
-        assert_eq!((before.of("tenmint_ready"), before.of("tenmint_database_age_seconds")), (1.0, 0.0));
+        let ages = |told: &Scrape| {
+            ["tenmint_database_age_seconds", "tenmint_feed_lag_seconds"].map(|name| told.of(name))
+        };
+        assert_eq!((before.of("tenmint_ready"), ages(&before)), (1.0, [0.0; 2]));
         server.clock.wind(Duration::from_secs(90));
         let late = scrape(observed).await;
-        assert_eq!((late.of("tenmint_ready"), late.of("tenmint_database_age_seconds")), (1.0, 90.0));
+        assert_eq!((late.of("tenmint_ready"), ages(&late)), (1.0, [90.0; 2]));
         server.clock.wind(Duration::from_mins(5));
         assert_eq!(scrape(observed).await.of("tenmint_ready"), 0.0);
         server.wind(Duration::ZERO).await;
@@ -38,7 +41,7 @@ on_both_engines! {
         assert_eq!(after.of("tenmint_feed_revision"), after.of("tenmint_applied_revision"));
         server.mint.index().doubt();
         let in_doubt = scrape(observed).await;
-        assert_eq!(in_doubt.of("tenmint_database_age_seconds"), f64::INFINITY);
+        assert_eq!(ages(&in_doubt), [f64::INFINITY; 2]);
         assert_eq!(in_doubt.of("tenmint_ready"), 0.0);
     }
 
