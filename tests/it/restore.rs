@@ -255,11 +255,11 @@ on_both_engines! {
     }
 
     async fn no_key_lives_on_with_an_older_backup_whose_end_came_earlier_since(server: Server) {
-        end_earlier_and_restore(server, false).await;
+        Box::pin(end_earlier_and_restore(server, false)).await;
     }
 
     async fn what_a_killed_node_did_not_come_to_noting_is_noted_by_its_next_run(server: Server) {
-        end_earlier_and_restore(server, true).await;
+        Box::pin(end_earlier_and_restore(server, true)).await;
     }
 
     async fn a_key_that_ends_by_itself_is_no_sign_of_a_restore(server: Server) {
