@@ -27,15 +27,13 @@ impl Follower {
         }
     }
 
-    /// The API keys that changed behind what the journal has: a node that was killed may not have come to noting
-    /// what ended by it.
-    pub(super) async fn changed_unnoted(&self, read: &mut Read) -> Result<HashSet<ApiKeyId>> {
-        // of the lines under its last revision some may be missing; one that has none was just begun
-        let noted = self.journal.as_ref().map_or(0, |journal| journal.revision());
-        if noted == 0 {
+    /// The API keys that changed of late, as far as the database tells: a node that was killed may not have come to
+    /// noting what ended by it. The revision of the journal tells nothing of that, since other lines come before.
+    pub(super) async fn changed_of_late(&self, read: &mut Read) -> Result<HashSet<ApiKeyId>> {
+        if self.journal.is_none() {
             return Ok(HashSet::new());
         }
-        let touched = changes::list_after(read, noted - 1).await?;
+        let touched = changes::list_after(read, 0).await?;
         let api_keys = touched.into_iter().filter_map(|subject| match subject {
             Subject::ApiKey(id) => Some(id),
             _ => None,

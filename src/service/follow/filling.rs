@@ -46,7 +46,7 @@ struct Found {
 /// What a node knew before it reads everything anew.
 pub(super) struct Before {
     pub(super) mint: Arc<Mint>,
-    /// The API keys that changed behind what the journal has.
+    /// The API keys that changed of late.
     pub(super) changed: HashSet<ApiKeyId>,
 }
 

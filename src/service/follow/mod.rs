@@ -384,7 +384,7 @@ impl Follower {
         let (api_key_count, bot_count) =
             (api_keys::count(read).await?, owners::count_bots(read).await?);
         let empty = self.mint.index().begin_to_fill(size(api_key_count), size(bot_count));
-        let before = Before { mint: self.mint.clone(), changed: self.changed_unnoted(read).await? };
+        let before = Before { mint: self.mint.clone(), changed: self.changed_of_late(read).await? };
         let (mut filled, ended) = fill(read, &self.store, (empty, before)).await?;
         self.note_ended(*revision, ended).await;
         let brought_back = self.brought_back_by(&filled, &known);
