@@ -66,8 +66,23 @@ pub(super) struct BegunLedger {
 
 impl Service {
     /// Begins a chain, after all that an earlier run left behind is in the database. Nothing where
-    /// nothing is recorded, and nothing ever was.
+    /// nothing is recorded, and nothing ever was, or what was cannot be had: no token waits for that.
     pub(super) async fn begin_ledger(
+        &self,
+        config: LedgerConfig,
+        migrate: bool,
+    ) -> Result<Option<BegunLedger>> {
+        let is_off = config.mode == LedgerMode::Off;
+        match self.begin_what_is_there(config, migrate).await {
+            Err(cause) if is_off => {
+                tracing::error!(%cause, "the ledger is off, and what it holds cannot be looked after");
+                Ok(None)
+            }
+            begun => begun,
+        }
+    }
+
+    async fn begin_what_is_there(
         &self,
         config: LedgerConfig,
         migrate: bool,

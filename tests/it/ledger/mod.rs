@@ -217,4 +217,8 @@ async fn a_ledger_that_is_off_records_nothing_and_holds_nobody_up() {
     let key = server.api_key("chat").await;
     assert_eq!(server.token(&key, "").await.status, 200);
     assert!(server.service.read_ledger().await.is_err(), "there is none");
+    std::fs::write(server.directory.path().join("ledger.db"), "no database").unwrap();
+    let next = next_run_in(&server, LedgerMode::Off, None).await;
+    assert!(next.ledger_keeper().is_none(), "nor one that keeps a node from its start");
+    next.stop().await;
 }

@@ -46,15 +46,15 @@ pub(in crate::service::ledger) async fn replay_left_behind(
 async fn replay_file(path: &Path, service: &Service, store: &LedgerStore) -> Result<()> {
     // to be written too: a file system over a network locks no other file for one alone
     let mut file = File::options().read(true).write(true).open(path).map_err(unavailable)?;
+    if file.metadata().map_err(unavailable)?.len() == 0 {
+        // of a node that begins to write it, or could not
+        return Ok(());
+    }
     match file.try_lock() {
-        // of a node that runs
+        // of one that runs
         Err(TryLockError::WouldBlock) => return Ok(()),
         Err(TryLockError::Error(cause)) => return Err(unavailable(cause)),
         Ok(()) => {}
-    }
-    if file.metadata().map_err(unavailable)?.len() == 0 {
-        // of one that begins to write it
-        return Ok(());
     }
     let (mut at, mut count) = (0, 0);
     loop {
