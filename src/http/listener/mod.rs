@@ -90,7 +90,8 @@ impl Limits {
     #[must_use]
     pub fn within_descriptors(self, listeners: u32) -> Self {
         let descriptors = soft_descriptor_limit().unwrap_or(u32::MAX);
-        let most = descriptors.saturating_sub(OTHER_DESCRIPTORS) / listeners.max(1);
+        // half of what is few
+        let most = (descriptors - OTHER_DESCRIPTORS.min(descriptors / 2)) / listeners.max(1);
         if most >= self.max_connections {
             return self;
         }
