@@ -27,10 +27,10 @@ pub enum Ended {
 }
 
 impl Ended {
-    /// What has ended of an API key.
-    pub fn of(api_key: &IndexedApiKey) -> impl Iterator<Item = Self> {
+    /// What has ended of an API key that is over then, if it is.
+    pub fn of(api_key: &IndexedApiKey, over: Option<Timestamp>) -> impl Iterator<Item = Self> {
         let itself = api_key.revoked_at.map(|_| Self::ApiKey(api_key.id));
-        itself.into_iter().chain(Self::of_secrets(&api_key.secrets, api_key.revoked_at))
+        itself.into_iter().chain(Self::of_secrets(&api_key.secrets, over))
     }
 
     /// What has ended of the secrets of an API key that is over then, if it is. Those of one that was revoked
@@ -44,13 +44,13 @@ impl Ended {
             Some(Self::Secret(secret.digest, end))
         })
     }
+}
 
-    /// What has ended of an API key whose expiry came earlier, which it never does later: its secrets at
-    /// that moment.
-    pub fn of_cut_short(api_key: &IndexedApiKey) -> impl Iterator<Item = Self> {
-        let ended = |secret: &ApiKeySecret| Some(Self::Secret(secret.digest, api_key.expires_at?));
-        api_key.secrets.iter().filter_map(ended)
-    }
+/// When an API key is over, as the journal has to know: it was revoked, or its expiry came earlier, which it never
+/// does later.
+pub fn end_of(api_key: &IndexedApiKey, came_earlier: bool) -> Option<Timestamp> {
+    let expiry = api_key.expires_at.filter(|_| came_earlier);
+    [api_key.revoked_at, expiry].into_iter().flatten().min()
 }
 
 /// A line of the journal: what has ended, and the revision under which that was seen.

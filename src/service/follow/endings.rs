@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use crate::error::Result;
 use crate::mint::{Change, FilledIndex, Index};
 use crate::model::id::ApiKeyId;
-use crate::model::journal::Ended;
+use crate::model::journal::{Ended, end_of};
 use crate::model::signing_key::{Kid, SigningKey};
 use crate::service::follow::Follower;
 use crate::service::journal::Known;
@@ -89,10 +89,7 @@ pub(super) fn ended_in(changes: &[Change], before: &Index) -> Vec<Ended> {
     let mut ended = Vec::new();
     for change in changes {
         if let Change::ApiKey(api_key) = change {
-            ended.extend(Ended::of(api_key));
-            if before.outlives(api_key) {
-                ended.extend(Ended::of_cut_short(api_key));
-            }
+            ended.extend(Ended::of(api_key, end_of(api_key, before.outlives(api_key))));
         }
     }
     ended

@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 use crate::mint::{Change, FilledIndex, Mint};
 use crate::model::api_key::{ApiKeySecret, IndexedApiKey};
 use crate::model::id::{ApiKeyId, BotId};
-use crate::model::journal::Ended;
+use crate::model::journal::{Ended, end_of};
 use crate::model::owner::{BoundRole, OwnerId, StoredOwner};
 use crate::model::time::Timestamp;
 use crate::service::owners::RoleBook;
@@ -51,11 +51,9 @@ pub(super) struct Before {
 }
 
 impl Before {
-    /// When an API key is over, as the journal has to know: it was revoked, or its end came earlier.
-    fn end_of(&self, api_key: &IndexedApiKey) -> Option<Timestamp> {
-        let has_changed = self.changed.contains(&api_key.id) || self.mint.index().outlives(api_key);
-        let end = api_key.expires_at.filter(|_| has_changed);
-        [api_key.revoked_at, end].into_iter().flatten().min()
+    /// Whether the expiry of an API key came earlier, or may have.
+    fn outlives(&self, api_key: &IndexedApiKey) -> bool {
+        self.changed.contains(&api_key.id) || self.mint.index().outlives(api_key)
     }
 }
 
@@ -144,9 +142,9 @@ async fn fill_api_keys(read: &mut Read, filling: &Filling) -> Result<()> {
     let put = async |page: Vec<IndexedApiKey>| {
         let mut found = filling.lock();
         for api_key in page {
-            found.ended.extend(Ended::of(&api_key));
-            let end = found.before.end_of(&api_key);
-            found.over.extend(end.map(|end| (api_key.id, end)));
+            let over = end_of(&api_key, found.before.outlives(&api_key));
+            found.ended.extend(Ended::of(&api_key, over));
+            found.over.extend(over.map(|over| (api_key.id, over)));
             found.filled.put(Change::ApiKey(api_key));
         }
     };
