@@ -29,8 +29,7 @@ pub(super) async fn alive() -> Response<Body> {
 
 /// Whether records of tokens wait here for a database that does not take them, or did not a moment ago.
 fn is_spooling(app: &App) -> bool {
-    let spool = app.keeper.as_ref().and_then(|keeper| keeper.spool());
-    spool.is_some_and(|spool| !spool.is_empty())
+    app.spool().is_some_and(|spool| !spool.is_empty())
 }
 
 /// Ready while tokens are issued, `degraded` where the database is out of reach meanwhile or does not take their

@@ -45,6 +45,7 @@ use crate::mint::Mint;
 use crate::mint::failures::{Failures, TooManyFailures};
 use crate::service::Service;
 use crate::service::ledger::keeper::Keeper;
+use crate::service::ledger::spool::Spool;
 use crate::service::node::Node;
 
 pub use waiting::waiting_face;
@@ -113,6 +114,11 @@ impl App {
     /// to wait instead: the right one beside it is not asked about here.
     fn count_failure(&self, from: Option<IpAddr>) -> Result<(), TooManyFailures> {
         self.failures.count(from, self.clock.now())
+    }
+
+    /// The spool of this node, where it has one.
+    fn spool(&self) -> Option<&Spool> {
+        self.keeper.as_ref()?.spool()
     }
 
     /// When a part of a request begins, where a collector asks.

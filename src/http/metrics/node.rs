@@ -113,7 +113,7 @@ impl Observed {
     }
 
     fn tell_of_spool(&self, page: &mut Page) {
-        let spool = self.app.keeper.as_ref().and_then(|keeper| keeper.spool());
+        let spool = self.app.spool();
         let told = |figure: fn(&Spool) -> u64| as_f64(spool.map_or(0, figure));
         let help = "batches in the spool, which the database does not have";
         page.gauge("tenmint_ledger_spool_batches", help, told(Spool::waiting_batches));
