@@ -251,8 +251,7 @@ impl<'b> Reader<'b> {
     }
 
     fn scope(&mut self) -> Result<String, Malformed> {
-        if let Some(place) = self.number()?.checked_sub(1) {
-            let place = usize::try_from(place).map_err(|_| Malformed)?;
+        if let Some(place) = self.place()? {
             return self.known.scopes.get(place).cloned().ok_or(Malformed);
         }
         let mut scope = Vec::new();
@@ -271,9 +270,7 @@ impl<'b> Reader<'b> {
         &mut self,
         kind: impl for<'k> Fn(&'k mut Known<'b>) -> &'k mut Vec<&'b [u8]>,
     ) -> Result<&'b [u8], Malformed> {
-        let number = self.number()?;
-        if let Some(place) = number.checked_sub(1) {
-            let place = usize::try_from(place).map_err(|_| Malformed)?;
+        if let Some(place) = self.place()? {
             return kind(&mut self.known).get(place).copied().ok_or(Malformed);
         }
         let length = usize::try_from(self.number()?).map_err(|_| Malformed)?;
@@ -281,6 +278,12 @@ impl<'b> Reader<'b> {
         self.rest = rest;
         kind(&mut self.known).push(text);
         Ok(text)
+    }
+
+    /// Where among those of its kind something was read before; nothing where it follows.
+    fn place(&mut self) -> Result<Option<usize>, Malformed> {
+        let place = self.number()?.checked_sub(1).map(usize::try_from);
+        place.transpose().map_err(|_| Malformed)
     }
 
     fn number(&mut self) -> Result<u64, Malformed> {
