@@ -235,9 +235,9 @@ impl fmt::Display for InvalidSha256 {
 impl std::error::Error for InvalidSha256 {}
 
 /// Characters of base62 that 256 bits take.
-const SECRET_LENGTH: usize = 43;
+pub(crate) const SECRET_LENGTH: usize = 43;
 /// Characters of base62 that the CRC-32 takes.
-const CHECK_LENGTH: usize = 6;
+pub(crate) const CHECK_LENGTH: usize = 6;
 
 /// The text of an API key: `<prefix>_<label>_<id><secret><check>`.
 ///

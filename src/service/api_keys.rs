@@ -261,21 +261,20 @@ mod tests {
 
     use super::*;
     use crate::model::id::BASE62;
+    use crate::model::secret::{CHECK_LENGTH, SECRET_LENGTH};
 
     const SECRETS: u32 = 100_000;
-    /// Characters of a secret, and of the check behind it.
-    const LENGTHS: (usize, usize) = (43, 6);
     /// With 61 degrees of freedom, fair digits are further apart at one of a million million places.
     const UNFAIR: f64 = 190.0;
 
     #[test]
     fn no_two_secrets_are_alike_and_each_digit_is_as_likely_as_another() {
-        let (mut seen, mut counts) = (HashSet::new(), vec![[0_u32; 128]; LENGTHS.0]);
+        let (mut seen, mut counts) = (HashSet::new(), vec![[0_u32; 128]; SECRET_LENGTH]);
         for _ in 0..SECRETS {
             let id = ApiKeyId::from_random(random().unwrap());
             let text = api_key_text("tm", "default", &id, &random().unwrap()).reveal();
-            let end = text.len() - LENGTHS.1;
-            let secret = &text[end - LENGTHS.0..end];
+            let end = text.len() - CHECK_LENGTH;
+            let secret = &text[end - SECRET_LENGTH..end];
             for (count, digit) in counts.iter_mut().zip(secret.bytes()) {
                 count[usize::from(digit)] += 1;
             }
