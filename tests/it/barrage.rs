@@ -6,9 +6,9 @@ use std::net::{Shutdown, TcpStream};
 use std::thread;
 use std::time::Duration;
 
+use crate::answer::ask;
 use crate::cli::Live;
-use crate::nodes::send;
-use crate::server::basic;
+use crate::server::{basic, token_request};
 
 /// Rounds of all shots, by each of the attackers.
 const ROUNDS: usize = 25;
@@ -131,8 +131,8 @@ fn a_barrage_of_bad_input_is_no_fault_of_ours_and_what_it_took_comes_back() {
     let (address, process) = (live.url.strip_prefix("http://").unwrap(), live.serving.child.id());
     let shots = shots(&live.administrator);
     let good = || {
-        let bearer = format!("Authorization: Bearer {}\r\n{FORM}", live.administrator);
-        send(address, "POST", "/oauth/token", &bearer, "grant_type=client_credentials").status
+        let request = token_request(&format!("Bearer {}", live.administrator));
+        ask(address, &request).unwrap().status
     };
     assert_eq!(good(), 200);
     let before = (open_files(process), resident_kib(process));

@@ -85,8 +85,7 @@ impl Service {
         if before.iter().all(|report| report.fault.is_none()) {
             return Ok(before);
         }
-        // a chain that began meanwhile looks like a fault, and so do batches that grew old: what is one
-        // is found twice
+        // a chain that began meanwhile looks like a fault: what is one is found twice
         let mut reports = self.walk_all(ledger, noted).await?;
         for report in reports.iter_mut().filter(|report| report.fault.is_some()) {
             let sound =

@@ -318,6 +318,7 @@ fn two_listeners_together_leave_open_files_for_the_database() {
     limited.args(["-c", "ulimit -n 300; exec \"$0\" \"$@\""]).arg(serve.get_program());
     limited.args(serve.get_args()).current_dir(home.path()).env_clear().env("HOME", home.path());
     let log = Serving::of(limited).stop();
+    // half each of what is left of 300 beside 128
     assert!(log.contains(r#""max_connections":86"#), "{log}");
 }
 
