@@ -33,7 +33,7 @@ impl Segment {
         let directory = path.parent().unwrap_or(Path::new("."));
         create_private_directory(directory).map_err(std::io::Error::other)?;
         let file = private_file().read(true).open(&path)?;
-        file.lock()?;
+        file.lock().inspect_err(|_| drop(std::fs::remove_file(&path)))?;
         // a name that is lost in a crash is a file that is lost
         File::open(directory)?.sync_all()?;
         Ok(Self { path, file, length: 0, done: 0, batches: 0 })
