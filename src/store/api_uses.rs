@@ -1,6 +1,4 @@
 //! How API keys came to APIs, and since when APIs are watched.
-//!
-//! Rows come by the hundred, as lines of fixed width in one text, like those of usage.
 
 use sqlx::any::AnyRow;
 
@@ -10,31 +8,14 @@ use crate::model::migration::{CountedUses, Form, Uses, UsesOf, WATCH_GAP, Watche
 use crate::model::time::Timestamp;
 use crate::store::page::Cursor;
 use crate::store::row::Row;
-use crate::store::usage::{LINES, MAX_MOMENT};
-use crate::store::{Append, Connection};
+use crate::store::usage::number;
+use crate::store::{Append, Connection, rows};
 
 /// Adds uses, in the order in which they come.
-pub(super) async fn add(append: &mut Append<'_>, rows: &[CountedUses]) -> Result<()> {
-    for rows in rows.chunks(LINES) {
-        add_lines(append, rows.iter().map(line_of).collect()).await?;
-    }
-    Ok(())
-}
-
-async fn add_lines(connection: &mut Connection, lines: String) -> Result<()> {
-    sqlx::query(
+pub(super) async fn add(append: &mut Append<'_>, uses: &[CountedUses]) -> Result<()> {
+    let insert =
         "INSERT INTO api_uses (api_key_id, audience_id, form, organization_id, seen, calls, first_at,
-         last_at, address, user_agent)
-         WITH RECURSIVE lines(line, rest) AS (
-             SELECT substr($1, 1, 372), substr($1, 373)
-             UNION ALL SELECT substr(rest, 1, 372), substr(rest, 373) FROM lines WHERE rest <> ''
-         )
-         SELECT substr(line, 1, 20), substr(line, 21, 20), rtrim(substr(line, 41, 5)),
-         substr(line, 46, 20), CAST(substr(line, 66, 19) AS BIGINT),
-         CAST(substr(line, 85, 19) AS BIGINT), CAST(substr(line, 104, 15) AS BIGINT),
-         CAST(substr(line, 119, 15) AS BIGINT), NULLIF(rtrim(substr(line, 134, 39)), ''),
-         NULLIF(rtrim(substr(line, 173, 200)), '')
-         FROM lines WHERE line <> ''
+         last_at, address, user_agent) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
          ON CONFLICT (api_key_id, audience_id, form) DO UPDATE SET
          seen = api_uses.seen + excluded.seen, calls = api_uses.calls + excluded.calls,
          first_at = CASE WHEN excluded.first_at < api_uses.first_at
@@ -46,28 +27,22 @@ async fn add_lines(connection: &mut Connection, lines: String) -> Result<()> {
              THEN COALESCE(api_uses.user_agent, excluded.user_agent)
              ELSE COALESCE(excluded.user_agent, api_uses.user_agent) END,
          last_at = CASE WHEN excluded.last_at < api_uses.last_at
-             THEN api_uses.last_at ELSE excluded.last_at END",
-    )
-    .bind(lines)
-    .execute(connection)
+             THEN api_uses.last_at ELSE excluded.last_at END";
+    rows::insert_all(append, insert, uses, |query, CountedUses { of, org, uses }| {
+        query
+            .bind(of.api_key.to_string())
+            .bind(of.audience.to_string())
+            .bind(of.form.as_str())
+            .bind(org.to_string())
+            .bind(number(uses.seen))
+            .bind(number(uses.calls))
+            .bind(uses.first_at.as_millis())
+            .bind(uses.last_at.as_millis())
+            .bind(uses.address.map(|address| address.to_string()))
+            .bind(uses.user_agent.as_deref().map(str::to_owned))
+    })
     .await?;
     Ok(())
-}
-
-fn line_of(CountedUses { of, org, uses }: &CountedUses) -> String {
-    let UsesOf { api_key, audience, form } = of;
-    let number = |count: u64| count.min(i64::MAX.unsigned_abs());
-    let moment = |at: Timestamp| at.as_millis().clamp(0, MAX_MOMENT);
-    // the canonical form, as the IPv4 address in an IPv6 one would be too wide
-    let address = uses.address.map(|address| address.to_canonical().to_string());
-    let (address, user_agent) = (address.unwrap_or_default(), uses.user_agent.as_deref());
-    let (form, user_agent) = (form.as_str(), user_agent.unwrap_or_default());
-    let (seen, calls) = (number(uses.seen), number(uses.calls));
-    let (first_at, last_at) = (moment(uses.first_at), moment(uses.last_at));
-    format!(
-        "{api_key}{audience}{form:<5}{org}{seen:019}{calls:019}{first_at:015}{last_at:015}\
-         {address:<39.39}{user_agent:<200.200}"
-    )
 }
 
 /// Notes that an API was heard of. After a gap it is watched anew.
@@ -245,31 +220,4 @@ fn counted_of(row: &AnyRow) -> Result<CountedUses> {
             user_agent: row.parsed_or_none::<String>("user_agent")?.map(String::into_boxed_str),
         },
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_line_has_the_width_that_its_statement_takes() {
-        let of = |form| UsesOf {
-            api_key: ApiKeyId::from_random([1; 16]),
-            audience: AudienceId::from_random([2; 16]),
-            form,
-        };
-        let moments = [i64::MIN, 0, 1_800_000_000_000, i64::MAX].map(Timestamp::from_millis);
-        let addresses = ["::1", "2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff", "::ffff:255.255.255.255"];
-        for (form, at) in [Form::Raw, Form::Token].into_iter().zip(moments) {
-            for address in addresses.map(|text| text.parse().ok()).into_iter().chain([None]) {
-                for length in [0, 200, 300] {
-                    let user_agent = Some("x".repeat(length).into());
-                    let none = Uses::none(at);
-                    let uses = Uses { seen: u64::MAX, calls: 7, address, user_agent, ..none };
-                    let row = CountedUses { of: of(form), org: OrgId::from_random([3; 16]), uses };
-                    assert_eq!(line_of(&row).len(), 372);
-                }
-            }
-        }
-    }
 }

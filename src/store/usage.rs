@@ -1,8 +1,7 @@
 //! Usage by the hour, and last uses.
 //!
 //! Rows come by the thousand, and a statement a row would hold the turn of the writers for the way
-//! to the database and back each time. So a statement takes a text of lines of fixed width, which is
-//! all that both engines can take apart. It holds few of them, as each step copies the rest.
+//! to the database and back each time: a statement takes a block of them.
 
 use sqlx::any::AnyRow;
 
@@ -11,14 +10,10 @@ use crate::model::id::ApiKeyId;
 use crate::model::time::Timestamp;
 use crate::model::usage::{Grain, HourCount, LastUse, Usage, UsageSubject};
 use crate::store::row::Row;
-use crate::store::{Append, Connection, api_uses};
+use crate::store::{Append, Connection, api_uses, rows};
 
-/// Lines of one statement.
-pub(super) const LINES: usize = 50;
 /// Rows that one pruning deletes, or a few more where they share hour and subject.
 const PRUNED_AT_ONCE: i64 = 500;
-/// The largest moment that has fifteen digits, in the year 33658.
-pub(super) const MAX_MOMENT: i64 = 999_999_999_999_999;
 
 /// A count, as it is told. The outcome may be one of a newer version.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,12 +49,8 @@ pub async fn add(
     if done.rows_affected() == 0 {
         return Ok(false);
     }
-    for rows in part.hours.chunks(LINES) {
-        add_hours(append, rows.iter().map(line_of_hour).collect()).await?;
-    }
-    for rows in part.last_uses.chunks(LINES) {
-        put_last_uses(append, rows.iter().map(line_of_last_use).collect()).await?;
-    }
+    add_hours(append, &part.hours).await?;
+    put_last_uses(append, &part.last_uses).await?;
     api_uses::add(append, &part.api_uses).await?;
     for watched in &part.watched {
         api_uses::put_watched(append, watched).await?;
@@ -67,58 +58,45 @@ pub async fn add(
     Ok(true)
 }
 
-async fn add_hours(connection: &mut Connection, lines: String) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO usage_hours (subject_id, hour_at, outcome, count)
-         WITH RECURSIVE lines(line, rest) AS (
-             SELECT substr($1, 1, 73), substr($1, 74)
-             UNION ALL SELECT substr(rest, 1, 73), substr(rest, 74) FROM lines WHERE rest <> ''
-         )
-         SELECT substr(line, 1, 20), CAST(substr(line, 21, 15) AS BIGINT),
-         rtrim(substr(line, 36, 19)), CAST(substr(line, 55, 19) AS BIGINT)
-         FROM lines WHERE line <> ''
+async fn add_hours(connection: &mut Connection, hours: &[HourCount]) -> Result<()> {
+    let insert = "INSERT INTO usage_hours (subject_id, hour_at, outcome, count)
+         VALUES ($1, $2, $3, $4)
          ON CONFLICT (subject_id, hour_at, outcome)
-         DO UPDATE SET count = usage_hours.count + excluded.count",
-    )
-    .bind(lines)
-    .execute(connection)
+         DO UPDATE SET count = usage_hours.count + excluded.count";
+    rows::insert_all(connection, insert, hours, |query, row| {
+        query
+            .bind(row.subject.to_string())
+            .bind(row.hour_at.as_millis())
+            .bind(row.outcome.as_str())
+            .bind(number(row.count))
+    })
     .await?;
     Ok(())
 }
 
-fn line_of_hour(row: &HourCount) -> String {
-    let hour_at = row.hour_at.as_millis().clamp(0, MAX_MOMENT);
-    let count = row.count.min(i64::MAX.unsigned_abs());
-    format!("{}{hour_at:015}{:<19}{count:019}", row.subject, row.outcome.as_str())
+/// A count as both engines keep it.
+pub(super) fn number(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-async fn put_last_uses(connection: &mut Connection, lines: String) -> Result<()> {
-    sqlx::query(
-        "INSERT INTO last_uses (subject_id, used_at, address, user_agent)
-         WITH RECURSIVE lines(line, rest) AS (
-             SELECT substr($1, 1, 274), substr($1, 275)
-             UNION ALL SELECT substr(rest, 1, 274), substr(rest, 275) FROM lines WHERE rest <> ''
-         )
-         SELECT substr(line, 1, 20), CAST(substr(line, 21, 15) AS BIGINT),
-         NULLIF(rtrim(substr(line, 36, 39)), ''), NULLIF(rtrim(substr(line, 75, 200)), '')
-         FROM lines WHERE line <> ''
+async fn put_last_uses(
+    connection: &mut Connection,
+    last_uses: &[(UsageSubject, LastUse)],
+) -> Result<()> {
+    let insert = "INSERT INTO last_uses (subject_id, used_at, address, user_agent)
+         VALUES ($1, $2, $3, $4)
          ON CONFLICT (subject_id) DO UPDATE SET used_at = excluded.used_at,
          address = excluded.address, user_agent = excluded.user_agent
-         WHERE last_uses.used_at < excluded.used_at",
-    )
-    .bind(lines)
-    .execute(connection)
+         WHERE last_uses.used_at < excluded.used_at";
+    rows::insert_all(connection, insert, last_uses, |query, (subject, last_use)| {
+        query
+            .bind(subject.to_string())
+            .bind(last_use.used_at.as_millis())
+            .bind(last_use.address.map(|address| address.to_string()))
+            .bind(last_use.user_agent.as_deref().map(str::to_owned))
+    })
     .await?;
     Ok(())
-}
-
-fn line_of_last_use((subject, last_use): &(UsageSubject, LastUse)) -> String {
-    let used_at = last_use.used_at.as_millis().clamp(0, MAX_MOMENT);
-    // the canonical form, as the IPv4 address in an IPv6 one would be too wide
-    let address = last_use.address.map(|address| address.to_canonical().to_string());
-    let (address, user_agent) = (address.unwrap_or_default(), &last_use.user_agent);
-    let user_agent = user_agent.as_deref().unwrap_or_default();
-    format!("{subject}{used_at:015}{address:<39.39}{user_agent:<200.200}")
 }
 
 /// The newest part of a writer that was added; 0 where there is none.
@@ -231,35 +209,4 @@ fn last_use_of(row: &AnyRow) -> Result<LastUse> {
         address: row.parsed_or_none("address")?,
         user_agent: row.parsed_or_none::<String>("user_agent")?.map(String::into_boxed_str),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::id::OrgId;
-    use crate::model::usage::Outcome;
-
-    #[test]
-    fn every_line_has_the_width_that_its_statement_takes() {
-        let subject = UsageSubject::Org(OrgId::from_random([1; 16]));
-        let moments = [i64::MIN, 0, 1_800_000_000_000, i64::MAX].map(Timestamp::from_millis);
-        for hour_at in moments {
-            for outcome in Outcome::ALL {
-                for count in [1, u64::MAX] {
-                    let row = HourCount { subject, hour_at, outcome, count };
-                    assert_eq!(line_of_hour(&row).len(), 73, "{row:?}");
-                }
-            }
-        }
-        let addresses = ["::1", "2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff", "::ffff:255.255.255.255"];
-        for address in addresses.map(|address| address.parse().ok()).into_iter().chain([None]) {
-            for length in [0, 200, 300] {
-                let user_agent = Some("x".repeat(length).into());
-                for used_at in moments {
-                    let last_use = LastUse { used_at, address, user_agent: user_agent.clone() };
-                    assert_eq!(line_of_last_use(&(subject, last_use)).len(), 274);
-                }
-            }
-        }
-    }
 }
