@@ -14,6 +14,7 @@ use tenmint::clock::Clock;
 use tenmint::mint::{Caller, ClientCredential, TokenRequest};
 use tenmint::model::api_key::ApiKey;
 use tenmint::model::secret::PlainSecret;
+use tenmint::model::token_id::TokenId;
 use tenmint::service::Service;
 use tenmint::service::node::{Node, NodeConfig};
 use tenmint::store::api_key_lists::{self, ApiKeyFilter};
@@ -23,6 +24,7 @@ use tenmint::store::{DatabaseUrl, Read, Store, orgs};
 
 use crate::answer::ask;
 use crate::cli::{Home, Serving, free_address};
+use crate::ledger::{self, hold_to_record};
 use crate::server::{basic, management_request, token_request};
 
 /// Rounds on the engine of a home; `tests/run --long` asks for more, and for fewer of them on
@@ -43,6 +45,14 @@ pub fn some_time(below: u8) -> Duration {
     let mut byte = [0];
     SystemRandom::new().fill(&mut byte).unwrap();
     Duration::from_millis(u64::from(byte[0] % below))
+}
+
+/// Fetches one token after another until the server is gone, and tells of each that was received.
+pub fn fetch_until_gone(address: &str, authorization: &str, tell: &Sender<TokenId>) {
+    let request = token_request(authorization);
+    while let Some(answer) = ask(address, &request).filter(|answer| answer.status == 200) {
+        tell.send(ledger::received(&answer)).unwrap();
+    }
 }
 
 /// What is done to each key, in this order, and how the audit calls it. A refresh goes on with the key that
@@ -87,14 +97,16 @@ fn shown_by(key: &ApiKey) -> Vec<(&'static str, bool)> {
 }
 
 #[tokio::test]
-async fn every_acknowledged_change_survives_a_kill_and_none_is_there_by_half() {
+async fn every_acknowledged_change_and_token_survives_a_kill_and_none_is_there_by_half() {
     for home in Home::on_each_engine() {
         let init = home.init("https://auth.example.com");
         let admin = ["id", "api_key"].map(|field| init["api_key"][field].as_str().unwrap());
-        let mut acknowledged = BTreeSet::new();
+        let (mut acknowledged, mut received) = (BTreeSet::new(), Vec::new());
         let rounds = rounds(&home);
         for _ in 0..rounds {
-            acknowledged.extend(change_keys_until_killed(&home, admin));
+            let (changes, tokens) = change_keys_until_killed(&home, admin);
+            acknowledged.extend(changes);
+            received.extend(tokens);
         }
         let url = home.database_url.as_deref().map(DatabaseUrl::parse);
         let url = url.map_or_else(
@@ -104,6 +116,7 @@ async fn every_acknowledged_change_survives_a_kill_and_none_is_there_by_half() {
         let keys_dir = home.path().join("keys");
         let service = Service::open(&url, &keys_dir, Clock::system()).await.unwrap();
         let node = Node::start(service, NodeConfig::in_directory(home.path())).await.unwrap();
+        let (recorded, _) = hold_to_record(&home, &received).await;
         let store = Store::open(&url).await.unwrap();
         let mut read = store.read().await.unwrap();
         let stored = keys_in(&mut read).await;
@@ -136,10 +149,11 @@ async fn every_acknowledged_change_survives_a_kill_and_none_is_there_by_half() {
             assert_eq!(faults_of(&home.path().join("data/tenmint.db")).await, ["ok"]);
         }
         println!(
-            "{}: {rounds} rounds, {} changes acknowledged, {} keys stored",
+            "{}: {rounds} rounds, {} changes acknowledged, {} keys stored, {} tokens received, {recorded} on record",
             engine(&home),
             acknowledged.len(),
             stored.len(),
+            received.len(),
         );
     }
 }
@@ -237,19 +251,22 @@ async fn audited_in(read: &mut Read) -> BTreeSet<(String, String)> {
 }
 
 /// Leads keys through their life while tokens are fetched, and kills the server at a random moment.
-fn change_keys_until_killed(home: &Home, [id, api_key]: [&str; 2]) -> BTreeSet<Change> {
+fn change_keys_until_killed(
+    home: &Home,
+    [id, api_key]: [&str; 2],
+) -> (BTreeSet<Change>, Vec<TokenId>) {
     let address = free_address();
     let serving = Serving::start(home, &["--listen", &address]);
     std::thread::scope(|scope| {
-        let (tell, told) = channel();
+        let ((tell, told), (tell_token, tokens)) = (channel(), channel());
         let address = address.as_str();
         scope.spawn(move || lead_lives(address, api_key, &tell));
-        scope.spawn(|| while ask(address, &token_request(&basic(id, api_key))).is_some() {});
+        scope.spawn(move || fetch_until_gone(address, &basic(id, api_key), &tell_token));
         let first = told.recv();
         // the first key is made: now any moment will do
         std::thread::sleep(some_time(150));
         drop(serving);
-        first.into_iter().chain(told).collect()
+        (first.into_iter().chain(told).collect(), tokens.into_iter().collect())
     })
 }
 

@@ -1,16 +1,15 @@
 //! Kill -9 under load: every token that a client received is on record, once, and the chain holds.
 
-use std::sync::{Arc, Mutex};
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use sqlx::{AnyConnection, Connection};
 use tenmint::model::token_id::TokenId;
 
-use crate::answer::ask;
 use crate::cli::{Home, Serving, free_address};
-use crate::kill::{engine, rounds, some_time};
-use crate::ledger::{self, hold_to_record, run};
-use crate::server::{basic, token_request};
+use crate::kill::{engine, faults_of, fetch_until_gone, rounds, some_time};
+use crate::ledger::{hold_to_record, run};
+use crate::server::basic;
 
 /// Clients that ask at once.
 const CLIENTS: usize = 8;
@@ -30,6 +29,11 @@ async fn every_token_that_a_client_received_is_on_record_once_after_kills() {
         drop(Serving::start(&home, &["--listen", &free_address()]));
         let (recorded, chains) = hold_to_record(&home, &received).await;
         assert!(received.len() > rounds * CLIENTS / 2, "{} tokens", received.len());
+        if home.database_url.is_none() {
+            for file in ["tenmint.db", "ledger.db"] {
+                assert_eq!(faults_of(&home.path().join("data").join(file)).await, ["ok"]);
+            }
+        }
         println!(
             "{}: {rounds} rounds, {} tokens received, {recorded} on record, {chains} chains",
             engine(&home),
@@ -82,23 +86,17 @@ async fn every_token_is_on_record_once_after_kills_while_batches_go_to_the_spool
 fn fetch_until_killed(home: &Home, authorization: &str, after: Duration) -> Vec<TokenId> {
     let address = free_address();
     let serving = Serving::start(home, &["--listen", &address]);
-    let request = token_request(authorization);
-    let received = Arc::new(Mutex::new(Vec::new()));
     std::thread::scope(|scope| {
+        let (tell, told) = channel();
         for _ in 0..CLIENTS {
-            scope.spawn(|| {
-                while let Some(answer) =
-                    ask(&address, &request).filter(|answer| answer.status == 200)
-                {
-                    received.lock().unwrap().push(ledger::received(&answer));
-                }
-            });
+            let (address, tell) = (address.as_str(), tell.clone());
+            scope.spawn(move || fetch_until_gone(address, authorization, &tell));
         }
-        while received.lock().unwrap().len() < CLIENTS {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        drop(tell);
+        let mut received: Vec<_> = told.iter().take(CLIENTS).collect();
         std::thread::sleep(after);
         drop(serving);
-    });
-    Arc::into_inner(received).unwrap().into_inner().unwrap()
+        received.extend(told);
+        received
+    })
 }

@@ -66,13 +66,13 @@ async fn all_in(ledger: &LedgerReader) -> Vec<RecordedFact> {
 }
 
 /// The id of a token that was received, unverified.
-fn received(answer: &Answer) -> TokenId {
+pub fn received(answer: &Answer) -> TokenId {
     answer.claims()["jti"].as_str().unwrap().parse().unwrap()
 }
 
 /// Holds what is on record to what was received: none is lost, none is there twice, and the chains hold.
 /// Says how many tokens and chains there are.
-async fn hold_to_record(home: &Home, received: &[TokenId]) -> (usize, usize) {
+pub async fn hold_to_record(home: &Home, received: &[TokenId]) -> (usize, usize) {
     let service = home.service().await;
     let ledger = service.read_ledger().await.unwrap();
     let mut recorded = BTreeMap::<TokenId, u32>::new();
