@@ -16,8 +16,7 @@
 
 mod support;
 
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -30,10 +29,10 @@ use rustls::crypto::ring::default_provider;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
-use support::{Pinned, PostgresDatabase, free_address, wait_for_answer};
+use support::{Pinned, PostgresDatabase, free_address, post, wait_for_answer};
 use tenmint_verifier::Verifier;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket, TcpStream as Connection};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -88,7 +87,7 @@ impl Nodes {
     fn call(&self, node: usize, path: &str, ask: &Value) -> Value {
         let head = format!("Authorization: Bearer {}\r\n", self.admin);
         let body = ask.to_string();
-        send(
+        post(
             &self.addresses[node],
             path,
             &format!("{head}Content-Type: application/json\r\n"),
@@ -102,7 +101,7 @@ impl Nodes {
             "Authorization: Bearer {key}\r\nContent-Type: application/x-www-form-urlencoded\r\n"
         );
         let answer =
-            send(&self.addresses[node], "/oauth/token", &head, "grant_type=client_credentials");
+            post(&self.addresses[node], "/oauth/token", &head, "grant_type=client_credentials");
         answer["access_token"].as_str().unwrap_or_default().to_owned()
     }
 }
@@ -114,18 +113,6 @@ fn tenmint(directory: &Path, database: Option<&str>) -> Command {
         command.env("TENMINT_DATABASE_URL", url);
     }
     command
-}
-
-fn send(address: &str, path: &str, head: &str, body: &str) -> Value {
-    let mut stream = TcpStream::connect(address).unwrap();
-    let length = body.len();
-    let request = format!(
-        "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n{head}\r\n{body}"
-    );
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap_or_default()
 }
 
 fn measure(engine: &str, database: Option<&str>, revocations: usize) {
@@ -175,7 +162,7 @@ fn measure(engine: &str, database: Option<&str>, revocations: usize) {
 }
 
 /// A connection of one of several callers: no address takes more than half of those that a node has.
-async fn connect_from_anywhere(node: &str) -> std::io::Result<Connection> {
+async fn connect_from_anywhere(node: &str) -> std::io::Result<TcpStream> {
     static TURN: AtomicU8 = AtomicU8::new(0);
     let caller = 1 + TURN.fetch_add(1, Ordering::Relaxed) % 4;
     let socket = TcpSocket::new_v4()?;
@@ -190,7 +177,7 @@ async fn take_turns(front: String, nodes: [String; 2]) {
         let Ok((mut client, _)) = listener.accept().await else { continue };
         let node = nodes[turn % nodes.len()].clone();
         tokio::spawn(async move {
-            if let Ok(mut server) = Connection::connect(node).await {
+            if let Ok(mut server) = TcpStream::connect(node).await {
                 let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
             }
         });
@@ -331,7 +318,7 @@ impl Secured {
         Self { address, running: Pinned::spawn("0,1", &serve), client }
     }
 
-    async fn connect(&self) -> std::io::Result<TlsStream<Connection>> {
+    async fn connect(&self) -> std::io::Result<TlsStream<TcpStream>> {
         let stream = connect_from_anywhere(&self.address).await?;
         self.client.connect(ServerName::try_from("127.0.0.1").unwrap(), stream).await
     }

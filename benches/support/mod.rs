@@ -124,3 +124,16 @@ pub(crate) fn wait_for_answer(address: &str) {
         std::thread::yield_now();
     }
 }
+
+/// Posts to a server, and gives the JSON of its answer.
+pub(crate) fn post(address: &str, path: &str, head: &str, body: &str) -> serde_json::Value {
+    let mut stream = TcpStream::connect(address).unwrap();
+    let length = body.len();
+    let request = format!(
+        "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {length}\r\n{head}\r\n{body}"
+    );
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap_or_default()
+}

@@ -2,6 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -11,19 +13,30 @@ use crate::block_on;
 
 const CONNECTIONS: usize = 256;
 
-/// So many requests over 256 connections, each waiting for its answer.
-pub(crate) fn load(address: &str, request: &str, requests: usize) {
+/// Writes down what a load is to send, in turn.
+pub(crate) fn write_requests(file: &Path, requests: &[String]) {
+    std::fs::write(file, serde_json::to_vec(requests).unwrap()).unwrap();
+}
+
+pub(crate) fn read_requests(file: impl AsRef<Path>) -> Vec<String> {
+    serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap()
+}
+
+/// So many requests over 256 connections, each waiting for its answer. They take turns with those of a file.
+pub(crate) fn load(address: &str, file: &str, requests: usize) {
     let address: SocketAddr = address.parse().unwrap();
     let each = requests.div_ceil(CONNECTIONS);
+    let requests: Arc<[String]> = read_requests(file).into();
     block_on(async move {
         let connections: Vec<_> = (0..CONNECTIONS)
-            .map(|_| {
-                let request = request.to_owned();
+            .map(|number| {
+                let requests = Arc::clone(&requests);
                 tokio::spawn(async move {
                     let mut stream = TcpStream::connect(address).await.unwrap();
                     stream.set_nodelay(true).unwrap();
-                    for _ in 0..each {
-                        exchange(&mut stream, &request).await;
+                    for round in 0..each {
+                        let turn = (round * CONNECTIONS + number) % requests.len();
+                        exchange(&mut stream, &requests[turn]).await;
                     }
                 })
             })
@@ -41,8 +54,10 @@ pub(crate) fn load(address: &str, request: &str, requests: usize) {
     });
 }
 
-pub(crate) async fn exchange_once(address: SocketAddr, request: &str) -> usize {
-    exchange(&mut TcpStream::connect(address).await.unwrap(), request).await
+/// The first request of a file, and the length of the body of its answer.
+pub(crate) async fn exchange_once(address: SocketAddr, file: &Path) -> usize {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    exchange(&mut stream, &read_requests(file)[0]).await
 }
 
 /// One request, and the length of the body of its answer.
@@ -94,7 +109,8 @@ impl Answer {
 ///
 /// Each connection is a thread that sleeps until its turn: the timers of tokio count whole milliseconds and would
 /// send in bursts, and a load that never sleeps leaves a machine of two cores none for whatever else runs there.
-pub(crate) fn pace(address: &str, request: &str, a_second: f64, requests: usize) {
+pub(crate) fn pace(address: &str, file: &str, a_second: f64, requests: usize) {
+    let request = &read_requests(file)[0];
     let each = requests.div_ceil(CONNECTIONS);
     let turns = turns(a_second);
     let send = |number: usize| {

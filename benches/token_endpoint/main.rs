@@ -2,9 +2,10 @@
 //!
 //! (a) a bare axum route that parses the same form and answers with as many bytes, on one core and on two, (b) the raw
 //! ES256 signature with ring, (c) the token endpoint, and the same (d) without its ledger, (e) on two cores,
-//! (f) on PostgreSQL where `TENMINT_TEST_POSTGRES` names one, (g) with many keys where it is asked for, (h) on the core
-//! of the load; and a peer, where `npm ci` was run in `benches/peer`. Servers run on core 0, the load on core 1:
-//! HTTP/1.1 keep-alive, 256 connections, interleaved runs, medians. At the end, how long requests take at half the load.
+//! (f) on PostgreSQL where `TENMINT_TEST_POSTGRES` names one, (h) on the core of the load; where it is asked for,
+//! (i) with 100 keys that ask in turn, (g) with many of which 100 do, and (j) 10,000; and a peer, where `npm ci` was
+//! run in `benches/peer`. Servers run on core 0, the load on core 1: HTTP/1.1 keep-alive, 256 connections,
+//! interleaved runs, medians. At the end, how long requests take at half the load.
 //! `cargo bench --bench token_endpoint -- [REQUESTS [KEYS]]`, and `-- soak MINUTES` for one node under full load.
 
 #![expect(
@@ -25,15 +26,19 @@ mod soak;
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::rc::Rc;
 
 use baselines::{commits, commits_at_a_pace, serve_bare, sign, signature_time};
+use load::write_requests;
 use node::{Node, Setup, request, under_load};
 use support::{Pinned, PostgresDatabase, aims, free_address, median, wait_for_answer};
 
 const RUNS: usize = 5;
 const REQUESTS: usize = 100_000;
+/// Keys that ask in turn where there are many.
+const ASKERS: u32 = 10_000;
 /// Seconds of half the load that are looked at by themselves: what takes a core away for milliseconds once a
 /// second is in few of them.
 const STRETCH: f64 = 0.1;
@@ -45,11 +50,9 @@ fn main() {
     match arguments[..] {
         ["bare", address, size] => serve_bare(address, size.parse().unwrap()),
         ["sign", signatures] => sign(signatures.parse().unwrap()),
-        ["load", address, request, requests] => {
-            load::load(address, request, requests.parse().unwrap());
-        }
-        ["pace", address, request, pace, requests] => {
-            load::pace(address, request, pace.parse().unwrap(), requests.parse().unwrap());
+        ["load", address, file, requests] => load::load(address, file, requests.parse().unwrap()),
+        ["pace", address, file, pace, requests] => {
+            load::pace(address, file, pace.parse().unwrap(), requests.parse().unwrap());
         }
         ["commits", bytes, pace, count] => {
             let (bytes, pace) = (bytes.parse().unwrap(), pace.parse().unwrap());
@@ -65,7 +68,9 @@ fn main() {
 /// A node, what it is called, and what was measured of it.
 struct Measured {
     name: String,
-    node: Node,
+    node: Rc<Node>,
+    /// The file of what is asked of it.
+    requests: PathBuf,
     /// Microseconds of processor time a token.
     times: Vec<f64>,
     /// Tokens a second.
@@ -74,7 +79,15 @@ struct Measured {
 
 impl Measured {
     fn of(name: impl Into<String>, setup: Setup) -> Self {
-        Self { name: name.into(), node: Node::start(setup), times: vec![], rates: vec![] }
+        let node = Node::start(setup);
+        let requests = node.requests.clone();
+        Self { name: name.into(), node: Rc::new(node), requests, times: vec![], rates: vec![] }
+    }
+
+    /// The same node, of whose keys so many ask alone.
+    fn of_first(name: impl Into<String>, Self { node, .. }: &Self, keys: usize) -> Self {
+        let requests = node.requests_of_first(keys);
+        Self { name: name.into(), node: node.clone(), requests, times: vec![], rates: vec![] }
     }
 
     fn time(&self) -> f64 {
@@ -99,7 +112,11 @@ fn nodes(keys: u32) -> Vec<Measured> {
         nodes.push(Measured::of("f  PostgreSQL", setup));
     }
     if keys > 0 {
-        nodes.push(Measured::of(format!("g  {keys} keys"), Setup { keys, ..usual() }));
+        let in_turn = |keys, askers| Setup { keys, askers: Some(askers), ..usual() };
+        let few = Measured::of("i  100 keys", in_turn(0, 100));
+        let many = Measured::of(format!("j  {ASKERS} of {keys}"), in_turn(keys, ASKERS));
+        let first = Measured::of_first(format!("g  100 of {keys} keys"), &many, 100);
+        nodes.extend([few, first, many]);
     }
     nodes
 }
@@ -115,13 +132,13 @@ fn compare(requests: usize, keys: u32) {
     for _ in 0..RUNS {
         for (bare, times) in bare.iter().zip(&mut bare_times) {
             let (time, rate) =
-                under_load(&bare.program, &bare.address, &nodes[0].node.request, requests);
+                under_load(&bare.program, &bare.address, &nodes[0].node.requests, requests);
             times.push(time);
             bare_rates.push(rate);
         }
         b.push(signature_time(requests));
         for measured in &mut nodes {
-            let (time, rate) = measured.node.under_load(requests);
+            let (time, rate) = measured.node.under_load(&measured.requests, requests);
             measured.times.push(time);
             measured.rates.push(rate);
         }
@@ -168,12 +185,12 @@ fn hold_to_aims(nodes: &[Measured], sketch: f64, (p99, p99_of_a_commit): (f64, f
     // a token on two cores is one on a core of its own as often as one on the core that the load has too
     let of_either = f64::midpoint(c, nodes[3].time());
     aims::at_least("two cores, times one of either", 2.0 * of_either / nodes[2].time(), 1.8);
-    for measured in &nodes[4..] {
-        let share = c / measured.time();
-        match measured.name.split(' ').next() {
-            Some("f") => aims::at_least("PostgreSQL, times SQLite a core", share, 0.9),
-            _ => aims::at_least("many keys, times one", share, 0.95),
-        }
+    let named = |name: &str| nodes.iter().find(|node| node.name.starts_with(name));
+    if let Some(on_postgres) = named("f") {
+        aims::at_least("PostgreSQL, times SQLite a core", c / on_postgres.time(), 0.9);
+    }
+    if let Some((few, many)) = named("i").zip(named("g")) {
+        aims::at_least("many keys, times 100", few.time() / many.time(), 0.95);
     }
 }
 
@@ -206,8 +223,10 @@ fn peer(requests: usize) -> Option<f64> {
     let serve = ["server.js", port];
     let node = Pinned::spawn("0", Command::new("node").args(serve).current_dir(directory));
     wait_for_answer(&address);
-    let request = request("/token", ("bench", "secret"), "read:projects");
-    let times = (0..RUNS).map(|_| under_load(&node, &address, &request, requests).0);
+    let scratch = tempfile::tempdir().unwrap();
+    let file = scratch.path().join("requests.json");
+    write_requests(&file, &[request("/token", ("bench", "secret"), "read:projects")]);
+    let times = (0..RUNS).map(|_| under_load(&node, &address, &file, requests).0);
     Some(median(times.collect()))
 }
 

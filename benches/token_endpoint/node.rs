@@ -1,16 +1,17 @@
 //! The nodes that are measured, each with an installation of its own.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
 
 use crate::block_on;
-use crate::load::exchange_once;
+use crate::load::{exchange_once, read_requests, write_requests};
 use crate::support::many_keys::fill;
-use crate::support::{Pinned, PostgresDatabase, free_address, wait_for_answer};
+use crate::support::{Pinned, PostgresDatabase, free_address, post, wait_for_answer};
 
 const SCOPE: &str = "read:projects/alpha/*";
 
@@ -18,8 +19,10 @@ const SCOPE: &str = "read:projects/alpha/*";
 #[derive(Default)]
 pub(crate) struct Setup {
     pub(crate) ledger: Option<&'static str>,
-    /// Keys that it has beside the one that asks.
+    /// Keys that it has beside those that ask.
     pub(crate) keys: u32,
+    /// Keys that ask in turn, where it is not one alone.
+    pub(crate) askers: Option<u32>,
     pub(crate) cores: Option<&'static str>,
     pub(crate) postgres: Option<PostgresDatabase>,
 }
@@ -30,7 +33,8 @@ pub(crate) struct Node {
     service: Pinned,
     directory: tempfile::TempDir,
     pub(crate) address: String,
-    pub(crate) request: String,
+    /// The file of what is asked of it.
+    pub(crate) requests: PathBuf,
     _postgres: Option<PostgresDatabase>,
 }
 
@@ -52,7 +56,7 @@ impl Node {
         let output = tenmint(&["init", "--issuer", &issuer, "-o", "json"]).output().unwrap();
         let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         let field = |name: &str| json["api_key"][name].as_str().unwrap();
-        let request = request("/oauth/token", (field("id"), field("api_key")), SCOPE);
+        let admin = (field("id"), field("api_key"));
         if setup.keys > 0 {
             block_on(fill(directory.path(), setup.keys));
         }
@@ -60,24 +64,38 @@ impl Node {
         serve.env("TENMINT_LOG", "warn");
         let service = Pinned::spawn(setup.cores.unwrap_or("0"), &serve);
         wait_for_answer(&address);
-        Self { service, directory, address, request, _postgres: setup.postgres }
+        let requests = directory.path().join("requests.json");
+        let asked = match setup.askers {
+            Some(askers) => (0..askers).map(|_| request_of_another(&address, admin.1)).collect(),
+            None => vec![request("/oauth/token", admin, SCOPE)],
+        };
+        write_requests(&requests, &asked);
+        Self { service, directory, address, requests, _postgres: setup.postgres }
     }
 
     pub(crate) fn size_of_answer(&self) -> usize {
-        let (address, request) = (self.address.parse().unwrap(), self.request.as_str());
+        let (address, requests) = (self.address.parse().unwrap(), self.requests.as_path());
         std::thread::scope(|scope| {
-            scope.spawn(move || block_on(exchange_once(address, request))).join().unwrap()
+            scope.spawn(move || block_on(exchange_once(address, requests))).join().unwrap()
         })
     }
 
-    pub(crate) fn under_load(&self, requests: usize) -> (f64, f64) {
-        under_load(&self.service, &self.address, &self.request, requests)
+    /// The file of what the first keys alone ask of it.
+    pub(crate) fn requests_of_first(&self, keys: usize) -> PathBuf {
+        let file = self.directory.path().join(format!("requests_of_{keys}.json"));
+        write_requests(&file, &read_requests(&self.requests)[..keys]);
+        file
+    }
+
+    /// Under the load of a file.
+    pub(crate) fn under_load(&self, file: &Path, requests: usize) -> (f64, f64) {
+        under_load(&self.service, &self.address, file, requests)
     }
 
     /// Milliseconds of each request, at a pace of so many a second.
     pub(crate) fn at_a_pace(&self, a_second: f64, requests: usize) -> Vec<f64> {
         let (pace, count) = (a_second.to_string(), requests.to_string());
-        times_on("1", &["pace", &self.address, &self.request, &pace, &count])
+        times_on("1", &["pace", &self.address, self.requests.to_str().unwrap(), &pace, &count])
     }
 
     pub(crate) fn resident(&self) -> u64 {
@@ -127,6 +145,15 @@ pub(crate) fn request(path: &str, (id, text): (&str, &str), scope: &str) -> Stri
     )
 }
 
+/// A request of a key that is made for it.
+fn request_of_another(address: &str, admin: &str) -> String {
+    let head = format!("Authorization: Bearer {admin}\r\nContent-Type: application/json\r\n");
+    let ask = json!({"name": "asker", "scopes": [SCOPE]});
+    let made = post(address, "/v1/keys", &head, &ask.to_string());
+    let field = |name: &str| made[name].as_str().unwrap();
+    request("/oauth/token", (field("id"), field("api_key")), SCOPE)
+}
+
 /// The milliseconds that this program prints when it does something on a core.
 pub(crate) fn times_on(core: &str, arguments: &[&str]) -> Vec<f64> {
     let mut myself = Command::new("taskset");
@@ -141,13 +168,13 @@ pub(crate) fn times_on(core: &str, arguments: &[&str]) -> Vec<f64> {
 pub(crate) fn under_load(
     server: &Pinned,
     address: &str,
-    request: &str,
+    file: &Path,
     requests: usize,
 ) -> (f64, f64) {
     let before = server.processor_time();
     let began = Instant::now();
     let myself = std::env::current_exe().unwrap();
-    let arguments = ["load", address, request, &requests.to_string()];
+    let arguments = ["load", address, file.to_str().unwrap(), &requests.to_string()];
     let mut load = Pinned::spawn("1", Command::new(myself).args(arguments));
     assert!(load.child.wait().unwrap().success());
     let used = server.processor_time().saturating_sub(before);

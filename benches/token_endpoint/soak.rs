@@ -16,7 +16,7 @@ pub(crate) fn soak(minutes: u64) {
     let mut residents = Vec::new();
     let database_at_first = node.size_of("tenmint.db");
     while Instant::now() < until {
-        node.under_load(REQUESTS);
+        node.under_load(&node.requests, REQUESTS);
         residents.push(node.resident());
     }
     let tokens = residents.len() * REQUESTS;
