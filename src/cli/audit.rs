@@ -8,6 +8,7 @@ use crate::cli::api::Request;
 use crate::cli::failure::Result;
 use crate::cli::output::Column;
 use crate::cli::session::{PageArgs, Session};
+use crate::cli::values::Moment;
 
 static COLUMNS: [Column; 13] = [
     Column::moment("at").titled("AT"),
@@ -43,12 +44,12 @@ pub(super) struct AuditArgs {
     /// `done`, or the code of a refusal
     #[arg(long, value_name = "CODE")]
     outcome: Option<String>,
-    /// Not before this moment
+    /// Not before this moment: `2027-01-31T12:00:00Z`, or a time ago like `90m`
     #[arg(long, value_name = "TIME")]
-    since: Option<String>,
+    since: Option<Moment>,
     /// Before this moment
     #[arg(long, value_name = "TIME")]
-    until: Option<String>,
+    until: Option<Moment>,
     /// What was done to the installation itself; for admins of the account
     #[arg(long)]
     installation: bool,

@@ -10,9 +10,9 @@ use serde_json::{Value, json};
 use crate::cli::failure::{Exit, Failure, Result};
 use crate::cli::output::{Column, Output, written};
 use crate::cli::session::PageArgs;
+use crate::cli::values::Moment;
 use crate::model::id::ApiKeyId;
 use crate::model::ledger::{Head, RecordedFact, Subject};
-use crate::model::time::Timestamp;
 use crate::model::token_id::TokenId;
 use crate::service::Service;
 use crate::service::ledger::last_chain::LastChain;
@@ -51,12 +51,12 @@ pub(super) struct FindArgs {
 /// Between which moments.
 #[derive(Debug, Args)]
 struct TimeArgs {
-    /// Not before this moment
+    /// Not before this moment: `2027-01-31T12:00:00Z`, or a time ago like `90m`
     #[arg(long, value_name = "TIME")]
-    since: Option<Timestamp>,
+    since: Option<Moment>,
     /// Before this moment
     #[arg(long, value_name = "TIME")]
-    until: Option<Timestamp>,
+    until: Option<Moment>,
 }
 
 /// Arguments of `tenmint ledger verify`.
@@ -118,8 +118,9 @@ pub(super) async fn run(
 
 impl TimeArgs {
     fn search(&self, subjects: Vec<Subject>) -> Search {
-        let Search { since, until, .. } = Search::default();
-        Search { subjects, since: self.since.unwrap_or(since), until: self.until.unwrap_or(until) }
+        let all = Search::default();
+        let [since, until] = [self.since, self.until].map(|at| at.map(|Moment(at)| at));
+        Search { subjects, since: since.unwrap_or(all.since), until: until.unwrap_or(all.until) }
     }
 }
 

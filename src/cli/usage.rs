@@ -9,6 +9,7 @@ use crate::cli::api::Request;
 use crate::cli::failure::Result;
 use crate::cli::output::{Column, written};
 use crate::cli::session::Session;
+use crate::cli::values::Moment;
 
 static COLUMNS: [Column; 5] = [
     Column::moment("from").titled("FROM"),
@@ -42,12 +43,12 @@ pub(super) struct UsageArgs {
     /// By the hour, or by the day [default: hour]
     #[arg(long, value_enum, value_name = "GRAIN")]
     by: Option<Grain>,
-    /// From this moment on [default: a day ago; 30 days, where days are told]
+    /// From this moment on, or from a time ago like `12h` [default: a day ago; 30 days, where days are told]
     #[arg(long, value_name = "TIME")]
-    since: Option<String>,
+    since: Option<Moment>,
     /// To before this moment [default: now]
     #[arg(long, value_name = "TIME")]
-    until: Option<String>,
+    until: Option<Moment>,
 }
 
 pub(super) async fn run(args: UsageArgs, session: &Session<'_>) -> Result<ExitCode> {

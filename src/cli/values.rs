@@ -1,9 +1,12 @@
 //! Values of arguments that more than one command reads.
 
-use std::fmt::Display;
+use std::fmt::{Display, Formatter};
 use std::str::FromStr;
 
 use serde_json::Value;
+
+use crate::clock::Clock;
+use crate::model::time::{InvalidTimestamp, Timestamp, parse_duration};
 
 /// What stands for nothing where something can be cleared.
 const NONE: &str = "none";
@@ -36,6 +39,28 @@ impl<T: Into<Value>> From<OrNone<T>> for Value {
     }
 }
 
+/// A moment, or how long ago it was: `2027-01-31T12:00:00Z`, `90m`, `7d`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Moment(pub(super) Timestamp);
+
+impl FromStr for Moment {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if let Some(ago) = parse_duration(text) {
+            return Ok(Self(Clock::system().now() - ago));
+        }
+        let moment = text.parse().map(Self);
+        moment.map_err(|cause: InvalidTimestamp| format!("{cause}; or a time ago like `90m`"))
+    }
+}
+
+impl Display for Moment {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(formatter)
+    }
+}
+
 /// A list, or nothing for `none`.
 pub(super) fn list_or_null(list: Vec<String>) -> Value {
     if matches!(list.as_slice(), [only] if only == NONE) { Value::Null } else { list.into() }
@@ -54,6 +79,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_moment_is_one_or_how_long_ago_it_was() {
+        let now = Clock::system().now();
+        let Moment(hour_ago) = "60m".parse().unwrap();
+        assert!((3_540..=3_600).contains(&now.since(hour_ago).as_secs()), "{hour_ago}");
+        assert_eq!("2027-01-31".parse::<Moment>().unwrap().to_string(), "2027-01-31T00:00:00Z");
+        assert!("soon".parse::<Moment>().unwrap_err().ends_with("or a time ago like `90m`"));
+    }
 
     #[test]
     fn none_clears_and_everything_else_is_a_value() {

@@ -54,6 +54,19 @@ impl Sub<Duration> for Timestamp {
     }
 }
 
+/// A number and `s`, `m`, `h` or `d`.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    number.parse::<u32>().ok().map(|number| Duration::from_secs(u64::from(number) * seconds))
+}
+
 fn millis_of(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
@@ -135,6 +148,15 @@ fn zoned(text: &str) -> Option<DateTime<Utc>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_duration_is_a_number_and_a_unit() {
+        assert_eq!(parse_duration("5m"), Some(Duration::from_mins(5)));
+        assert_eq!(parse_duration("0s"), Some(Duration::ZERO));
+        for text in ["", "5", "m", "5w", "-5m", "5\u{e9}"] {
+            assert_eq!(parse_duration(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn a_moment_is_taken_with_and_without_zone_and_printed_with_z() {

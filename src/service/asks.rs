@@ -1,14 +1,12 @@
 //! From what was asked to what the model knows: parsers that several use cases share.
 
-use std::time::Duration;
-
 use tenmint_verifier::ScopeSet;
 
 use crate::error::{Error, InvalidField, Result};
 use crate::model::api_key::QuotaAsk;
 use crate::model::ask::joined;
 use crate::model::quota::Quota;
-use crate::model::time::{InvalidTimestamp, Timestamp};
+use crate::model::time::{InvalidTimestamp, Timestamp, parse_duration};
 
 /// Characters that a name may have.
 const MAX_NAME: usize = 256;
@@ -199,21 +197,10 @@ pub(crate) fn parse_moment(text: &str) -> std::result::Result<Timestamp, String>
     if moment > LAST_EXPIRY { Err(TOO_LATE.to_owned()) } else { Ok(moment) }
 }
 
-/// A moment, or a time from now: a number and `m`, `h` or `d`. It must lie ahead.
+/// A moment, or a time from now like `90d`. It must lie ahead.
 pub(crate) fn parse_expiry(text: &str, now: Timestamp) -> std::result::Result<Timestamp, String> {
-    let from_now = || {
-        let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-        let seconds = match unit {
-            "m" => 60,
-            "h" => 3_600,
-            "d" => 86_400,
-            _ => return None,
-        };
-        let number: u32 = number.parse().ok()?;
-        Some(now + Duration::from_secs(u64::from(number) * seconds))
-    };
-    let moment = match from_now() {
-        Some(moment) => moment,
+    let moment = match parse_duration(text) {
+        Some(from_now) => now + from_now,
         None => text.parse().map_err(|cause| format!("{cause}; or a time from now like `90d`"))?,
     };
     if moment <= now {

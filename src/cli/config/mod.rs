@@ -17,6 +17,7 @@ use crate::http::listener::Limits;
 use crate::http::tls::TlsFiles;
 use crate::http::traces::TracesConfig;
 use crate::model::signing_key_schedule::SHORTEST_PUBLICATION;
+use crate::model::time::parse_duration;
 use crate::service::DatabaseUrl;
 use crate::service::ledger::LedgerConfig;
 use crate::service::node::{JOURNAL_FILE, NodeConfig, SigningKeyConfig};
@@ -349,19 +350,6 @@ fn read_file(named: Option<&Path>) -> Result<(Option<PathBuf>, File)> {
     Ok((Some(path.to_owned()), file))
 }
 
-/// A number and `s`, `m`, `h` or `d`.
-fn parse_duration(text: &str) -> Option<Duration> {
-    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3_600,
-        "d" => 86_400,
-        _ => return None,
-    };
-    number.parse::<u32>().ok().map(|number| Duration::from_secs(u64::from(number) * seconds))
-}
-
 #[cfg(test)]
 mod tests {
     use super::settings::SETTINGS;
@@ -378,15 +366,6 @@ mod tests {
         // a table is one field, however many it holds
         of_page.dedup();
         assert_eq!(of_file, of_page);
-    }
-
-    #[test]
-    fn a_duration_is_a_number_and_a_unit() {
-        assert_eq!(parse_duration("5m"), Some(Duration::from_mins(5)));
-        assert_eq!(parse_duration("0s"), Some(Duration::ZERO));
-        for text in ["", "5", "m", "5w", "-5m", "5\u{e9}"] {
-            assert_eq!(parse_duration(text), None, "{text}");
-        }
     }
 
     #[test]
