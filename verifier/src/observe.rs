@@ -30,7 +30,14 @@ impl IssuerDocument {
 )]
 pub(crate) fn verified(verdict: &Result<Token, VerifyError>) {
     #[cfg(feature = "metrics")]
-    metrics::counter!("tenmint_verifications_total", "outcome" => outcome(verdict)).increment(1);
+    match verdict {
+        // a label that stands in the code takes no allocation
+        Ok(_) => metrics::counter!("tenmint_verifications_total", "outcome" => "valid"),
+        Err(refused) => {
+            metrics::counter!("tenmint_verifications_total", "outcome" => refused.kind())
+        }
+    }
+    .increment(1);
     #[cfg(feature = "tracing")]
     match verdict {
         Ok(token) => {
@@ -39,7 +46,7 @@ pub(crate) fn verified(verdict: &Result<Token, VerifyError>) {
             tracing::debug!(org, client_id, jti, "a token was verified");
         }
         Err(refused) => {
-            tracing::debug!(outcome = outcome(verdict), "a token was refused: {refused}");
+            tracing::debug!(outcome = refused.kind(), "a token was refused: {refused}");
         }
     }
 }
@@ -74,9 +81,4 @@ pub(crate) fn asked<E: std::fmt::Display>(what: IssuerDocument, error: Option<&E
 pub(crate) fn unanswered(what: &str, trouble: &dyn std::fmt::Display) {
     #[cfg(feature = "tracing")]
     tracing::warn!("{what}: {trouble}");
-}
-
-#[cfg(any(feature = "metrics", feature = "tracing"))]
-fn outcome(verdict: &Result<Token, VerifyError>) -> &'static str {
-    verdict.as_ref().map_or_else(VerifyError::kind, |_| "valid")
 }
