@@ -7,8 +7,7 @@ use crate::model::id::{ApiKeyId, AudienceId, OrgId};
 use crate::model::migration::{CountedUses, Form, Uses, UsesOf, WATCH_GAP, Watched};
 use crate::model::time::Timestamp;
 use crate::store::page::Cursor;
-use crate::store::row::Row;
-use crate::store::usage::number;
+use crate::store::row::{Row, signed};
 use crate::store::{Append, Connection, rows};
 
 /// Adds uses, in the order in which they come.
@@ -34,8 +33,8 @@ pub(super) async fn add(append: &mut Append<'_>, uses: &[CountedUses]) -> Result
             .bind(of.audience.to_string())
             .bind(of.form.as_str())
             .bind(org.to_string())
-            .bind(number(uses.seen))
-            .bind(number(uses.calls))
+            .bind(signed(uses.seen))
+            .bind(signed(uses.calls))
             .bind(uses.first_at.as_millis())
             .bind(uses.last_at.as_millis())
             .bind(uses.address.map(|address| address.to_string()))

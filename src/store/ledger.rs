@@ -17,7 +17,7 @@ use crate::model::ledger::{Batch, Chain, ChainValue, FactWriter, Filter, Head, P
 use crate::model::time::Timestamp;
 use crate::model::token_id::ChainId;
 use crate::store::engine::{self, DatabaseUrl, Engine, Schema, prepare};
-use crate::store::row::Row;
+use crate::store::row::{Row, signed};
 use crate::store::{Connection, Store, is_taken};
 
 /// One writes, and others search.
@@ -430,10 +430,6 @@ impl Store {
 /// The last moment of any batch with a fact of this moment.
 fn latest_end(at: Timestamp) -> Timestamp {
     at + FactWriter::MAX_SPAN
-}
-
-fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 fn chain_of(number: i64) -> ChainId {

@@ -108,3 +108,8 @@ impl<'r> Row<'r> {
         Error::bad_row(self.table, &id, format!("`{column}`: {cause}"))
     }
 }
+
+/// A number on its way to the database: both engines keep signed ones.
+pub(super) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::model::id::ApiKeyId;
 use crate::model::time::Timestamp;
 use crate::model::usage::{Grain, HourCount, LastUse, Usage, UsageSubject};
-use crate::store::row::Row;
+use crate::store::row::{Row, signed};
 use crate::store::{Append, Connection, api_uses, rows};
 
 /// Rows that one pruning deletes, or a few more where they share hour and subject.
@@ -68,15 +68,10 @@ async fn add_hours(connection: &mut Connection, hours: &[HourCount]) -> Result<(
             .bind(row.subject.to_string())
             .bind(row.hour_at.as_millis())
             .bind(row.outcome.as_str())
-            .bind(number(row.count))
+            .bind(signed(row.count))
     })
     .await?;
     Ok(())
-}
-
-/// A count as both engines keep it.
-pub(super) fn number(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 async fn put_last_uses(
