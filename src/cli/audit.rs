@@ -8,7 +8,7 @@ use crate::cli::api::Request;
 use crate::cli::failure::Result;
 use crate::cli::output::Column;
 use crate::cli::session::{PageArgs, Session};
-use crate::cli::values::Moment;
+use crate::cli::values::TimeArgs;
 
 static COLUMNS: [Column; 13] = [
     Column::moment("at").titled("AT"),
@@ -44,12 +44,8 @@ pub(super) struct AuditArgs {
     /// `done`, or the code of a refusal
     #[arg(long, value_name = "CODE")]
     outcome: Option<String>,
-    /// Not before this moment: `2027-01-31T12:00:00Z`, or a time ago like `90m`
-    #[arg(long, value_name = "TIME")]
-    since: Option<Moment>,
-    /// Before this moment
-    #[arg(long, value_name = "TIME")]
-    until: Option<Moment>,
+    #[command(flatten)]
+    time: TimeArgs,
     /// What was done to the installation itself; for admins of the account
     #[arg(long)]
     installation: bool,
@@ -65,7 +61,7 @@ pub(super) async fn run(args: AuditArgs, session: &Session<'_>) -> Result<ExitCo
         .query("object", args.object)
         .query("action", args.action)
         .query("outcome", args.outcome)
-        .query("since", args.since)
-        .query("until", args.until);
+        .query("since", args.time.since)
+        .query("until", args.time.until);
     session.list(request, &COLUMNS, args.page).await
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::cli::failure::{Exit, Failure, Result};
 use crate::cli::output::{Column, Output, written};
 use crate::cli::session::PageArgs;
-use crate::cli::values::Moment;
+use crate::cli::values::{Moment, TimeArgs};
 use crate::model::id::ApiKeyId;
 use crate::model::ledger::{Head, RecordedFact, Subject};
 use crate::model::token_id::TokenId;
@@ -46,17 +46,6 @@ pub(super) struct FindArgs {
     time: TimeArgs,
     #[command(flatten)]
     page: PageArgs,
-}
-
-/// Between which moments.
-#[derive(Debug, Args)]
-struct TimeArgs {
-    /// Not before this moment: `2027-01-31T12:00:00Z`, or a time ago like `90m`
-    #[arg(long, value_name = "TIME")]
-    since: Option<Moment>,
-    /// Before this moment
-    #[arg(long, value_name = "TIME")]
-    until: Option<Moment>,
 }
 
 /// Arguments of `tenmint ledger verify`.
@@ -116,12 +105,10 @@ pub(super) async fn run(
     result
 }
 
-impl TimeArgs {
-    fn search(&self, subjects: Vec<Subject>) -> Search {
-        let all = Search::default();
-        let [since, until] = [self.since, self.until].map(|at| at.map(|Moment(at)| at));
-        Search { subjects, since: since.unwrap_or(all.since), until: until.unwrap_or(all.until) }
-    }
+fn search(TimeArgs { since, until }: &TimeArgs, subjects: Vec<Subject>) -> Search {
+    let all = Search::default();
+    let or = |told: &Option<Moment>, open| told.map_or(open, |Moment(at)| at);
+    Search { subjects, since: or(since, all.since), until: or(until, all.until) }
 }
 
 async fn find(ledger: &LedgerReader, args: FindArgs, output: &Output) -> Result<ExitCode> {
@@ -135,7 +122,7 @@ async fn find(ledger: &LedgerReader, args: FindArgs, output: &Output) -> Result<
     }
     let api_key = args.api_key.map(Subject::ApiKey);
     let address = args.address.map(Subject::Address);
-    let search = args.time.search(api_key.into_iter().chain(address).collect());
+    let search = search(&args.time, api_key.into_iter().chain(address).collect());
     let limit = args.page.limit.or(output.default_limit()).unwrap_or(u64::MAX);
     let from = args.page.cursor.map(|cursor| cursor.parse()).transpose()?;
     let found = ledger.find(&search, from, usize::try_from(limit).unwrap_or(usize::MAX)).await?;
@@ -149,7 +136,7 @@ async fn find(ledger: &LedgerReader, args: FindArgs, output: &Output) -> Result<
 
 async fn export(ledger: &LedgerReader, time: TimeArgs, output: &Output) -> Result<ExitCode> {
     let mut rows = output.rows(&FACTS)?;
-    let search = time.search(Vec::new());
+    let search = search(&time, Vec::new());
     let mut failed = Ok(());
     let give = |facts: Vec<RecordedFact>| {
         let items: Vec<Value> = facts.iter().map(body).collect();

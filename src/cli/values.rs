@@ -3,6 +3,7 @@
 use std::fmt::{Display, Formatter};
 use std::str::FromStr;
 
+use clap::Args;
 use serde_json::Value;
 
 use crate::clock::Clock;
@@ -59,6 +60,17 @@ impl Display for Moment {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(formatter)
     }
+}
+
+/// Between which moments.
+#[derive(Debug, Args)]
+pub(super) struct TimeArgs {
+    /// Not before this moment: `2027-01-31T12:00:00Z`, or a time ago like `90m`
+    #[arg(long, value_name = "TIME")]
+    pub(super) since: Option<Moment>,
+    /// Before this moment
+    #[arg(long, value_name = "TIME")]
+    pub(super) until: Option<Moment>,
 }
 
 /// A list, or nothing for `none`.
