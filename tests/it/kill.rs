@@ -146,7 +146,7 @@ async fn every_acknowledged_change_and_token_survives_a_kill_and_none_is_there_b
         assert_eq!(index.len(), stored.len());
         assert!(index.secrets() >= stored.len(), "{} of {}", index.secrets(), stored.len());
         if home.database_url.is_none() {
-            assert_eq!(faults_of(&home.path().join("data/tenmint.db")).await, ["ok"]);
+            hold_files_whole(&home.path().join("data")).await;
         }
         println!(
             "{}: {rounds} rounds, {} changes acknowledged, {} keys stored, {} tokens received, {recorded} on record",
@@ -309,6 +309,13 @@ fn lead_life(address: &str, api_key: &str, tell: &Sender<Change>) -> Option<()> 
         tell(&id, change, &text);
     }
     Some(())
+}
+
+/// Holds the files of a directory to be whole: the database, and the ledger.
+pub async fn hold_files_whole(directory: &Path) {
+    for file in ["tenmint.db", "ledger.db"] {
+        assert_eq!(faults_of(&directory.join(file)).await, ["ok"], "{file}");
+    }
 }
 
 /// What SQLite finds wrong with a file, or `ok`.

@@ -23,7 +23,7 @@ use tenmint::store::{DatabaseUrl, Store, changes};
 use crate::api::{good, key, member, user_key};
 use crate::cli::{Home, Serving, free_address, stderr};
 use crate::import::{Running, sha256};
-use crate::kill::faults_of;
+use crate::kill::hold_files_whole;
 use crate::leaks::column;
 use crate::nodes::send;
 use crate::server::{
@@ -486,9 +486,7 @@ fn restore_by_docs(home: &Home) {
 /// Whether the copies of a home are whole, that of the ledger with each token of the chains in it.
 async fn hold_to_be_whole(home: &Home) {
     let copies = home.path().join("monday");
-    for copy in ["tenmint.db", "ledger.db"] {
-        assert_eq!(faults_of(&copies.join(copy)).await, ["ok"]);
-    }
+    hold_files_whole(&copies).await;
     let url = DatabaseUrl::in_directory(&copies);
     let service = Service::open(&url, &home.path().join("keys"), Clock::system()).await.unwrap();
     let ledger = service.read_ledger().await.unwrap();
