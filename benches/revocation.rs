@@ -29,7 +29,7 @@ use rustls::crypto::ring::default_provider;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::{Value, json};
-use support::{Pinned, PostgresDatabase, free_address, post, wait_for_answer};
+use support::{Pinned, PostgresDatabase, call, free_address, post, wait_for_answer};
 use tenmint_verifier::Verifier;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -85,14 +85,7 @@ impl Nodes {
 
     /// A call of the management API of one node.
     fn call(&self, node: usize, path: &str, ask: &Value) -> Value {
-        let head = format!("Authorization: Bearer {}\r\n", self.admin);
-        let body = ask.to_string();
-        post(
-            &self.addresses[node],
-            path,
-            &format!("{head}Content-Type: application/json\r\n"),
-            &body,
-        )
+        call(&self.addresses[node], &self.admin, path, ask)
     }
 
     /// A token of a key, from one node.

@@ -125,6 +125,17 @@ pub(crate) fn wait_for_answer(address: &str) {
     }
 }
 
+/// A call of the management API.
+pub(crate) fn call(
+    address: &str,
+    api_key: &str,
+    path: &str,
+    ask: &serde_json::Value,
+) -> serde_json::Value {
+    let head = format!("Authorization: Bearer {api_key}\r\nContent-Type: application/json\r\n");
+    post(address, path, &head, &ask.to_string())
+}
+
 /// Posts to a server, and gives the JSON of its answer.
 pub(crate) fn post(address: &str, path: &str, head: &str, body: &str) -> serde_json::Value {
     let mut stream = TcpStream::connect(address).unwrap();

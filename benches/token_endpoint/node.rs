@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::block_on;
 use crate::load::{exchange_once, read_requests, write_requests};
 use crate::support::many_keys::fill;
-use crate::support::{Pinned, PostgresDatabase, free_address, post, wait_for_answer};
+use crate::support::{Pinned, PostgresDatabase, call, free_address, wait_for_answer};
 
 const SCOPE: &str = "read:projects/alpha/*";
 
@@ -147,9 +147,8 @@ pub(crate) fn request(path: &str, (id, text): (&str, &str), scope: &str) -> Stri
 
 /// A request of a key that is made for it.
 fn request_of_another(address: &str, admin: &str) -> String {
-    let head = format!("Authorization: Bearer {admin}\r\nContent-Type: application/json\r\n");
     let ask = json!({"name": "asker", "scopes": [SCOPE]});
-    let made = post(address, "/v1/keys", &head, &ask.to_string());
+    let made = call(address, admin, "/v1/keys", &ask);
     let field = |name: &str| made[name].as_str().unwrap();
     request("/oauth/token", (field("id"), field("api_key")), SCOPE)
 }
