@@ -17,7 +17,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use support::PostgresDatabase;
-use tenmint::mint::{Caller, ClientCredential, UsageCounters, Used};
+use tenmint::mint::{Caller, KeptCaller, UsageCounters, Used, UserAgents};
 use tenmint::model::id::{ApiKeyId, OrgId};
 use tenmint::model::installation::ApiKeyPrefix;
 use tenmint::model::time::Timestamp;
@@ -37,8 +37,8 @@ fn main() {
     println!("                   {:.0} ns, {keys} keys in turn", a_count(&ids, 1));
     println!("                   {:.0} ns, one key, two threads", a_count(one, 2));
     println!("                   {:.0} ns, {keys} keys in turn, two threads", a_count(&ids, 2));
-    let counters = UsageCounters::new(&ApiKeyPrefix::default());
-    let first = timed(|| ids.iter().for_each(|id| count(&counters, org(), *id)));
+    let (counters, from) = (UsageCounters::default(), caller());
+    let first = timed(|| ids.iter().for_each(|id| count(&counters, (org(), from), *id)));
     println!("the first count    {:.0} ns", first.as_nanos() as f64 / f64::from(keys));
     let told = timed(|| drop(counters.of(UsageSubject::Org(org()))));
     println!("an organization    {told:.1?} to tell of {keys} keys");
@@ -65,28 +65,31 @@ fn org() -> OrgId {
     OrgId::from_random([1; 16])
 }
 
-fn count(counters: &UsageCounters, org: OrgId, api_key: ApiKeyId) {
-    let from = Caller {
+fn caller() -> KeptCaller<'static> {
+    let caller = Caller {
         address: Some([192, 0, 2, 1].into()),
         user_agent: Some("python-requests/2.32.3 (a client of usual length)"),
     };
-    let client = ClientCredential::default();
-    let used = Used { api_key, org, outcome: Outcome::Issued, from, client: &client };
+    UserAgents::new(&ApiKeyPrefix::default()).kept(caller, |_| false, |_| false)
+}
+
+fn count(counters: &UsageCounters, (org, from): (OrgId, KeptCaller<'_>), api_key: ApiKeyId) {
+    let used = Used { api_key, org, outcome: Outcome::Issued, from };
     counters.count(std::hint::black_box(&used), NOW);
 }
 
 /// Nanoseconds of a count of keys that are known.
 fn a_count(ids: &[ApiKeyId], threads: u32) -> f64 {
-    let (counters, org) = (UsageCounters::new(&ApiKeyPrefix::default()), org());
+    let (counters, whose) = (UsageCounters::default(), (org(), caller()));
     for id in ids {
-        count(&counters, org, *id);
+        count(&counters, whose, *id);
     }
     let took = timed(|| {
         std::thread::scope(|scope| {
             for _ in 0..threads {
                 scope.spawn(|| {
                     let turns = ids.iter().cycle().take(COUNTS as usize);
-                    turns.for_each(|id| count(&counters, org, *id));
+                    turns.for_each(|id| count(&counters, whose, *id));
                 });
             }
         });

@@ -12,13 +12,11 @@ use parking_lot::Mutex;
 
 use crate::mint::served::ServedApi;
 use crate::mint::usage::{SHARDS, shard_of};
-use crate::mint::user_agent::UserAgents;
+use crate::mint::user_agent::{KeptCaller, keep_user_agent};
 use crate::mint::{Caller, ClientCredential, Mint, Refused};
 use crate::model::access::Credential;
 use crate::model::id::{ApiKeyId, AudienceId, OrgId};
-use crate::model::installation::ApiKeyPrefix;
 use crate::model::migration::{CountedUses, Form, Uses, UsesOf, Watched};
-use crate::model::secret::PlainSecret;
 use crate::model::time::Timestamp;
 
 /// Keys, APIs and forms that are counted between two takings: 100 MB.
@@ -33,7 +31,6 @@ const MAX_AGO: Duration = Duration::from_hours(24);
 pub struct ApiUses {
     shards: [Mutex<Shard>; SHARDS],
     watched: Mutex<HashMap<AudienceId, Watched>>,
-    user_agents: UserAgents,
     /// Rows of one shard.
     most: usize,
 }
@@ -73,9 +70,7 @@ pub struct NewUses<'u> {
     /// The last of them.
     pub last_at: Timestamp,
     /// Who called last.
-    pub from: Caller<'u>,
-    /// What the call was authenticated by: what must not be stored.
-    pub secrets: &'u [PlainSecret],
+    pub from: KeptCaller<'u>,
 }
 
 /// Calls of one key to an API in one form, as a verifier of the API reports them. Moments are told by
@@ -120,11 +115,11 @@ impl Mint {
                 continue;
             }
             let from = Caller { address: one.address, user_agent: one.user_agent.as_deref() };
-            let from = self.without_credential(from, asker.org);
+            let from = self.kept(from, asker.org, |_| false);
             let last_at = before(now, one.last_ago);
             let first_at = before(now, one.first_ago).min(last_at);
             let calls = one.calls.min(MAX_CALLS);
-            let new = NewUses { seen: 0, calls, first_at, last_at, from, secrets: &[] };
+            let new = NewUses { seen: 0, calls, first_at, last_at, from };
             let of = UsesOf { api_key, audience: api.id, form: one.form };
             self.usage.api_uses().count(of, org, &new);
         }
@@ -148,11 +143,15 @@ impl Mint {
         }
     }
 
-    /// A caller whose name for itself holds no credential of this organization.
-    pub(super) fn without_credential<'c>(&self, from: Caller<'c>, org: OrgId) -> Caller<'c> {
-        from.without_credential(|word| {
-            self.index.has_key_of(org, &self.pepper.digest(word.as_bytes()))
-        })
+    /// A caller whose name for itself holds no credential of this organization, nor what it came with.
+    pub(super) fn kept<'c>(
+        &self,
+        from: Caller<'c>,
+        org: OrgId,
+        shows_own: impl Fn(&str) -> bool,
+    ) -> KeptCaller<'c> {
+        let is_key = |word: &str| self.index.has_key_of(org, &self.pepper.digest(word.as_bytes()));
+        self.user_agents.kept(from, shows_own, is_key)
     }
 
     /// Counts a call by token to an API, where this service sees each.
@@ -171,28 +170,43 @@ fn before(now: Timestamp, ago: u64) -> Timestamp {
 
 impl<'u> NewUses<'u> {
     /// One that this service sees now.
-    pub(super) fn seen(from: Caller<'u>, secrets: &'u [PlainSecret], now: Timestamp) -> Self {
-        Self { seen: 1, calls: 0, first_at: now, last_at: now, from, secrets }
+    pub(super) fn seen(from: KeptCaller<'u>, now: Timestamp) -> Self {
+        Self { seen: 1, calls: 0, first_at: now, last_at: now, from }
     }
 
     /// One call that this service sees, as a gateway asks about each.
-    pub(super) fn call(from: Caller<'u>, secrets: &'u [PlainSecret], now: Timestamp) -> Self {
-        Self { seen: 0, calls: 1, first_at: now, last_at: now, from, secrets }
+    pub(super) fn call(from: KeptCaller<'u>, now: Timestamp) -> Self {
+        Self { seen: 0, calls: 1, first_at: now, last_at: now, from }
+    }
+}
+
+impl NewUses<'_> {
+    fn add_to(&self, uses: &mut Uses) {
+        uses.seen = uses.seen.saturating_add(self.seen);
+        uses.calls = uses.calls.saturating_add(self.calls);
+        uses.first_at = uses.first_at.min(self.first_at);
+        if self.last_at < uses.last_at {
+            return;
+        }
+        uses.last_at = self.last_at;
+        let Caller { address, user_agent } = self.from.caller();
+        uses.address = address.map(|address: IpAddr| address.to_canonical()).or(uses.address);
+        if user_agent.is_some() {
+            keep_user_agent(&mut uses.user_agent, self.from);
+        }
+    }
+}
+
+impl Default for ApiUses {
+    fn default() -> Self {
+        Self::with_room(MAX_USES)
     }
 }
 
 impl ApiUses {
-    pub(super) fn new(prefix: &ApiKeyPrefix) -> Self {
-        Self::with_room(prefix, MAX_USES)
-    }
-
-    fn with_room(prefix: &ApiKeyPrefix, most: usize) -> Self {
-        Self {
-            shards: std::array::from_fn(|_| Mutex::default()),
-            watched: Mutex::default(),
-            user_agents: UserAgents::new(prefix),
-            most: most / SHARDS,
-        }
+    fn with_room(most: usize) -> Self {
+        let shards = std::array::from_fn(|_| Mutex::default());
+        Self { shards, watched: Mutex::default(), most: most / SHARDS }
     }
 
     /// Counts uses. For what was counted since the last taking this allocates nothing, unless the
@@ -208,27 +222,12 @@ impl ApiUses {
         let is_same =
             |row: &&mut (AudienceId, Form, Uses)| (row.0, row.1) == (of.audience, of.form);
         if let Some((_, _, uses)) = rows.iter_mut().find(is_same) {
-            self.add(uses, new);
+            new.add_to(uses);
         } else if has_room {
             let mut uses = Uses::none(new.first_at);
-            self.add(&mut uses, new);
+            new.add_to(&mut uses);
             rows.push((of.audience, of.form, uses));
             counted.rows += 1;
-        }
-    }
-
-    fn add(&self, uses: &mut Uses, new: &NewUses<'_>) {
-        uses.seen = uses.seen.saturating_add(new.seen);
-        uses.calls = uses.calls.saturating_add(new.calls);
-        uses.first_at = uses.first_at.min(new.first_at);
-        if new.last_at < uses.last_at {
-            return;
-        }
-        uses.last_at = new.last_at;
-        let address = new.from.address.map(|address: IpAddr| address.to_canonical());
-        uses.address = address.or(uses.address);
-        if new.from.user_agent.is_some() {
-            self.user_agents.put(&mut uses.user_agent, new.from.user_agent, new.secrets);
         }
     }
 
@@ -268,6 +267,8 @@ impl ApiUses {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mint::UserAgents;
+    use crate::model::installation::ApiKeyPrefix;
 
     const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
@@ -282,12 +283,12 @@ mod tests {
 
     fn at(millis: i64) -> NewUses<'static> {
         let moment = Timestamp::from_millis(NOW.as_millis() + millis);
-        NewUses::seen(Caller::default(), &[], moment)
+        NewUses::seen(KeptCaller::default(), moment)
     }
 
     #[test]
     fn what_comes_together_is_counted_together_and_taken_once() {
-        let uses = ApiUses::new(&ApiKeyPrefix::default());
+        let uses = ApiUses::default();
         uses.count(of(1, Form::Raw), org(), &at(5));
         uses.count(of(1, Form::Raw), org(), &NewUses { seen: 0, calls: 7, ..at(-5) });
         uses.count(of(1, Form::Token), org(), &at(0));
@@ -303,7 +304,7 @@ mod tests {
 
     #[test]
     fn what_comes_above_the_bound_takes_no_memory_and_what_is_counted_goes_on() {
-        let uses = ApiUses::with_room(&ApiKeyPrefix::default(), 2 * SHARDS);
+        let uses = ApiUses::with_room(2 * SHARDS);
         // ids of one shard, with the same last character
         for number in [1, 63, 125, 187, 63] {
             uses.count(of(number, Form::Raw), org(), &at(0));
@@ -317,12 +318,14 @@ mod tests {
 
     #[test]
     fn who_called_last_is_known_as_long_as_nobody_says_otherwise() {
-        let uses = ApiUses::new(&ApiKeyPrefix::default());
-        let from = |text, user_agent| Caller { address: Some(text), user_agent };
-        let first = from("::ffff:192.0.2.1".parse().unwrap(), Some("curl/8"));
+        let uses = ApiUses::default();
+        let agents = UserAgents::new(&ApiKeyPrefix::default());
+        let from = |caller| agents.kept(caller, |_| false, |_| false);
+        let address = "::ffff:192.0.2.1".parse().ok();
+        let first = from(Caller { address, user_agent: Some("curl/8") });
         uses.count(of(1, Form::Raw), org(), &NewUses { from: first, ..at(0) });
         uses.count(of(1, Form::Raw), org(), &at(1));
-        let secret = Caller { user_agent: Some("x tm_default_abc"), ..Caller::default() };
+        let secret = from(Caller { user_agent: Some("x tm_default_abc"), ..Caller::default() });
         uses.count(of(2, Form::Raw), org(), &NewUses { from: secret, ..at(1) });
         let (rows, _) = uses.take();
         assert_eq!(rows[0].uses.address, "192.0.2.1".parse().ok());

@@ -11,6 +11,7 @@ use tenmint_verifier::{
 pub use crate::mint::served::{Gateway, Guarding};
 
 use crate::mint::api_uses::NewUses;
+use crate::mint::user_agent::KeptCaller;
 use crate::mint::{Caller, ClientCredential, Mint, Presented, Refused};
 use crate::model::gateway_policy::{Needed, Unruled};
 use crate::model::secret::PlainSecret;
@@ -85,7 +86,7 @@ impl Mint {
         now: Timestamp,
     ) -> Result<Verdict, Refused> {
         let asked = RequestUnderPolicy { guarding, needed };
-        let from = self.without_credential(from, guarding.api.org);
+        let from = self.kept(from, guarding.api.org, |text| presented.is_shown_in(text));
         self.usage.api_uses().heard(guarding.api.id, now);
         let text = match presented {
             Presented::Token(text) => text,
@@ -94,10 +95,10 @@ impl Mint {
         let wrong = match self.token_of(text, now)? {
             Ok(token) => {
                 if asked.is_for_api(token.claims()) {
-                    let new = NewUses::call(from, &[], now);
+                    let new = NewUses::call(from, now);
                     self.count_call(&token.claims().client_id, guarding.api.id, &new);
                 }
-                return Ok(asked.decide_on_token(&token, from.address));
+                return Ok(asked.decide_on_token(&token, from.caller().address));
             }
             Err(wrong) => wrong,
         };
@@ -117,12 +118,12 @@ impl Mint {
         &self,
         asked: RequestUnderPolicy<'_>,
         client: &ClientCredential,
-        from: Caller<'_>,
+        from: KeptCaller<'_>,
         now: Timestamp,
     ) -> Result<Verdict, Refused> {
         let api = &asked.guarding.api;
         let draw = Draw::new();
-        let new = NewUses::call(from, &client.texts, now);
+        let new = NewUses::call(from, now);
         if api.raw_keys.mode_for_all(draw) == RawKeyMode::Deny {
             self.count_locked_out(client, api, &new, now);
             return Ok(Verdict::Stopped(VerifyError::TokenRequired(api.raw_keys.clone())));

@@ -10,8 +10,8 @@ use tenmint_verifier::{Claims, InvalidToken, RawKeyPolicy, Token, VerifyError};
 
 use crate::mint::api_uses::NewUses;
 use crate::mint::grant::Grant;
-use crate::mint::quotas::Permit;
 use crate::mint::served::ServedApi;
+use crate::mint::user_agent::KeptCaller;
 use crate::mint::{Caller, ClientCredential, Mint, Presented, Refused, TokenRequest, Used};
 use crate::model::access::Credential;
 use crate::model::id::OrgId;
@@ -246,8 +246,7 @@ impl Mint {
         let api = self.index.served_by(asker, audience).ok_or(Refused::InvalidTarget)?;
         self.usage.api_uses().heard(api.id, now);
         let client = ClientCredential::bare(PlainSecret::new(text.to_owned()));
-        let caller = Caller { address: request.client_ip, user_agent: None };
-        let new = NewUses::seen(caller, &client.texts, now);
+        let new = NewUses::seen(KeptCaller::nameless(request.client_ip), now);
         // an API that asks for itself is held to what it has switched off too
         if api.raw_keys.denies_all() {
             self.count_locked_out(&client, &api, &new, now);
@@ -285,7 +284,7 @@ impl Mint {
         let from = new.from;
         let key = self.index.authenticate(client, &self.pepper)?;
         let holder = key.whose();
-        let admitted = key.admit(from, now)?;
+        let admitted = key.admit(from.caller(), now)?;
         // not even its quota is a stranger's to know, or to use up
         if !api.takes_all && admitted.org()? != api.org {
             return Err(Refused::UnknownClient);
@@ -295,10 +294,12 @@ impl Mint {
             TokenRequest { audience: Some(api.uri.to_string()), ..TokenRequest::default() };
         let lifetime = self.installation.token_lifetime;
         let grant = admitted.grant_to_raw_key(&as_token, lifetime, now)?;
-        permit.map(Permit::used);
+        if let Some(permit) = permit {
+            permit.used();
+        }
         if let Some((api_key, org)) = holder {
             let outcome = Outcome::Introspected;
-            self.usage.count(&Used { api_key, org, outcome, from, client }, now);
+            self.usage.count(&Used { api_key, org, outcome, from }, now);
         }
         self.count_uses(holder, &grant, (Form::Raw, new));
         Ok(grant)

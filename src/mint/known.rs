@@ -33,8 +33,8 @@ impl Mint {
         from: Caller<'_>,
         now: Timestamp,
     ) {
-        let from = self.without_credential(from, holder.org);
-        self.usage.note_use(holder, (from, client), now);
+        let from = self.kept(from, holder.org, |text| client.is_shown_in(text));
+        self.usage.note_use(holder, from, now);
     }
 }
 

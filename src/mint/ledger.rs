@@ -4,8 +4,10 @@
 //! token leaves; the recorder of the service takes all facts that wait, and says what became of
 //! them.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -94,33 +96,58 @@ struct Open {
 #[derive(Debug, Default)]
 struct Outcome {
     state: AtomicU8,
-    settled: Notify,
+    /// Whom to wake then.
+    waiting: Mutex<Vec<Waker>>,
 }
 
 const WAITING: u8 = 0;
 const RECORDED: u8 = 1;
 const FAILED: u8 = 2;
 
-/// What whoever gave a fact waits for.
+/// What whoever gave a fact waits for. It comes to nothing when the fact is on record, as surely as the operator
+/// asked for, and to [`Refused::Unavailable`] where it cannot be recorded: the token must not leave.
 #[derive(Debug)]
 #[must_use = "a token leaves when its fact is recorded, and not before"]
-pub struct Receipt(Option<Arc<Outcome>>);
+pub struct Receipt {
+    outcome: Option<Arc<Outcome>>,
+    /// Its place among those who wait, once it has one.
+    place: Option<usize>,
+}
 
-impl Receipt {
-    /// Ends when the fact is on record, as surely as the operator asked for.
-    ///
-    /// # Errors
-    /// [`Refused::Unavailable`] where it cannot be recorded: the token must not leave.
-    pub async fn recorded(self) -> Result<(), Refused> {
-        let Some(outcome) = self.0 else { return Ok(()) };
-        loop {
-            // made before the look, so that no change between the two is missed
-            let settled = outcome.settled.notified();
-            match outcome.state.load(Ordering::Acquire) {
-                WAITING => settled.await,
-                RECORDED => return Ok(()),
-                _ => return Err(Refused::Unavailable),
-            }
+impl Future for Receipt {
+    type Output = Result<(), Refused>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { outcome, place } = &mut *self;
+        let Some(outcome) = outcome else { return Poll::Ready(Ok(())) };
+        outcome.poll(place, context.waker())
+    }
+}
+
+impl Outcome {
+    fn poll(&self, place: &mut Option<usize>, waker: &Waker) -> Poll<Result<(), Refused>> {
+        if let Some(told) = self.told() {
+            return Poll::Ready(told);
+        }
+        let mut waiting = self.waiting.lock();
+        // looked at again, so that nobody waits for what is over
+        if let Some(told) = self.told() {
+            return Poll::Ready(told);
+        }
+        if let Some(known) = place.and_then(|place| waiting.get_mut(place)) {
+            known.clone_from(waker);
+        } else {
+            *place = Some(waiting.len());
+            waiting.push(waker.clone());
+        }
+        Poll::Pending
+    }
+
+    fn told(&self) -> Option<Result<(), Refused>> {
+        match self.state.load(Ordering::Acquire) {
+            WAITING => None,
+            RECORDED => Some(Ok(())),
+            _ => Some(Err(Refused::Unavailable)),
         }
     }
 }
@@ -138,7 +165,8 @@ impl Waiting {
     fn settle(&self, state: u8) {
         // what is settled stays so
         let _ = self.0.state.compare_exchange(WAITING, state, Ordering::AcqRel, Ordering::Acquire);
-        self.0.settled.notify_waiters();
+        let waiting = std::mem::take(&mut *self.0.waiting.lock());
+        waiting.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -182,7 +210,7 @@ impl Ledger {
     /// [`Refused::Unavailable`] where too many wait already, or none can be recorded.
     pub(super) fn append(&self, fact: &Fact<'_>) -> Result<Receipt, Refused> {
         if self.mode == LedgerMode::Off {
-            return Ok(Receipt(None));
+            return Ok(Receipt { outcome: None, place: None });
         }
         let mut open = self.open.lock();
         let is_far = open.facts.span_with(fact.token_id.at()) > FactWriter::MAX_SPAN;
@@ -197,13 +225,13 @@ impl Ledger {
         }
         open.facts.put(fact);
         let waits = self.mode == LedgerMode::Durable;
-        let receipt = Receipt(waits.then(|| open.outcome.clone()));
+        let outcome = waits.then(|| open.outcome.clone());
         let is_first = open.facts.len() == 1;
         drop(open);
         if is_first {
             self.came.notify_one();
         }
-        Ok(receipt)
+        Ok(Receipt { outcome, place: None })
     }
 
     /// What the recorder has done.
@@ -289,9 +317,8 @@ impl Open {
 
 #[cfg(test)]
 mod tests {
-    use std::future::Future;
     use std::pin::pin;
-    use std::task::{Context, Poll, Waker};
+    use std::task::Wake;
 
     use super::*;
     use crate::model::id::ApiKeyId;
@@ -317,7 +344,7 @@ mod tests {
     fn who_gave_a_fact_waits_until_it_is_recorded_or_cannot_be() {
         let ledger = Ledger::new(LedgerMode::Durable, ChainId::from_number(1));
         let [first, second] = [0, 1].map(|at| append(&ledger, at).unwrap());
-        let mut recorded = pin!(first.recorded());
+        let mut recorded = pin!(first);
         let mut context = Context::from_waker(Waker::noop());
         assert_eq!(recorded.as_mut().poll(&mut context), Poll::Pending);
         let (facts, waiting) = ledger.take().unwrap();
@@ -325,19 +352,46 @@ mod tests {
         assert_eq!(recorded.as_mut().poll(&mut context), Poll::Pending);
         waiting.recorded();
         assert_eq!(recorded.as_mut().poll(&mut context), Poll::Ready(Ok(())));
-        assert_eq!(poll(second.recorded()), Poll::Ready(Ok(())));
+        assert_eq!(poll(second), Poll::Ready(Ok(())));
 
         let third = append(&ledger, 2).unwrap();
         drop(ledger.take());
-        assert_eq!(poll(third.recorded()), Poll::Ready(Err(Refused::Unavailable)));
+        assert_eq!(poll(third), Poll::Ready(Err(Refused::Unavailable)));
         assert!(ledger.take().is_none());
+    }
+
+    #[test]
+    fn who_asks_again_has_one_place_and_is_woken_by_what_it_asked_with_last() {
+        let ledger = Ledger::new(LedgerMode::Durable, ChainId::from_number(1));
+        let mut receipt = append(&ledger, 0).unwrap();
+        let wakings = [0; 3].map(|_| Arc::new(Wakings::default()));
+        for waking in &wakings {
+            let waker = Waker::from(waking.clone());
+            assert!(pin!(&mut receipt).poll(&mut Context::from_waker(&waker)).is_pending());
+        }
+        let outcome = receipt.outcome.clone().unwrap();
+        assert_eq!(outcome.waiting.lock().len(), 1);
+        ledger.take().unwrap().1.recorded();
+        assert_eq!(wakings.map(|waking| waking.0.load(Ordering::Relaxed)), [0, 0, 1]);
+        assert!(outcome.waiting.lock().is_empty());
+        assert_eq!(poll(receipt), Poll::Ready(Ok(())));
+    }
+
+    /// How often somebody was woken.
+    #[derive(Default)]
+    struct Wakings(AtomicU8);
+
+    impl Wake for Wakings {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     #[test]
     fn a_ledger_that_is_buffered_or_off_makes_nobody_wait() {
         for mode in [LedgerMode::Buffered, LedgerMode::Off] {
             let ledger = Ledger::new(mode, ChainId::from_number(1));
-            assert_eq!(poll(append(&ledger, 0).unwrap().recorded()), Poll::Ready(Ok(())));
+            assert_eq!(poll(append(&ledger, 0).unwrap()), Poll::Ready(Ok(())));
             assert_eq!(ledger.take().is_some(), mode == LedgerMode::Buffered);
         }
     }
@@ -351,11 +405,11 @@ mod tests {
         let (facts, waiting) = ledger.take().unwrap();
         assert_eq!(facts.first_at(), Some(Timestamp::from_millis(60_000)), "in their order");
         waiting.recorded();
-        assert_eq!(poll(before.recorded()), Poll::Ready(Ok(())));
+        assert_eq!(poll(before), Poll::Ready(Ok(())));
         let (facts, waiting) = ledger.take().unwrap();
         assert_eq!((facts.first_at(), facts.len()), (Some(Timestamp::from_millis(0)), 1));
         waiting.recorded();
-        assert_eq!(poll(after.recorded()), Poll::Ready(Ok(())));
+        assert_eq!(poll(after), Poll::Ready(Ok(())));
         assert!(ledger.take().is_none());
     }
 

@@ -29,6 +29,8 @@ mod token_id;
 mod usage;
 mod user_agent;
 
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use parking_lot::RwLock;
@@ -39,6 +41,7 @@ pub use index::{Change, Doubted, FilledIndex, Index, Restored, RestoredSecret};
 pub use key_pair::{GeneratedKeyPair, KeyPair, KeyPairError, Signature};
 pub use signer::{PublicKeys, Signer, etag_of};
 pub use usage::{Caller, UsageCounters, Used};
+pub use user_agent::{KeptCaller, UserAgents};
 
 use crate::clock::Clock;
 use crate::mint::api_uses::NewUses;
@@ -107,11 +110,12 @@ impl Presented {
     }
 }
 
-/// A token that was signed and must not leave before its fact is on record.
+/// A token that was signed, or the answer that shows it, which must not leave before its fact is on record.
 #[derive(Debug)]
 #[must_use = "the token is had by waiting for its record"]
-pub struct UnrecordedToken<'m> {
-    token: IssuedToken,
+pub struct Unrecorded<'m, T> {
+    /// Until it is had.
+    held: Option<T>,
     receipt: Receipt,
     /// Goes back where the token never leaves.
     permit: Option<Permit<'m>>,
@@ -121,18 +125,36 @@ pub struct UnrecordedToken<'m> {
     now: Timestamp,
 }
 
-impl UnrecordedToken<'_> {
-    /// The token, when its fact is on record. Only then it counts, for the quota and as one issued.
-    ///
-    /// # Errors
-    /// [`Refused::Unavailable`] where it cannot be recorded.
-    pub async fn recorded(self) -> Result<IssuedToken, Refused> {
-        let recorded = self.receipt.recorded().await;
-        if let (Some(used), Some(outcome)) = (self.used, usage::outcome_of(&recorded)) {
+impl<'m, T> Unrecorded<'m, T> {
+    /// The same with what is made of it. Whoever waits has less to hold, and less to do then, when what it
+    /// was made of is no longer in the nearest cache.
+    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Unrecorded<'m, U> {
+        let Self { held, receipt, permit, used, usage, now } = self;
+        Unrecorded { held: held.map(make), receipt, permit, used, usage, now }
+    }
+
+    /// What is held, where the fact is on record. Only then it counts, for the quota and as a token issued.
+    fn settled(&mut self, recorded: Result<(), Refused>) -> Result<T, Refused> {
+        let outcome = usage::outcome_of(&recorded);
+        if let (Some(used), Some(outcome)) = (self.used.take(), outcome) {
             self.usage.count(&Used { outcome, ..used }, self.now);
         }
         recorded?;
-        Ok(IssuedToken { rate_limit: self.permit.map(Permit::used), ..self.token })
+        if let Some(permit) = self.permit.take() {
+            permit.used();
+        }
+        self.held.take().ok_or(Refused::Unavailable)
+    }
+}
+
+/// Waiting for its record gives what is held, or [`Refused::Unavailable`] where it cannot be recorded. Written
+/// out, since an `async fn` would move it twice.
+impl<T: Unpin> Future for Unrecorded<'_, T> {
+    type Output = Result<T, Refused>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let recorded = ready!(pin!(&mut self.receipt).poll(context));
+        Poll::Ready(self.settled(recorded))
     }
 }
 
@@ -203,6 +225,7 @@ pub struct Mint {
     /// Checks tokens for the management API.
     verifier: RwLock<Verifier>,
     usage: UsageCounters,
+    user_agents: UserAgents,
     ledger: Ledger,
 }
 
@@ -236,7 +259,8 @@ impl Mint {
             .with_keys(JwkSet::default())?;
         let lifetime = Duration::from_secs(installation.token_lifetime.as_seconds());
         Ok(Self {
-            usage: UsageCounters::new(&installation.api_key_prefix),
+            usage: UsageCounters::default(),
+            user_agents: UserAgents::new(&installation.api_key_prefix),
             feed: Feed::new(installation.issuer.clone(), lifetime, serve_for),
             installation,
             pepper,
@@ -389,10 +413,10 @@ impl Mint {
     /// looks like a wrong key.
     pub fn issue<'m>(
         &'m self,
-        request: &'m TokenRequest,
+        request: &TokenRequest,
         from: Caller<'m>,
         now: Timestamp,
-    ) -> Result<UnrecordedToken<'m>, Refused> {
+    ) -> Result<Unrecorded<'m, IssuedToken>, Refused> {
         // all of `is_ready`, and no lock for it that is not needed anyway
         let signing_key = self.signer.read().current().ok_or(Refused::Unavailable)?;
         if !self.ledger.is_open() {
@@ -406,8 +430,8 @@ impl Mint {
             let digest = self.pepper.digest(word.as_bytes());
             whose.is_some_and(|(_, org)| key.state.has_key_of(org, &digest))
         };
-        let from = from.without_credential(is_credential);
-        let used = |(api_key, org)| Used { api_key, org, outcome: Outcome::Issued, from, client };
+        let from = self.user_agents.kept(from, |text| client.is_shown_in(text), is_credential);
+        let used = |(api_key, org)| Used { api_key, org, outcome: Outcome::Issued, from };
         let used = whose.map(used);
         let issued = self.issue_to((key, &signing_key), request, from, now);
         if let (Some(used), Some(outcome)) =
@@ -415,31 +439,31 @@ impl Mint {
         {
             self.usage.count(&Used { outcome, ..used }, now);
         }
-        issued.map(|unrecorded| UnrecordedToken { used, ..unrecorded })
+        issued.map(|unrecorded| Unrecorded { used, ..unrecorded })
     }
 
     fn issue_to(
         &self,
         (key, signing_key): (AuthenticatedKey<'_>, &CurrentKey),
         request: &TokenRequest,
-        from: Caller<'_>,
+        from: KeptCaller<'_>,
         now: Timestamp,
-    ) -> Result<UnrecordedToken<'_>, Refused> {
-        let admitted = key.admit(from, now)?;
+    ) -> Result<Unrecorded<'_, IssuedToken>, Refused> {
+        let admitted = key.admit(from.caller(), now)?;
         let permit = admitted.permit(&self.quotas)?;
         let holder = admitted.whose();
         let grant = admitted.grant(request, self.installation.token_lifetime, now)?;
         let (token_id, access_token) = self.sign(&grant, signing_key, now)?;
-        let receipt = self.ledger.append(&grant.fact(token_id, from.address))?;
-        let new = NewUses::seen(from, &request.client.texts, now);
+        let receipt = self.ledger.append(&grant.fact(token_id, from.caller().address))?;
+        let new = NewUses::seen(from, now);
         self.count_uses(holder, &grant, (Form::Token, &new));
         let token = IssuedToken {
             access_token,
             expires_in: grant.lifetime(),
             scope: grant.scope,
-            rate_limit: None,
+            rate_limit: permit.as_ref().map(Permit::rate_limit),
         };
-        Ok(UnrecordedToken { token, receipt, permit, used: None, usage: &self.usage, now })
+        Ok(Unrecorded { held: Some(token), receipt, permit, used: None, usage: &self.usage, now })
     }
 
     /// Counts how a key came to each API that a grant is for. The management API is no API of

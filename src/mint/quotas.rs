@@ -81,10 +81,14 @@ pub struct Permit<'q> {
 }
 
 impl Permit<'_> {
-    /// Counts the request for good, and says where the quota stands.
-    pub fn used(mut self) -> RateLimit {
-        self.used = true;
+    /// Where the quota stands with this request.
+    pub fn rate_limit(&self) -> RateLimit {
         self.rate_limit
+    }
+
+    /// Counts the request for good.
+    pub fn used(mut self) {
+        self.used = true;
     }
 }
 

@@ -13,13 +13,12 @@ use std::net::IpAddr;
 
 use parking_lot::Mutex;
 
+use crate::mint::Refused;
 use crate::mint::api_uses::ApiUses;
 use crate::mint::index::AuthenticatedKey;
-use crate::mint::user_agent::UserAgents;
-use crate::mint::{ClientCredential, Refused};
+use crate::mint::user_agent::{KeptCaller, keep_user_agent};
 use crate::model::access::Holder;
 use crate::model::id::{ApiKeyId, OrgId};
-use crate::model::installation::ApiKeyPrefix;
 use crate::model::time::Timestamp;
 use crate::model::usage::{Grain, HourCount, LastUse, Outcome, Usage, UsageSubject};
 
@@ -47,16 +46,13 @@ pub struct Used<'u> {
     /// What became of the request.
     pub outcome: Outcome,
     /// Who sent it.
-    pub from: Caller<'u>,
-    /// What it was authenticated by: what must not be stored.
-    pub client: &'u ClientCredential,
+    pub from: KeptCaller<'u>,
 }
 
 /// What was counted and not taken yet.
 #[derive(Debug)]
 pub struct UsageCounters {
     shards: [Mutex<Shard>; SHARDS],
-    user_agents: UserAgents,
     api_uses: ApiUses,
     counts_per_shard: usize,
 }
@@ -82,17 +78,17 @@ struct Counter {
     count: u64,
 }
 
-impl UsageCounters {
-    /// Counters that are all zero.
-    pub fn new(prefix: &ApiKeyPrefix) -> Self {
-        Self::with_room(prefix, MAX_COUNTS)
+impl Default for UsageCounters {
+    fn default() -> Self {
+        Self::with_room(MAX_COUNTS)
     }
+}
 
-    fn with_room(prefix: &ApiKeyPrefix, counts: usize) -> Self {
+impl UsageCounters {
+    fn with_room(counts: usize) -> Self {
         Self {
             shards: std::array::from_fn(|_| Mutex::default()),
-            user_agents: UserAgents::new(prefix),
-            api_uses: ApiUses::new(prefix),
+            api_uses: ApiUses::default(),
             counts_per_shard: counts / SHARDS,
         }
     }
@@ -105,15 +101,15 @@ impl UsageCounters {
         let usage = shard.of(used.api_key, used.org);
         let grown = usage.count(Grain::Hour.start_of(now), used.outcome, has_room);
         if matches!(used.outcome, Outcome::Issued | Outcome::Introspected) {
-            usage.use_now((used.from, used.client), &self.user_agents, now);
+            usage.use_now(used.from, now);
         }
         shard.counts += usize::from(grown);
     }
 
     /// Notes a use that is no request for a token: it is the last one, and is counted as nothing.
-    pub fn note_use(&self, holder: Holder, by: (Caller<'_>, &ClientCredential), now: Timestamp) {
+    pub fn note_use(&self, holder: Holder, from: KeptCaller<'_>, now: Timestamp) {
         let mut shard = shard_of(&self.shards, &holder.api_key).lock();
-        shard.of(holder.api_key, holder.org).use_now(by, &self.user_agents, now);
+        shard.of(holder.api_key, holder.org).use_now(from, now);
     }
 
     /// Takes all that was counted, and begins anew.
@@ -197,20 +193,15 @@ impl ApiKeyUsage {
     }
 
     /// The last use only moves forward.
-    fn use_now(
-        &mut self,
-        (from, client): (Caller<'_>, &ClientCredential),
-        user_agents: &UserAgents,
-        now: Timestamp,
-    ) {
-        let address = from.address.map(|address| address.to_canonical());
+    fn use_now(&mut self, from: KeptCaller<'_>, now: Timestamp) {
+        let address = from.caller().address.map(|address| address.to_canonical());
         let last_use =
             self.last_use.get_or_insert(LastUse { used_at: now, address: None, user_agent: None });
         if now < last_use.used_at {
             return;
         }
         (last_use.used_at, last_use.address) = (now, address);
-        user_agents.put(&mut last_use.user_agent, from.user_agent, &client.texts);
+        keep_user_agent(&mut last_use.user_agent, from);
     }
 }
 
@@ -291,6 +282,8 @@ impl AuthenticatedKey<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mint::{ClientCredential, UserAgents};
+    use crate::model::installation::ApiKeyPrefix;
     use crate::model::secret::PlainSecret;
 
     /// The first moment of an hour.
@@ -321,7 +314,9 @@ mod tests {
     ) {
         let texts = vec![PlainSecret::new("an imported key".to_owned())];
         let client = ClientCredential { client_id: None, texts };
-        let used = Used { api_key: api_key(number), org: org(), outcome, from, client: &client };
+        let agents = UserAgents::new(&ApiKeyPrefix::default());
+        let from = agents.kept(from, |text| client.is_shown_in(text), |_| false);
+        let used = Used { api_key: api_key(number), org: org(), outcome, from };
         counters.count(&used, now);
     }
 
@@ -336,7 +331,7 @@ mod tests {
     }
 
     fn counters() -> UsageCounters {
-        UsageCounters::new(&ApiKeyPrefix::default())
+        UsageCounters::default()
     }
 
     /// What is kept of a user agent.
@@ -383,7 +378,7 @@ mod tests {
 
     #[test]
     fn where_there_is_no_room_hours_collapse_and_no_count_is_lost() {
-        let counters = UsageCounters::with_room(&ApiKeyPrefix::default(), SHARDS);
+        let counters = UsageCounters::with_room(SHARDS);
         for hour in 0..100 {
             count(&counters, 1, Outcome::Issued, later(hour * HOUR));
             count(&counters, 1, Outcome::Revoked, later(hour * HOUR));

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use tenmint::clock::Clock;
 use tenmint::mint::{
     Caller, Change, ClientCredential, IssuedToken, KeyPair, Mint, Refused, Signer, TokenRequest,
-    UnrecordedToken,
+    Unrecorded,
 };
 use tenmint::model::api_key::{ApiKeySecret, IndexedApiKey};
 use tenmint::model::audience::{Audience, TokenType};
@@ -106,9 +106,8 @@ fn issue(mint: &Mint, scope: Option<&str>) -> Result<String, Refused> {
 }
 
 /// The token of a mint that records nothing: nobody waits.
-fn token_of(unrecorded: UnrecordedToken<'_>) -> IssuedToken {
-    let mut recorded = pin!(unrecorded.recorded());
-    match recorded.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+fn token_of(unrecorded: Unrecorded<'_, IssuedToken>) -> IssuedToken {
+    match pin!(unrecorded).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(token) => token.unwrap(),
         Poll::Pending => panic!("it waits for a record"),
     }

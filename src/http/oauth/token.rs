@@ -17,13 +17,12 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::time::timeout;
 
 use crate::http::client_ip::Peer;
-use crate::http::oauth::client_auth;
+use crate::http::oauth::client_auth::{self, Way};
 use crate::http::oauth::error::OAuthError;
 use crate::http::oauth::form::{Form, FormIn};
 use crate::http::oauth::rate_limit;
-use crate::http::traces::Step;
 use crate::http::{App, json_answer_in};
-use crate::mint::{Caller, IssuedToken, TokenRequest};
+use crate::mint::{Caller, IssuedToken, TokenRequest, Unrecorded};
 use crate::service::quotas::with_lease;
 
 /// Where.
@@ -49,13 +48,9 @@ pub(in crate::http) async fn create(
 ) -> Response<Body> {
     let (head, body) = request.into_parts();
     let address = app.address_of(peer, &head.headers);
-    match issue(app, (&head, address), body).await {
-        Ok((issued, recording)) => {
+    match issue(app, (head, address), body).await {
+        Ok(response) => {
             app.requests.issued();
-            let mut response = shown(&issued, emptied(head.headers));
-            if let Some(step) = recording {
-                response.extensions_mut().insert(step);
-            }
             response
         }
         Err(refused) => {
@@ -66,12 +61,31 @@ pub(in crate::http) async fn create(
     }
 }
 
-/// A token, and how long it waited for its record, where that is told.
+/// The answer that shows a token, once that is on record.
 async fn issue(
     app: &App,
-    (head, address): (&Parts, Option<IpAddr>),
+    (head, address): (Parts, Option<IpAddr>),
     body: impl Sent,
-) -> Result<(IssuedToken, Option<Step>), OAuthError> {
+) -> Result<Response<Body>, OAuthError> {
+    let user_agent = head.headers.get(USER_AGENT).cloned();
+    let caller = caller(user_agent.as_ref(), address);
+    let (unrecorded, way) = sign(app, (head, caller), body).await?;
+    let began_at = app.begins();
+    let mut response = unrecorded.await.map_err(|refused| OAuthError::of(refused, way, None))?;
+    if let Some(began_at) = began_at {
+        response.extensions_mut().insert(app.ended("ledger.record", began_at));
+    }
+    Ok(response)
+}
+
+/// The answer that shows a token before that is on record, and the way by which the client was told. All
+/// else of the request is over with this: hundreds wait for their record at once, and each holds its
+/// answer alone.
+async fn sign<'m>(
+    app: &'m App,
+    (head, caller): (Parts, Caller<'m>),
+    body: impl Sent,
+) -> Result<(Unrecorded<'m, Response<Body>>, Way), OAuthError> {
     if head.method != Method::POST {
         return Err(OAuthError::method_not_allowed());
     }
@@ -86,13 +100,11 @@ async fn issue(
         resources: form.take_all("resource"),
         audience: form.take("audience"),
     };
-    let caller = caller_of(&head.headers, address);
-    let refusal = |refused| OAuthError::of(refused, way, request.scope.as_deref());
     let issue = || app.mint.issue(&request, caller, app.clock.now());
-    let unrecorded = with_lease(app.mint.quotas(), issue).await.map_err(refusal)?;
-    let began_at = app.begins();
-    let issued = unrecorded.recorded().await.map_err(refusal)?;
-    Ok((issued, began_at.map(|began_at| app.ended("ledger.record", began_at))))
+    let issued = with_lease(app.mint.quotas(), issue).await;
+    let issued =
+        issued.map_err(|refused| OAuthError::of(refused, way, request.scope.as_deref()))?;
+    Ok((issued.map(|issued| shown(&issued, emptied(head.headers))), way))
 }
 
 /// The parameters of a body.
@@ -126,7 +138,11 @@ pub(super) async fn read_json(
 
 /// Who asks: from this address, where it is known, and under the name the client gives itself.
 pub(in crate::http) fn caller_of(headers: &HeaderMap, address: Option<IpAddr>) -> Caller<'_> {
-    let user_agent = headers.get(USER_AGENT).map(HeaderValue::as_bytes);
+    caller(headers.get(USER_AGENT), address)
+}
+
+fn caller(user_agent: Option<&HeaderValue>, address: Option<IpAddr>) -> Caller<'_> {
+    let user_agent = user_agent.map(HeaderValue::as_bytes);
     Caller { address, user_agent: user_agent.and_then(|bytes| std::str::from_utf8(bytes).ok()) }
 }
 

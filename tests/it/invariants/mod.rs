@@ -342,7 +342,7 @@ impl<'s> Case<'s> {
         let from = Caller { address: Some([127, 0, 0, 1].into()), user_agent: None };
         match mint.issue(&request, from, self.server.clock.now()) {
             Ok(unrecorded) => {
-                let issued = unrecorded.recorded().await.unwrap();
+                let issued = unrecorded.await.unwrap();
                 // what was asked for is granted whole, as it was written
                 assert!(request.scope.as_ref().is_none_or(|scope| scope == issued.scope.as_str()));
                 self.outcome_of(key, &claims(&issued.access_token))

@@ -40,7 +40,7 @@ async fn issue(node: &Node, key: &Key) -> String {
     let request = TokenRequest { client, ..TokenRequest::default() };
     let now = node.service.clock().now();
     let unrecorded = node.mint.issue(&request, Caller::default(), now).unwrap();
-    unrecorded.recorded().await.unwrap().access_token
+    unrecorded.await.unwrap().access_token
 }
 
 /// What the administrator is answered about a token.

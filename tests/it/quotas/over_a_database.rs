@@ -71,7 +71,11 @@ async fn exhaust(server: &Server, nodes: &[Node], each: usize, quota: Quota) -> 
 async fn request(mint: &Mint, counter: ApiKeyId, quota: Quota) -> Result<RateLimit, Refused> {
     loop {
         match with_lease(mint.quotas(), || mint.quotas().admit(counter, quota)).await {
-            Ok(permit) => return Ok(permit.used()),
+            Ok(permit) => {
+                let rate_limit = permit.rate_limit();
+                permit.used();
+                return Ok(rate_limit);
+            }
             Err(Refused::Unavailable) => {}
             Err(refused) => return Err(refused),
         }

@@ -68,7 +68,7 @@ async fn issue(mint: &Mint, key: &Key, now: Timestamp) {
     let client = ClientCredential { client_id: None, texts };
     let request = TokenRequest { client, ..TokenRequest::default() };
     let unrecorded = mint.issue(&request, Caller::default(), now).unwrap();
-    drop(unrecorded.recorded().await.unwrap());
+    drop(unrecorded.await.unwrap());
 }
 
 fn subject(number: u16) -> UsageSubject {
