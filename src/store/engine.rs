@@ -276,15 +276,23 @@ impl Engine {
     pub(super) fn set_up_ledger(&self) -> &'static str {
         match self {
             Self::Sqlite { .. } => {
-                // whoever records moves the log of 64 MB into the file, and begins it anew where it lies:
-                // to write over a log takes half the time that it takes to make it longer. It takes some
-                // milliseconds however long the log is, so not at 4 MB, as SQLite would. What a long
+                // whoever records moves what is left of the log of 64 MB into the file, and begins it anew where
+                // it lies: to write over a log takes half the time that it takes to make it longer. It takes
+                // some milliseconds however long the log is, so not at 4 MB, as SQLite would. What a long
                 // search made it keep is cut off above 128 MB
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
                  PRAGMA wal_autocheckpoint = 16000; PRAGMA journal_size_limit = 134217728; \
                  PRAGMA busy_timeout = 5000"
             }
             Self::Postgres => self.set_up(),
+        }
+    }
+
+    /// What moves the log of the ledger into its file as far as nobody is held up by that, where there is one.
+    pub(super) fn move_ledger_log(&self) -> Option<&'static str> {
+        match self {
+            Self::Sqlite { .. } => Some("PRAGMA wal_checkpoint(PASSIVE)"),
+            Self::Postgres => None,
         }
     }
 

@@ -158,6 +158,15 @@ impl LedgerStore {
         Ok(inserted)
     }
 
+    /// Moves the log of an embedded ledger into its file beside whoever records, who then has little left to move
+    /// between two batches.
+    pub async fn move_log(&self) -> Result<()> {
+        if let Some(statement) = self.engine.move_ledger_log() {
+            sqlx::query(statement).execute(&self.pool).await?;
+        }
+        Ok(())
+    }
+
     /// Records batches together, durably: all of them, or none where another batch has a place of theirs.
     pub async fn insert_all(&self, batches: &[Batch]) -> Result<Inserted> {
         let mut transaction =

@@ -104,12 +104,32 @@ fn batch(sealer: &mut Sealer, chain: &Chain) -> Batch {
     sealer.seal(facts)
 }
 
+fn chain() -> Chain {
+    let started_at = Timestamp::from_millis(1_800_000_000_000);
+    Chain { id: ChainId::from_number(1), started_at, previous: None }
+}
+
+#[tokio::test]
+async fn on_sqlite_the_log_of_the_ledger_is_moved_while_others_write_and_the_file_alone_has_all() {
+    let [directory, copy] = [0; 2].map(|_| tempfile::tempdir().unwrap());
+    let ledger = LedgerStore::open(&DatabaseUrl::in_directory(directory.path())).await.unwrap();
+    let (chain, url) = (chain(), DatabaseUrl::in_directory(copy.path()));
+    let mut sealer = Sealer::new(Pepper::new(&[7; 32]).ledger_key(), &chain);
+    for number in 1..=3 {
+        ledger.insert(&batch(&mut sealer, &chain)).await.unwrap();
+        ledger.move_log().await.unwrap();
+        std::fs::copy(directory.path().join("ledger.db"), copy.path().join("ledger.db")).unwrap();
+        let copied = LedgerStore::open_existing(&url).await.unwrap().unwrap();
+        assert!(copied.find(chain.id, number).await.unwrap().is_some(), "{number}");
+        copied.close().await;
+    }
+}
+
 #[tokio::test]
 async fn on_sqlite_the_log_of_the_ledger_is_begun_anew_and_does_not_grow_while_batches_come() {
     let directory = tempfile::tempdir().unwrap();
     let ledger = LedgerStore::open(&DatabaseUrl::in_directory(directory.path())).await.unwrap();
-    let started_at = Timestamp::from_millis(1_800_000_000_000);
-    let chain = Chain { id: ChainId::from_number(1), started_at, previous: None };
+    let chain = chain();
     let mut sealer = Sealer::new(Pepper::new(&[7; 32]).ledger_key(), &chain);
     for _ in 0..1_600 {
         let inserted = ledger.insert(&batch(&mut sealer, &chain)).await.unwrap();

@@ -1,5 +1,5 @@
 //! The keeper: takes the spool to the database when it is back, says once a minute where the chain
-//! ends, and drops what has grown old.
+//! ends, moves the log of an embedded ledger into its file, and drops what has grown old.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,6 +23,8 @@ use crate::store::ledger::LedgerStore;
 
 const TICK: Duration = Duration::from_secs(1);
 const TICKS_PER_CHECKPOINT: u64 = 60;
+/// How often the log is moved: at full load it grows by a quarter meanwhile.
+const MOVE_LOG_EVERY: Duration = Duration::from_millis(500);
 /// How often what grew old is dropped.
 const PRUNE_EVERY: Duration = Duration::from_hours(1);
 /// Work that takes longer has failed.
@@ -71,7 +73,21 @@ impl Keeper {
     /// Looks after it until it is dropped. What grew old is dropped beside the rest: of a ledger that was never
     /// pruned that takes hours, in which a spool would fill.
     pub async fn run(&self) {
-        join!(self.run_looking_after(), self.run_pruning());
+        join!(self.run_looking_after(), self.run_moving_log(), self.run_pruning());
+    }
+
+    /// Nothing where nothing was recorded meanwhile. What fails here fails for whoever records too, who says so.
+    async fn run_moving_log(&self) {
+        let mut ticks = interval(MOVE_LOG_EVERY);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut moved = None;
+        loop {
+            ticks.tick().await;
+            let seen = *self.seen.lock();
+            if seen != moved && within(PATIENCE, self.store.move_log()).await.is_ok() {
+                moved = seen;
+            }
+        }
     }
 
     async fn run_pruning(&self) {

@@ -17,10 +17,16 @@ use tenmint::service::Service;
 use tenmint::service::ledger::LedgerConfig;
 use tenmint::service::ledger::search::{LedgerReader, Search};
 use tenmint::service::node::{Node, NodeConfig};
+use tenmint::store::DatabaseUrl;
+use tenmint::store::ledger::LedgerStore;
 use tenmint_verifier::Token;
+use tokio::time::{sleep, timeout};
 
 use crate::cli::Home;
 use crate::server::{Answer, Engine, Key, Server, Setup, on_both_engines};
+
+/// What a node does by itself and does not do within this it does not do.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A token for a key, as it was answered.
 async fn token_of(server: &Server, key: &Key) -> Token {
@@ -221,4 +227,30 @@ async fn a_ledger_that_is_off_records_nothing_and_holds_nobody_up() {
     let next = next_run_in(&server, LedgerMode::Off, None).await;
     assert!(next.ledger_keeper().is_none(), "nor one that keeps a node from its start");
     next.stop().await;
+}
+
+#[tokio::test]
+async fn on_sqlite_a_node_moves_the_log_of_its_ledger_into_the_file_by_itself() {
+    let mut server = Setup::on(Engine::Sqlite).start().await.unwrap();
+    server.node.as_mut().unwrap().keep_ledger();
+    let key = server.api_key("chat").await;
+    assert_eq!(server.token(&key, "").await.status, 200);
+    let moved = timeout(PATIENCE, async {
+        while batches_in_the_file_alone(&server).await == 0 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    });
+    assert!(moved.await.is_ok(), "not within {PATIENCE:?}");
+}
+
+/// Batches that are in the file of an embedded ledger without its log.
+async fn batches_in_the_file_alone(server: &Server) -> usize {
+    let copy = tempfile::tempdir().unwrap();
+    std::fs::copy(server.directory.path().join("ledger.db"), copy.path().join("ledger.db"))
+        .unwrap();
+    let ledger = LedgerStore::open_existing(&DatabaseUrl::in_directory(copy.path())).await;
+    // a copy that is taken while the log is moved may be no database
+    let Ok(Some(ledger)) = ledger else { return 0 };
+    let Some(chain) = ledger.list_chains().await.unwrap_or_default().pop() else { return 0 };
+    ledger.list_after(chain.id, 0, 1).await.unwrap_or_default().len()
 }

@@ -11,12 +11,10 @@ use tenmint::store::ledger::LedgerStore;
 use tokio::join;
 use tokio::time::timeout;
 
-use crate::ledger::{all, next_run, next_run_in, reader, run, tables, token_of};
+use crate::ledger::{PATIENCE, all, next_run, next_run_in, reader, run, tables, token_of};
 use crate::server::{Key, Server, on_both_engines};
 
 const HOUR: Duration = Duration::from_hours(1);
-/// What a node does by itself and does not do within this it does not do.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 async fn verified(server: &Server, noted: &[Head]) -> Vec<ChainReport> {
     server.service.verify_ledger(&reader(server).await, noted).await.unwrap()
