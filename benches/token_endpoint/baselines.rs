@@ -8,10 +8,11 @@ use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
 use serde::Deserialize;
 use sqlx::{Connection, Executor};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
-use crate::load::{milliseconds_since, print_times, turns, wait_for};
 use crate::node::times_on;
-use crate::support;
+use crate::support::{self, Pinned, free_address};
 
 /// Microseconds of processor time a signature.
 pub(crate) fn signature_time(signatures: usize) -> f64 {
@@ -58,15 +59,17 @@ pub(crate) fn serve_bare(address: &str, size: usize) {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(serving);
 }
 
-/// Milliseconds of bare commits, at a pace of so many a second.
+/// Milliseconds of bare commits, at a pace of so many a second, for which the core of the load asks.
 pub(crate) fn commits_at_a_pace(bytes: usize, a_second: f64, commits: usize) -> Vec<f64> {
-    let [bytes, pace, count] = [bytes.to_string(), a_second.to_string(), commits.to_string()];
-    times_on("0", &["commits", &bytes, &pace, &count])
+    let (address, myself) = (free_address(), std::env::current_exe().unwrap());
+    let serve = ["commits", &address, &bytes.to_string()];
+    let _committing = Pinned::spawn("0", Command::new(myself).args(serve));
+    times_on("1", &["ask", &address, &a_second.to_string(), &commits.to_string()])
 }
 
-/// Commits of one row of so many bytes each, at a pace of so many a second, in a file of their own: SQLite as the
-/// ledger has it. Prints how many milliseconds each took from its turn on, as the load does of requests.
-pub(crate) async fn commits(bytes: usize, a_second: f64, commits: usize) {
+/// Commits one row of so many bytes for each byte that comes, in a file of its own, and sends the byte back:
+/// SQLite as the ledger has it.
+pub(crate) async fn serve_commits(address: &str, bytes: usize) {
     sqlx::any::install_default_drivers();
     let directory = tempfile::tempdir().unwrap();
     let url = format!("sqlite://{}?mode=rwc", directory.path().join("bare.db").display());
@@ -78,12 +81,12 @@ pub(crate) async fn commits(bytes: usize, a_second: f64, commits: usize) {
     ] {
         tables.execute(statement).await.unwrap();
     }
-    let mut times = Vec::with_capacity(commits);
-    for turn in turns(a_second).take(commits) {
-        wait_for(turn);
+    let listener = TcpListener::bind(address).await.unwrap();
+    let (mut stream, _) = listener.accept().await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    while let Ok(asked) = stream.read_u8().await {
         let insert = sqlx::query("INSERT INTO batches (body) VALUES ($1)").bind(vec![7_u8; bytes]);
         insert.execute(&mut tables).await.unwrap();
-        times.push(milliseconds_since(turn));
+        stream.write_u8(asked).await.unwrap();
     }
-    print_times(times);
 }

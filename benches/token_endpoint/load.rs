@@ -138,23 +138,58 @@ pub(crate) fn pace(address: &str, file: &str, a_second: f64, requests: usize) {
     print_times((0..each).flat_map(|round| times.iter().map(move |times| times[round])));
 }
 
+/// Asks for commits at a pace of so many a second, whether or not the one before is done, by a byte each, and
+/// prints how many milliseconds each took from its turn on.
+pub(crate) fn ask(address: &str, a_second: f64, commits: usize) {
+    let mut stream = connected(address);
+    stream.set_nodelay(true).unwrap();
+    let mut asking = stream.try_clone().unwrap();
+    let turns = turns(a_second).take(commits);
+    let asked = turns.clone();
+    let asking = std::thread::spawn(move || {
+        for turn in asked {
+            wait_for(turn);
+            asking.write_all(&[0]).unwrap();
+        }
+    });
+    let time = |turn| {
+        stream.read_exact(&mut [0]).unwrap();
+        milliseconds_since(turn)
+    };
+    let times: Vec<_> = turns.map(time).collect();
+    asking.join().unwrap();
+    print_times(times);
+}
+
+/// A connection to what is about to listen.
+fn connected(address: &str) -> std::net::TcpStream {
+    let give_up = Instant::now() + Duration::from_secs(10);
+    loop {
+        match std::net::TcpStream::connect(address) {
+            Ok(stream) => return stream,
+            Err(cause) => assert!(Instant::now() < give_up, "{address}: {cause}"),
+        }
+        std::thread::yield_now();
+    }
+}
+
 /// Moments that are evenly apart, so many a second.
-pub(crate) fn turns(a_second: f64) -> impl Iterator<Item = Instant> + Clone {
+fn turns(a_second: f64) -> impl Iterator<Item = Instant> + Clone {
     let apart = Duration::from_secs_f64(1.0 / a_second);
     let first = Instant::now() + Duration::from_millis(100);
     (0..).map(move |number: u32| first + apart.mul_f64(f64::from(number)))
 }
 
 /// Sleeps until a turn, where that is yet to come.
-pub(crate) fn wait_for(turn: Instant) {
+fn wait_for(turn: Instant) {
     std::thread::sleep(turn.saturating_duration_since(Instant::now()));
 }
 
-pub(crate) fn milliseconds_since(turn: Instant) -> f64 {
+fn milliseconds_since(turn: Instant) -> f64 {
     turn.elapsed().as_secs_f64() * 1e3
 }
 
-pub(crate) fn print_times(times: impl IntoIterator<Item = f64>) {
+fn print_times(times: impl IntoIterator<Item = f64>) {
     for time in times {
         println!("{time:.4}");
     }

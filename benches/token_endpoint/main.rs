@@ -30,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::rc::Rc;
 
-use baselines::{commits, commits_at_a_pace, serve_bare, sign, signature_time};
+use baselines::{commits_at_a_pace, serve_bare, serve_commits, sign, signature_time};
 use load::write_requests;
 use node::{Node, Setup, request, under_load};
 use support::{Pinned, PostgresDatabase, aims, free_address, median, wait_for_answer};
@@ -54,9 +54,9 @@ fn main() {
         ["pace", address, file, pace, requests] => {
             load::pace(address, file, pace.parse().unwrap(), requests.parse().unwrap());
         }
-        ["commits", bytes, pace, count] => {
-            let (bytes, pace) = (bytes.parse().unwrap(), pace.parse().unwrap());
-            block_on(commits(bytes, pace, count.parse().unwrap()));
+        ["commits", address, bytes] => block_on(serve_commits(address, bytes.parse().unwrap())),
+        ["ask", address, pace, count] => {
+            load::ask(address, pace.parse().unwrap(), count.parse().unwrap());
         }
         ["soak", minutes] => soak::soak(minutes.parse().unwrap()),
         [requests, keys] => compare(requests.parse().unwrap(), keys.parse().unwrap()),
@@ -231,8 +231,8 @@ fn peer(requests: usize) -> Option<f64> {
 }
 
 /// How long requests take at half of what the node can do. It takes turns with bare commits of batches as large, at
-/// the pace of its own, and with a node that commits nothing: what takes the core or the disk away from it for
-/// milliseconds does so from them. Gives the p99 of the requests and of the commits.
+/// the pace of its own, and with a node that commits nothing: what takes a core or the disk away from it or from its
+/// load for milliseconds does so from them. Gives the p99 of the requests and of the commits.
 fn latencies((measured, off): (&Measured, &Measured), requests: usize) -> (f64, f64) {
     let pace = measured.rate() / 2.0;
     let (mut with, mut without, mut bare) = (vec![], vec![], vec![]);
