@@ -26,20 +26,20 @@ mod slab;
 mod targets;
 mod texts;
 mod token_id;
+mod unrecorded;
 mod usage;
 mod user_agent;
 
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use parking_lot::RwLock;
-use tenmint_verifier::{BuildError, JwkSet, ScopeSet, Verifier};
+use tenmint_verifier::{BuildError, JwkSet, Verifier};
 
 pub use feed::{Feed, HeardFeed, SignedFeed};
 pub use index::{Change, Doubted, FilledIndex, Index, Restored, RestoredSecret};
 pub use key_pair::{GeneratedKeyPair, KeyPair, KeyPairError, Signature};
 pub use signer::{PublicKeys, Signer, etag_of};
+pub use unrecorded::{IssuedToken, Unrecorded};
 pub use usage::{Caller, UsageCounters, Used};
 pub use user_agent::{KeptCaller, UserAgents};
 
@@ -47,7 +47,7 @@ use crate::clock::Clock;
 use crate::mint::api_uses::NewUses;
 use crate::mint::grant::Grant;
 use crate::mint::index::AuthenticatedKey;
-use crate::mint::ledger::{Ledger, Receipt};
+use crate::mint::ledger::Ledger;
 use crate::mint::quotas::{Permit, Quotas, RateLimit, Ticket};
 use crate::mint::signer::CurrentKey;
 use crate::model::access::Credential;
@@ -108,67 +108,6 @@ impl Presented {
             _ => Self::ApiKey(client),
         }
     }
-}
-
-/// A token that was signed, or the answer that shows it, which must not leave before its fact is on record.
-#[derive(Debug)]
-#[must_use = "the token is had by waiting for its record"]
-pub struct Unrecorded<'m, T> {
-    /// Until it is had.
-    held: Option<T>,
-    receipt: Receipt,
-    /// Goes back where the token never leaves.
-    permit: Option<Permit<'m>>,
-    /// The use of the key, to be counted once it is known what comes of it.
-    used: Option<Used<'m>>,
-    usage: &'m UsageCounters,
-    now: Timestamp,
-}
-
-impl<'m, T> Unrecorded<'m, T> {
-    /// The same with what is made of it. Whoever waits has less to hold, and less to do then, when what it
-    /// was made of is no longer in the nearest cache.
-    pub fn map<U>(self, make: impl FnOnce(T) -> U) -> Unrecorded<'m, U> {
-        let Self { held, receipt, permit, used, usage, now } = self;
-        Unrecorded { held: held.map(make), receipt, permit, used, usage, now }
-    }
-
-    /// What is held, where the fact is on record. Only then it counts, for the quota and as a token issued.
-    fn settled(&mut self, recorded: Result<(), Refused>) -> Result<T, Refused> {
-        let outcome = usage::outcome_of(&recorded);
-        if let (Some(used), Some(outcome)) = (self.used.take(), outcome) {
-            self.usage.count(&Used { outcome, ..used }, self.now);
-        }
-        recorded?;
-        if let Some(permit) = self.permit.take() {
-            permit.used();
-        }
-        self.held.take().ok_or(Refused::Unavailable)
-    }
-}
-
-/// Waiting for its record gives what is held, or [`Refused::Unavailable`] where it cannot be recorded. Written
-/// out, since an `async fn` would move it twice.
-impl<T: Unpin> Future for Unrecorded<'_, T> {
-    type Output = Result<T, Refused>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let recorded = ready!(pin!(&mut self.receipt).poll(context));
-        Poll::Ready(self.settled(recorded))
-    }
-}
-
-/// A token that was issued.
-#[derive(Debug)]
-pub struct IssuedToken {
-    /// The JWT.
-    pub access_token: String,
-    /// The seconds it lives.
-    pub expires_in: u64,
-    /// Its scopes, in the client's own spelling if it asked for some.
-    pub scope: ScopeSet,
-    /// Where the quota of the key stands, if it has one.
-    pub rate_limit: Option<RateLimit>,
 }
 
 /// Why there is no token. The route makes the answer of RFC 6749, section 5.2 of it.

@@ -277,9 +277,8 @@ impl Engine {
         match self {
             Self::Sqlite { .. } => {
                 // whoever records moves what is left of the log of 64 MB into the file, and begins it anew where
-                // it lies: to write over a log takes half the time that it takes to make it longer. It takes
-                // some milliseconds however long the log is, so not at 4 MB, as SQLite would. What a long
-                // search made it keep is cut off above 128 MB
+                // it lies: to write over a log takes half the time of making it longer. That takes a while however
+                // long it is, so not at 4 MB, as SQLite would. What a long search kept is cut off above 128 MB
                 "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
                  PRAGMA wal_autocheckpoint = 16000; PRAGMA journal_size_limit = 134217728; \
                  PRAGMA busy_timeout = 5000"

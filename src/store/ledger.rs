@@ -158,12 +158,10 @@ impl LedgerStore {
         Ok(inserted)
     }
 
-    /// Moves the log of an embedded ledger into its file beside whoever records, who then has little left to move
-    /// between two batches.
+    /// Moves the log of an embedded ledger into its file, so that whoever records has little left to move.
     pub async fn move_log(&self) -> Result<()> {
-        if let Some(statement) = self.engine.move_ledger_log() {
-            sqlx::query(statement).execute(&self.pool).await?;
-        }
+        let Some(statement) = self.engine.move_ledger_log() else { return Ok(()) };
+        sqlx::query(statement).execute(&self.pool).await?;
         Ok(())
     }
 
