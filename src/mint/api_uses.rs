@@ -178,9 +178,7 @@ impl<'u> NewUses<'u> {
     pub(super) fn call(from: KeptCaller<'u>, now: Timestamp) -> Self {
         Self { seen: 0, calls: 1, first_at: now, last_at: now, from }
     }
-}
 
-impl NewUses<'_> {
     fn add_to(&self, uses: &mut Uses) {
         uses.seen = uses.seen.saturating_add(self.seen);
         uses.calls = uses.calls.saturating_add(self.calls);
@@ -191,6 +189,7 @@ impl NewUses<'_> {
         uses.last_at = self.last_at;
         let Caller { address, user_agent } = self.from.caller();
         uses.address = address.map(|address: IpAddr| address.to_canonical()).or(uses.address);
+        // who says nothing of itself, or shows a credential, takes no name away
         if user_agent.is_some() {
             keep_user_agent(&mut uses.user_agent, self.from);
         }
@@ -327,6 +326,7 @@ mod tests {
         uses.count(of(1, Form::Raw), org(), &at(1));
         let secret = from(Caller { user_agent: Some("x tm_default_abc"), ..Caller::default() });
         uses.count(of(2, Form::Raw), org(), &NewUses { from: secret, ..at(1) });
+        uses.count(of(1, Form::Raw), org(), &NewUses { from: secret, ..at(2) });
         let (rows, _) = uses.take();
         assert_eq!(rows[0].uses.address, "192.0.2.1".parse().ok());
         assert_eq!(rows[0].uses.user_agent.as_deref(), Some("curl/8"));

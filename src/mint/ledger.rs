@@ -104,7 +104,7 @@ const WAITING: u8 = 0;
 const RECORDED: u8 = 1;
 const FAILED: u8 = 2;
 
-/// What whoever gave a fact waits for. It comes to nothing when the fact is on record, as surely as the operator
+/// What whoever gave a fact waits for. It comes to `()` when the fact is on record, as surely as the operator
 /// asked for, and to [`Refused::Unavailable`] where it cannot be recorded: the token must not leave.
 #[derive(Debug)]
 #[must_use = "a token leaves when its fact is recorded, and not before"]

@@ -20,7 +20,7 @@ use crate::store::engine::{self, DatabaseUrl, Engine, Schema, prepare};
 use crate::store::row::{Row, signed};
 use crate::store::{Connection, Store, is_taken};
 
-/// One writes, and others search.
+/// One writes, one moves the log, and others search or drop what grew old.
 const MAX_CONNECTIONS: u32 = 4;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("./migrations/ledger");
@@ -158,7 +158,7 @@ impl LedgerStore {
         Ok(inserted)
     }
 
-    /// Moves the log of an embedded ledger into its file, so that whoever records has little left to move.
+    /// Moves the write-ahead log of an embedded ledger into its file: whoever records has little left to move.
     pub async fn move_log(&self) -> Result<()> {
         let Some(statement) = self.engine.move_ledger_log() else { return Ok(()) };
         sqlx::query(statement).execute(&self.pool).await?;

@@ -1,5 +1,5 @@
 //! The keeper: takes the spool to the database when it is back, says once a minute where the chain
-//! ends, moves the log of an embedded ledger into its file, and drops what has grown old.
+//! ends, moves the write-ahead log of an embedded ledger into its file, and drops what has grown old.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::store::ledger::LedgerStore;
 
 const TICK: Duration = Duration::from_secs(1);
 const TICKS_PER_CHECKPOINT: u64 = 60;
-/// How often the log is moved: at full load it grows by a quarter meanwhile.
+/// How often the write-ahead log is moved: at full load it grows by a quarter meanwhile.
 const MOVE_LOG_EVERY: Duration = Duration::from_millis(500);
 /// How often what grew old is dropped.
 const PRUNE_EVERY: Duration = Duration::from_hours(1);
@@ -76,17 +76,27 @@ impl Keeper {
         join!(self.run_looking_after(), self.run_moving_log(), self.run_pruning());
     }
 
-    /// Nothing where nothing was recorded meanwhile. What fails here fails for whoever records too, who says so.
+    /// Nothing where nothing was recorded meanwhile. Whoever records writes to the log alone, and would never tell
+    /// that it cannot be moved.
     async fn run_moving_log(&self) {
         let mut ticks = interval(MOVE_LOG_EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut moved = None;
+        let (mut moved, mut fails) = (None, false);
         loop {
             ticks.tick().await;
             let seen = *self.seen.lock();
-            if seen != moved && within(PATIENCE, self.store.move_log()).await.is_ok() {
+            if seen == moved {
+                continue;
+            }
+            let result = within(PATIENCE, self.store.move_log()).await;
+            if result.is_ok() {
                 moved = seen;
             }
+            note(
+                &mut fails,
+                &result,
+                "the write-ahead log of the ledger cannot be moved into its file",
+            );
         }
     }
 
@@ -102,7 +112,6 @@ impl Keeper {
         }
     }
 
-    /// A failure is logged when it begins.
     async fn run_looking_after(&self) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -110,13 +119,7 @@ impl Keeper {
         for tick in 0_u64.. {
             ticks.tick().await;
             let result = self.look_after(tick).await;
-            if let Err(cause) = &result
-                && !fails
-            {
-                let source = std::error::Error::source(cause).map(ToString::to_string);
-                tracing::warn!(%cause, source, "the ledger cannot be looked after");
-            }
-            fails = result.is_err();
+            note(&mut fails, &result, "the ledger cannot be looked after");
         }
     }
 
@@ -209,4 +212,15 @@ impl Keeper {
             pruned = Some(pruning);
         }
     }
+}
+
+/// A failure is logged when it begins.
+fn note(fails: &mut bool, result: &Result<()>, what: &str) {
+    if let Err(cause) = result
+        && !*fails
+    {
+        let source = std::error::Error::source(cause).map(ToString::to_string);
+        tracing::warn!(%cause, source, "{what}");
+    }
+    *fails = result.is_err();
 }
