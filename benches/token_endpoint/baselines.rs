@@ -25,17 +25,32 @@ pub(crate) fn signature_time(signatures: usize) -> f64 {
 }
 
 pub(crate) fn sign(signatures: usize) {
-    let random = SystemRandom::new();
-    let rule = &ECDSA_P256_SHA256_FIXED_SIGNING;
-    let document = EcdsaKeyPair::generate_pkcs8(rule, &random).unwrap();
-    let pair = EcdsaKeyPair::from_pkcs8(rule, document.as_ref(), &random).unwrap();
-    let message = [b'x'; 480];
+    let signer = Signer::new();
     let before = support::own_processor_time();
     for _ in 0..signatures {
-        std::hint::black_box(pair.sign(&random, &message).unwrap());
+        signer.sign();
     }
     let used = support::own_processor_time().saturating_sub(before);
     println!("{}", used.as_secs_f64() * 1e6 / signatures as f64);
+}
+
+/// A key that signs as many bytes as a token has.
+struct Signer {
+    pair: EcdsaKeyPair,
+    random: SystemRandom,
+}
+
+impl Signer {
+    fn new() -> Self {
+        let (random, rule) = (SystemRandom::new(), &ECDSA_P256_SHA256_FIXED_SIGNING);
+        let document = EcdsaKeyPair::generate_pkcs8(rule, &random).unwrap();
+        let pair = EcdsaKeyPair::from_pkcs8(rule, document.as_ref(), &random).unwrap();
+        Self { pair, random }
+    }
+
+    fn sign(&self) {
+        std::hint::black_box(self.pair.sign(&self.random, &[b'x'; 480]).unwrap());
+    }
 }
 
 #[derive(Deserialize)]
@@ -44,11 +59,16 @@ struct TokenForm {
     scope: String,
 }
 
-/// What axum itself costs: the form parsed, an answer of the same size.
-pub(crate) fn serve_bare(address: &str, size: usize) {
+/// What axum itself costs: the form parsed, an answer of the same size. One that `signs` makes a signature for each
+/// request as well.
+pub(crate) fn serve_bare(address: &str, size: usize, signs: bool) {
     let answer: &'static str = String::leak("x".repeat(size));
+    let signer: Option<&'static Signer> = signs.then(|| &*Box::leak(Box::new(Signer::new())));
     let route = post(move |Form(form): Form<TokenForm>| async move {
         assert!(!form.grant_type.is_empty() && !form.scope.is_empty());
+        if let Some(signer) = signer {
+            signer.sign();
+        }
         let headers = [("content-type", "application/json"), ("cache-control", "no-store")];
         (headers, answer)
     });

@@ -1,11 +1,11 @@
 //! What a token costs: the processor time of `POST /oauth/token` beside its two parts, in one run.
 //!
 //! (a) a bare axum route that parses the same form and answers with as many bytes, on one core and on two, (b) the raw
-//! ES256 signature with ring, (c) the token endpoint, and the same (d) without its ledger, (e) on two cores,
-//! (f) on PostgreSQL where `TENMINT_TEST_POSTGRES` names one, (h) on the core of the load; where it is asked for,
-//! (i) with 100 keys that ask in turn, (g) with many of which 100 do, and (j) 10,000; and a peer, where `npm ci` was
-//! run in `benches/peer`. Servers run on core 0, the load on core 1: HTTP/1.1 keep-alive, 256 connections,
-//! interleaved runs, medians. At the end, how long requests take at half the load.
+//! ES256 signature with ring, (k) both in one program, (c) the token endpoint, and the same (d) without its ledger,
+//! (e) on two cores, (f) on PostgreSQL where `TENMINT_TEST_POSTGRES` names one, (h) on the core of the load; where it
+//! is asked for, (i) with 100 keys that ask in turn, (g) with many of which 100 do, and (j) 10,000; and a peer, where
+//! `npm ci` was run in `benches/peer`. Servers run on core 0, the load on core 1: HTTP/1.1 keep-alive, 256
+//! connections, interleaved runs, medians. At the end, how long requests take at half the load.
 //! `cargo bench --bench token_endpoint -- [REQUESTS [KEYS]]`, and `-- soak MINUTES` for one node under full load.
 
 #![expect(
@@ -48,7 +48,8 @@ fn main() {
         std::env::args().skip(1).filter(|text| text != "--bench").collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
-        ["bare", address, size] => serve_bare(address, size.parse().unwrap()),
+        ["bare", address, size] => serve_bare(address, size.parse().unwrap(), false),
+        ["signing", address, size] => serve_bare(address, size.parse().unwrap(), true),
         ["sign", signatures] => sign(signatures.parse().unwrap()),
         ["load", address, file, requests] => load::load(address, file, requests.parse().unwrap()),
         ["pace", address, file, pace, requests] => {
@@ -124,10 +125,11 @@ fn nodes(keys: u32) -> Vec<Measured> {
 fn compare(requests: usize, keys: u32) {
     let mut nodes = nodes(keys);
     let size = nodes[0].node.size_of_answer();
-    let bare = ["0", "0,1"].map(|cores| Bare::start(cores, size));
+    let bare = [("bare", "0"), ("bare", "0,1"), ("signing", "0")]
+        .map(|(mode, cores)| Bare::start(mode, cores, size));
 
     let mut b = vec![];
-    let mut bare_times = [vec![], vec![]];
+    let mut bare_times = [vec![], vec![], vec![]];
     let mut bare_rates = vec![];
     for _ in 0..RUNS {
         for (bare, times) in bare.iter().zip(&mut bare_times) {
@@ -143,15 +145,16 @@ fn compare(requests: usize, keys: u32) {
             measured.rates.push(rate);
         }
     }
-    let [a, a_on_two] = bare_times.map(median);
+    let [a, a_on_two, both] = bare_times.map(median);
     let (b, c) = (median(b), nodes[0].time());
     println!(
         "requests a run      {requests}, {RUNS} interleaved runs, medians, us of processor time"
     );
-    let rate = bare_rates.iter().step_by(2).copied().collect();
+    let rate = bare_rates.iter().step_by(bare.len()).copied().collect();
     println!("a  bare axum route  {a:.1}   {:.0} a second", median(rate));
     println!("   on two cores     {a_on_two:.1}   {:.2} x one core", 2.0 * a / a_on_two);
     println!("b  ES256 signature  {b:.1}");
+    println!("k  a that signs     {both:.1}   {:.2} x (a + b)", both / (a + b));
     for measured in &nodes {
         let (name, time, rate) = (&measured.name, measured.time(), measured.rate());
         let (sketch, share) = (time / (a + b), c / time);
@@ -201,11 +204,11 @@ struct Bare {
 }
 
 impl Bare {
-    fn start(cores: &str, size: usize) -> Self {
+    fn start(mode: &str, cores: &str, size: usize) -> Self {
         let address = free_address();
         let myself = std::env::current_exe().unwrap();
         let mut serve = Command::new(myself);
-        let program = Pinned::spawn(cores, serve.args(["bare", &address, &size.to_string()]));
+        let program = Pinned::spawn(cores, serve.args([mode, &address, &size.to_string()]));
         wait_for_answer(&address);
         Self { program, address }
     }
