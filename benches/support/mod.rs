@@ -21,16 +21,18 @@ pub(crate) struct Pinned {
 impl Pinned {
     /// Starts a command on these cores, as `taskset` counts them.
     pub(crate) fn spawn(cores: &str, command: &Command) -> Self {
-        let mut pinned = Command::new("taskset");
-        pinned.arg("-c").arg(cores).arg(command.get_program()).args(command.get_args());
-        if let Some(directory) = command.get_current_dir() {
-            pinned.current_dir(directory);
-        }
-        for (name, value) in command.get_envs() {
-            pinned.env(name, value.unwrap_or_default());
-        }
+        let mut taskset = Command::new("taskset");
+        taskset.args(["-c", cores]);
+        let mut pinned = run_by(taskset, command);
         pinned.stderr(Stdio::null());
         Self { child: pinned.spawn().expect("taskset, from util-linux") }
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub(crate) fn stop(mut self) {
+        let asked = Command::new("kill").arg(self.child.id().to_string()).status();
+        assert!(asked.expect("kill").success());
+        self.child.wait().unwrap();
     }
 
     /// User and system time that its threads have used.
@@ -44,6 +46,18 @@ impl Pinned {
         let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
         line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
     }
+}
+
+/// A command, run by another program.
+pub(crate) fn run_by(mut through: Command, command: &Command) -> Command {
+    through.arg(command.get_program()).args(command.get_args());
+    if let Some(directory) = command.get_current_dir() {
+        through.current_dir(directory);
+    }
+    for (name, value) in command.get_envs() {
+        through.env(name, value.unwrap_or_default());
+    }
+    through
 }
 
 impl Drop for Pinned {

@@ -6,7 +6,8 @@
 //! is asked for, (i) with 100 keys that ask in turn, (g) with many of which 100 do, and (j) 10,000; and a peer, where
 //! `npm ci` was run in `benches/peer`. Servers run on core 0, the load on core 1: HTTP/1.1 keep-alive, 256
 //! connections, interleaved runs, medians. At the end, how long requests take at half the load.
-//! `cargo bench --bench token_endpoint -- [REQUESTS [KEYS]]`, and `-- soak MINUTES` for one node under full load.
+//! `cargo bench --bench token_endpoint -- [REQUESTS [KEYS]]`, `-- soak MINUTES` for one node under full load, and
+//! `-- counted` for what no other program changes.
 
 #![expect(
     clippy::unwrap_used,
@@ -20,6 +21,7 @@
 )]
 
 mod baselines;
+mod counted;
 mod load;
 mod node;
 mod soak;
@@ -33,7 +35,7 @@ use std::rc::Rc;
 use baselines::{commits_at_a_pace, serve_bare, serve_commits, sign, signature_time};
 use load::write_requests;
 use node::{Node, Setup, request, under_load};
-use support::{Pinned, PostgresDatabase, aims, free_address, median, wait_for_answer};
+use support::{Pinned, PostgresDatabase, aims, free_address, median, run_by, wait_for_answer};
 
 const RUNS: usize = 5;
 const REQUESTS: usize = 100_000;
@@ -59,6 +61,7 @@ fn main() {
         ["ask", address, pace, count] => {
             load::ask(address, pace.parse().unwrap(), count.parse().unwrap());
         }
+        ["counted"] => counted::count(),
         ["soak", minutes] => soak::soak(minutes.parse().unwrap()),
         [requests, keys] => compare(requests.parse().unwrap(), keys.parse().unwrap()),
         [requests] => compare(requests.parse().unwrap(), 0),
@@ -205,10 +208,18 @@ struct Bare {
 
 impl Bare {
     fn start(mode: &str, cores: &str, size: usize) -> Self {
+        Self::start_through(None, (mode, cores), size)
+    }
+
+    /// The same, run by another program, where one is given.
+    fn start_through(through: Option<Command>, (mode, cores): (&str, &str), size: usize) -> Self {
         let address = free_address();
-        let myself = std::env::current_exe().unwrap();
-        let mut serve = Command::new(myself);
-        let program = Pinned::spawn(cores, serve.args([mode, &address, &size.to_string()]));
+        let mut serve = Command::new(std::env::current_exe().unwrap());
+        serve.args([mode, &address, &size.to_string()]);
+        if let Some(through) = through {
+            serve = run_by(through, &serve);
+        }
+        let program = Pinned::spawn(cores, &serve);
         wait_for_answer(&address);
         Self { program, address }
     }

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::block_on;
 use crate::load::{exchange_once, read_requests, write_requests};
 use crate::support::many_keys::fill;
-use crate::support::{Pinned, PostgresDatabase, call, free_address, wait_for_answer};
+use crate::support::{Pinned, PostgresDatabase, call, free_address, run_by, wait_for_answer};
 
 const SCOPE: &str = "read:projects/alpha/*";
 
@@ -25,6 +25,8 @@ pub(crate) struct Setup {
     pub(crate) askers: Option<u32>,
     pub(crate) cores: Option<&'static str>,
     pub(crate) postgres: Option<PostgresDatabase>,
+    /// A program that it is run by.
+    pub(crate) through: Option<Command>,
 }
 
 /// A node that serves.
@@ -62,6 +64,9 @@ impl Node {
         }
         let mut serve = tenmint(&["serve", "--listen", &address]);
         serve.env("TENMINT_LOG", "warn");
+        if let Some(through) = setup.through {
+            serve = run_by(through, &serve);
+        }
         let service = Pinned::spawn(setup.cores.unwrap_or("0"), &serve);
         wait_for_answer(&address);
         let requests = directory.path().join("requests.json");
@@ -96,6 +101,11 @@ impl Node {
     pub(crate) fn at_a_pace(&self, a_second: f64, requests: usize) -> Vec<f64> {
         let (pace, count) = (a_second.to_string(), requests.to_string());
         times_on("1", &["pace", &self.address, self.requests.to_str().unwrap(), &pace, &count])
+    }
+
+    /// Ends it as an operator does.
+    pub(crate) fn stop(self) {
+        self.service.stop();
     }
 
     pub(crate) fn resident(&self) -> u64 {
