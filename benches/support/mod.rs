@@ -21,9 +21,17 @@ pub(crate) struct Pinned {
 impl Pinned {
     /// Starts a command on these cores, as `taskset` counts them.
     pub(crate) fn spawn(cores: &str, command: &Command) -> Self {
+        Self::spawn_through(None, cores, command)
+    }
+
+    /// The same, run by another program, where one is given.
+    pub(crate) fn spawn_through(through: Option<Command>, cores: &str, command: &Command) -> Self {
         let mut taskset = Command::new("taskset");
         taskset.args(["-c", cores]);
-        let mut pinned = run_by(taskset, command);
+        let mut pinned = match through {
+            Some(through) => run_by(taskset, &run_by(through, command)),
+            None => run_by(taskset, command),
+        };
         pinned.stderr(Stdio::null());
         Self { child: pinned.spawn().expect("taskset, from util-linux") }
     }
@@ -49,7 +57,7 @@ impl Pinned {
 }
 
 /// A command, run by another program.
-pub(crate) fn run_by(mut through: Command, command: &Command) -> Command {
+fn run_by(mut through: Command, command: &Command) -> Command {
     through.arg(command.get_program()).args(command.get_args());
     if let Some(directory) = command.get_current_dir() {
         through.current_dir(directory);

@@ -12,13 +12,8 @@ const CACHES: [&str; 3] = ["--I1=32768,8,64", "--D1=32768,8,64", "--LL=1048576,8
 /// Requests of two runs. What lies between them is free of what a start takes.
 const RUNS: [usize; 2] = [2_000, 6_000];
 
-/// Counts of one run, or between two.
-struct Counts {
-    instructions: f64,
-    first_level: f64,
-    first_level_data: f64,
-    second_level: f64,
-}
+/// Instructions, misses of the first level for instructions and for data, and misses of the second.
+type Counts = [f64; 4];
 
 pub(crate) fn count() {
     println!("user space, a request   instructions   L1i misses   L1d misses   L2 misses");
@@ -51,15 +46,12 @@ fn tell(name: &str, run: impl Fn(&Path, usize)) {
     let [few, many] = RUNS.map(|asked| {
         let counted = directory.path().join(asked.to_string());
         run(&counted, asked);
-        Counts::read(&counted)
+        read(&counted)
     });
-    let each = |of: fn(&Counts) -> f64| (of(&many) - of(&few)) / (RUNS[1] - RUNS[0]) as f64;
+    let each = |column: usize| (many[column] - few[column]) / (RUNS[1] - RUNS[0]) as f64;
+    let [instructions, first, first_of_data, second] = [0, 1, 2, 3].map(each);
     println!(
-        "{name:<22}  {:>12.0}   {:>10.0}   {:>10.0}   {:>9.0}",
-        each(|counts| counts.instructions),
-        each(|counts| counts.first_level),
-        each(|counts| counts.first_level_data),
-        each(|counts| counts.second_level),
+        "{name:<22}  {instructions:>12.0}   {first:>10.0}   {first_of_data:>10.0}   {second:>9.0}"
     );
 }
 
@@ -71,17 +63,10 @@ fn valgrind(counted: &Path) -> Command {
     valgrind
 }
 
-impl Counts {
-    /// The sums at the end of a file: `Ir I1mr ILmr Dr D1mr DLmr Dw D1mw DLmw`.
-    fn read(file: &Path) -> Self {
-        let text = std::fs::read_to_string(file).expect("counts, from valgrind");
-        let sums = text.lines().find_map(|line| line.strip_prefix("summary:")).unwrap();
-        let sums: Vec<f64> = sums.split_whitespace().map(|sum| sum.parse().unwrap()).collect();
-        Self {
-            instructions: sums[0],
-            first_level: sums[1],
-            first_level_data: sums[4] + sums[7],
-            second_level: sums[2] + sums[5] + sums[8],
-        }
-    }
+/// The sums at the end of a file: `Ir I1mr ILmr Dr D1mr DLmr Dw D1mw DLmw`.
+fn read(file: &Path) -> Counts {
+    let text = std::fs::read_to_string(file).expect("counts, from valgrind");
+    let sums = text.lines().find_map(|line| line.strip_prefix("summary:")).unwrap();
+    let sums: Vec<f64> = sums.split_whitespace().map(|sum| sum.parse().unwrap()).collect();
+    [sums[0], sums[1], sums[4] + sums[7], sums[2] + sums[5] + sums[8]]
 }

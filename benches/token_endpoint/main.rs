@@ -35,7 +35,7 @@ use std::rc::Rc;
 use baselines::{commits_at_a_pace, serve_bare, serve_commits, sign, signature_time};
 use load::write_requests;
 use node::{Node, Setup, request, under_load};
-use support::{Pinned, PostgresDatabase, aims, free_address, median, run_by, wait_for_answer};
+use support::{Pinned, PostgresDatabase, aims, free_address, median, wait_for_answer};
 
 const RUNS: usize = 5;
 const REQUESTS: usize = 100_000;
@@ -216,10 +216,7 @@ impl Bare {
         let address = free_address();
         let mut serve = Command::new(std::env::current_exe().unwrap());
         serve.args([mode, &address, &size.to_string()]);
-        if let Some(through) = through {
-            serve = run_by(through, &serve);
-        }
-        let program = Pinned::spawn(cores, &serve);
+        let program = Pinned::spawn_through(through, cores, &serve);
         wait_for_answer(&address);
         Self { program, address }
     }

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::block_on;
 use crate::load::{exchange_once, read_requests, write_requests};
 use crate::support::many_keys::fill;
-use crate::support::{Pinned, PostgresDatabase, call, free_address, run_by, wait_for_answer};
+use crate::support::{Pinned, PostgresDatabase, call, free_address, wait_for_answer};
 
 const SCOPE: &str = "read:projects/alpha/*";
 
@@ -64,10 +64,8 @@ impl Node {
         }
         let mut serve = tenmint(&["serve", "--listen", &address]);
         serve.env("TENMINT_LOG", "warn");
-        if let Some(through) = setup.through {
-            serve = run_by(through, &serve);
-        }
-        let service = Pinned::spawn(setup.cores.unwrap_or("0"), &serve);
+        let cores = setup.cores.unwrap_or("0");
+        let service = Pinned::spawn_through(setup.through, cores, &serve);
         wait_for_answer(&address);
         let requests = directory.path().join("requests.json");
         let asked = match setup.askers {
