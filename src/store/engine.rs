@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::any::AnyPoolOptions;
+use sqlx::error::DatabaseError;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{Any, AnyConnection, AnyPool, Connection, Executor, Transaction};
 use tokio::time::timeout;
@@ -20,6 +21,9 @@ const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 const ANSWERS_WITHIN: Duration = Duration::from_millis(300);
 /// How long connections are waited for that are to end: a node that stops has ten seconds in all.
 const CLOSES_WITHIN: Duration = Duration::from_secs(2);
+
+/// What a connection is told first that can only read.
+const SET_UP_READ_ONLY: &str = "PRAGMA query_only = ON; PRAGMA busy_timeout = 5000";
 
 /// The name of the embedded database, without its ending.
 const MAIN_STEM: &str = "tenmint";
@@ -115,10 +119,12 @@ impl DatabaseUrl {
             .acquire_timeout(ACQUIRE_TIMEOUT)
             .after_connect(move |connection, _| {
                 Box::pin(async move {
-                    refuse_read_only(connection).await?;
+                    let can_write = can_write(connection).await?;
+                    let set_up = if can_write { set_up } else { SET_UP_READ_ONLY };
                     connection.execute(set_up).await.map(drop)
                 })
             })
+            .after_release(|connection, _| Box::pin(is_kept(connection)))
             // in place of a look without end: where a network lost them all at once, one that is dead must
             // not take the time in which another could be had
             .test_before_acquire(false)
@@ -359,7 +365,7 @@ fn lacks_table(cause: &sqlx::Error) -> bool {
 
 /// Whether PostgreSQL says that this role may not do so.
 fn is_denied(cause: &sqlx::Error) -> bool {
-    let code = cause.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    let code = cause.as_database_error().and_then(DatabaseError::code);
     code.is_some_and(|code| code == "42501")
 }
 
@@ -395,17 +401,35 @@ pub(super) async fn close(pool: &AnyPool) {
     }
 }
 
-/// Refuses a file that can only be read, which SQLite would open all the same: a connection that stays so would
-/// outlast the trouble. Whoever writes meanwhile is not waited for.
-async fn refuse_read_only(connection: &mut AnyConnection) -> std::result::Result<(), sqlx::Error> {
-    if connection.backend_name() != "SQLite" {
-        return Ok(());
+/// Whether a new connection can write. SQLite opens a file that cannot be written for reading alone, and stays at that
+/// when it can.
+async fn can_write(connection: &mut AnyConnection) -> sqlx::Result<bool> {
+    if !is_sqlite(connection) {
+        return Ok(true);
     }
-    let begun = "PRAGMA busy_timeout = 0; BEGIN IMMEDIATE; COMMIT";
-    match connection.execute(begun).await {
-        Err(sqlx::Error::Database(cause)) if cause.message().contains("locked") => Ok(()),
-        begun => begun.map(drop),
+    // asks to write and has nothing to write: `BEGIN IMMEDIATE` would be content to read. That it may not write
+    // is said before that somebody else writes, and whoever does is not waited for
+    match connection.execute("PRAGMA busy_timeout = 0; PRAGMA incremental_vacuum(1)").await {
+        Ok(_) => Ok(true),
+        Err(cause) => match cause.as_database_error().map(DatabaseError::message) {
+            Some(message) if message.contains("locked") => Ok(true),
+            Some(message) if message.contains("readonly") => Ok(false),
+            _ => Err(cause),
+        },
     }
+}
+
+/// Whether a connection that was used is kept: one that can only read would outlast the trouble.
+async fn is_kept(connection: &mut AnyConnection) -> sqlx::Result<bool> {
+    if !is_sqlite(connection) {
+        return Ok(true);
+    }
+    let only_reads: i64 = sqlx::query_scalar("PRAGMA query_only").fetch_one(connection).await?;
+    Ok(only_reads == 0)
+}
+
+fn is_sqlite(connection: &AnyConnection) -> bool {
+    connection.backend_name() == "SQLite"
 }
 
 /// Prepares a statement, which fails where the engine does not take it.
@@ -481,6 +505,12 @@ async fn in_thread<T: Send + 'static>(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use sqlx::Executor;
+    use tokio::task::yield_now;
+    use tokio::time::timeout;
+
     use crate::store::DatabaseUrl;
 
     #[tokio::test]
@@ -496,5 +526,39 @@ mod tests {
                 (synchronous.await.unwrap(), journal.await.unwrap());
             assert_eq!((synchronous, journal.as_str()), (2, "wal"), "FULL: {set_up}");
         }
+    }
+
+    /// As one is that was opened while the disk was read-only. A lock that another has makes it look no better.
+    #[tokio::test]
+    async fn a_connection_that_can_only_read_serves_once_and_is_not_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let url = DatabaseUrl::in_directory(directory.path());
+        url.create().unwrap();
+        let whole = url.connect(1, url.engine.set_up()).await.unwrap();
+        whole.execute("CREATE TABLE some (number BIGINT)").await.unwrap();
+        let text = url.text.replace("mode=rwc", "mode=ro");
+        let only_read = DatabaseUrl { text, engine: url.engine.clone() };
+        let pool = only_read.connect(1, only_read.engine.set_up()).await.unwrap();
+        for lock in ["BEGIN", "BEGIN IMMEDIATE"] {
+            let lock = whole.begin_with(lock).await.unwrap();
+            let mut connection = pool.acquire().await.unwrap();
+            connection.execute("SELECT number FROM some").await.unwrap();
+            let written = connection.execute("DELETE FROM some").await.unwrap_err();
+            assert!(written.to_string().contains("readonly"), "{written}");
+            drop((lock, connection));
+            until(|| pool.size() == 0).await;
+        }
+        drop(whole.acquire().await.unwrap());
+        until(|| whole.num_idle() == 1).await;
+    }
+
+    /// What is given back is given back by a task.
+    async fn until(is_so: impl Fn() -> bool) {
+        let is_so = async {
+            while !is_so() {
+                yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(10), is_so).await.unwrap();
     }
 }

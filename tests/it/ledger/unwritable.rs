@@ -10,7 +10,7 @@ use sqlx::{AnyConnection, Connection};
 use tenmint::model::token_id::TokenId;
 
 use crate::answer::{Answer, ask};
-use crate::cli::{Home, Serving, free_address};
+use crate::cli::{Home, Serving, free_address, stderr, stdout};
 use crate::ledger::failures::{break_inserts, mend_inserts};
 use crate::ledger::{self, hold_to_record};
 use crate::server::{Engine, basic, management_request, token_request};
@@ -88,6 +88,32 @@ async fn on_postgresql_no_token_leaves_that_neither_the_database_nor_the_spool_h
     received.push(ledger::received(&node.token()));
     drop(serving);
     hold_to_record(&home, &received).await;
+}
+
+/// What an auditor is given on a disc.
+#[test]
+fn a_backup_is_verified_and_searched_where_nothing_can_be_written() {
+    let home = Home::new();
+    let (node, command) = Node::of(&home);
+    let serving = Serving::of(command);
+    let received = ledger::received(&node.token()).to_string();
+    let backup = home.run(&["backup", "disc"]);
+    assert!(backup.status.success(), "{}", stderr(&backup));
+    drop(serving);
+    let on_disc = |arguments: &[&str]| {
+        let mut command = home.command(&[arguments, &["--data-dir", "disc"]].concat());
+        let disk = BadDisk::under(&mut command, home.path());
+        disk.has(Some("read-only"));
+        let output = command.output().unwrap();
+        disk.has(None);
+        output
+    };
+    let verified = on_disc(&["ledger", "verify"]);
+    assert!(verified.status.success() && stderr(&verified).contains("1 token"), "{verified:?}");
+    let found = on_disc(&["ledger", "find", "--jti", &received]);
+    assert!(stdout(&found).contains(&received), "{}", stderr(&found));
+    let refused = stderr(&on_disc(&["signing-keys", "rotate"]));
+    assert!(refused.contains("readonly"), "{refused}");
 }
 
 /// A node that is asked while its disk is broken.
