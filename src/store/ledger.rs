@@ -16,9 +16,9 @@ use crate::error::Result;
 use crate::model::ledger::{Batch, Chain, ChainValue, FactWriter, Filter, Head, Pruning};
 use crate::model::time::Timestamp;
 use crate::model::token_id::ChainId;
-use crate::store::engine::{self, DatabaseUrl, Engine, Schema, prepare};
+use crate::store::engine::{DatabaseUrl, Engine, Schema};
 use crate::store::row::{Row, signed};
-use crate::store::{Connection, Store, is_taken};
+use crate::store::{Connection, Store, is_taken, pool};
 
 /// One writes, one moves the log, and others search or drop what grew old.
 const MAX_CONNECTIONS: u32 = 4;
@@ -168,7 +168,7 @@ impl LedgerStore {
     /// Records batches together, durably: all of them, or none where another batch has a place of theirs.
     pub async fn insert_all(&self, batches: &[Batch]) -> Result<Inserted> {
         let mut transaction =
-            engine::begin_in_task(&self.pool, self.engine.begin_to_append()).await?;
+            pool::begin_in_task(&self.pool, self.engine.begin_to_append()).await?;
         for batch in batches {
             if self.insert_over(&mut transaction, batch).await? == Inserted::Taken {
                 return Ok(Inserted::Taken);
@@ -360,7 +360,7 @@ impl LedgerStore {
     pub async fn prune(&self, after: u64, pruning: &Pruning, seal: ChainValue) -> Result<bool> {
         let Head { chain, number, value } = pruning.head;
         let mut transaction =
-            engine::begin_in_task(&self.pool, self.engine.begin_to_append()).await?;
+            pool::begin_in_task(&self.pool, self.engine.begin_to_append()).await?;
         let recorded = sqlx::query(
             "INSERT INTO ledger_prunings (chain, number, value, facts, pruned_at, seal)
              VALUES ($1, $2, $3, $4, $5, $6)
@@ -391,13 +391,13 @@ impl LedgerStore {
 
     /// Whether `sql` is a statement that this engine takes: for the test that asks it of each.
     pub async fn prepares(&self, sql: &'static str) -> Result<()> {
-        prepare(&self.pool, sql).await
+        pool::prepare(&self.pool, sql).await
     }
 
     /// Lets go of the database, once all that runs has ended.
     pub async fn close(&self) {
         drop(self.writer.lock().await.take());
-        engine::close(&self.pool).await;
+        pool::close(&self.pool).await;
     }
 }
 

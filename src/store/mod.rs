@@ -22,6 +22,7 @@ pub mod orgs;
 pub mod owners;
 mod packed;
 pub mod page;
+mod pool;
 pub mod quotas;
 pub mod revocations;
 pub mod roles;
@@ -45,7 +46,7 @@ pub use crate::store::packed::{Half, Made};
 use crate::error::{Error, Result};
 use crate::model::time::Timestamp;
 use crate::store::changes::Subject;
-use crate::store::engine::{Engine, Schema, prepare};
+use crate::store::engine::{Engine, Schema};
 
 const MAX_CONNECTIONS: u32 = 8;
 
@@ -132,7 +133,7 @@ impl Store {
     /// commits is the order of revisions and no two changes overlap.
     pub async fn begin(&self) -> Result<Write<'_>> {
         let turn = self.turn.lock().await;
-        let mut transaction = engine::begin_in_task(&self.pool, self.engine.begin()).await?;
+        let mut transaction = pool::begin_in_task(&self.pool, self.engine.begin()).await?;
         let revision = changes::take_revision(&mut transaction).await?;
         Ok(Write { transaction, revision, _turn: turn })
     }
@@ -141,14 +142,14 @@ impl Store {
     /// for each request. Each statement sees what was committed before it.
     pub async fn append(&self) -> Result<Append<'_>> {
         let turn = if self.engine.has_one_writer() { Some(self.turn.lock().await) } else { None };
-        let transaction = engine::begin_in_task(&self.pool, self.engine.begin_to_append()).await?;
+        let transaction = pool::begin_in_task(&self.pool, self.engine.begin_to_append()).await?;
         Ok(Append { transaction, engine: &self.engine, _turn: turn })
     }
 
     /// A look at the database at one moment: all that is read through it belongs together.
     pub async fn read(&self) -> Result<Read> {
         Ok(Read {
-            transaction: engine::begin_in_task(&self.pool, self.engine.begin_to_read()).await?,
+            transaction: pool::begin_in_task(&self.pool, self.engine.begin_to_read()).await?,
         })
     }
 
@@ -164,12 +165,12 @@ impl Store {
 
     /// Whether `sql` is a statement that this engine takes: for the test that asks it of each.
     pub async fn prepares(&self, sql: &'static str) -> Result<()> {
-        prepare(&self.pool, sql).await
+        pool::prepare(&self.pool, sql).await
     }
 
     /// Lets go of the database, once all that runs has ended.
     pub async fn close(&self) {
-        engine::close(&self.pool).await;
+        pool::close(&self.pool).await;
     }
 }
 
