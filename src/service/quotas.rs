@@ -46,7 +46,8 @@ pub async fn with_lease<T>(
         };
         let deadline = *deadline.get_or_insert_with(|| Instant::now() + quotas.patience());
         // once more where another request takes the permit, or the slot is over by then
-        timeout_at(deadline, quotas.leased(ticket)).await.map_err(|_| Refused::Unavailable)??;
+        let leased = Box::pin(timeout_at(deadline, quotas.leased(ticket)));
+        leased.await.map_err(|_| Refused::Unavailable)??;
     }
 }
 

@@ -161,22 +161,17 @@ impl Face {
         Self { tokens: Some(app), ..self }
     }
 
-    /// The answer of a route. Tokens are what nearly all ask for: the way through the router would cost
-    /// more than finding the key does.
-    async fn answer(
-        &self,
-        route: &str,
-        peer: Peer,
-        mut request: Request<Incoming>,
-    ) -> Response<Body> {
-        match &self.tokens {
-            Some(app) if route == token::PATH => token::create(app, peer, request).await,
-            _ => {
-                request.extensions_mut().insert(peer);
-                let Ok(response) = self.router.clone().call(request).await;
-                response
-            }
-        }
+    /// What issues tokens, where a route is the one for that. Nearly all ask for it: the way through the router
+    /// would cost more than finding the key does.
+    fn tokens_at(&self, route: &str) -> Option<&App> {
+        self.tokens.as_deref().filter(|_| route == token::PATH)
+    }
+
+    /// The answer of any other route.
+    async fn answer(&self, peer: Peer, mut request: Request<Incoming>) -> Response<Body> {
+        request.extensions_mut().insert(peer);
+        let Ok(response) = self.router.clone().call(request).await;
+        response
     }
 
     /// The same, with what is asked there counted.
@@ -354,39 +349,49 @@ fn head_bytes<B>(request: &Request<B>) -> usize {
     headers.fold(path, usize::saturating_add)
 }
 
-async fn answer(
-    (face, peer): (&Face, Peer),
+/// The answer to a request. Hundreds may wait at once, and each holds what this takes: so what seldom happens is
+/// boxed.
+#[expect(clippy::manual_async_fn, reason = "an `async fn` keeps what it is given twice over")]
+fn answer<'c>(
+    (face, peer): (&'c Face, Peer),
     mut request: Request<Incoming>,
-    (deadline, stopped): (&Arc<Deadline>, &watch::Receiver<bool>),
-) -> Result<Response<Body>, Infallible> {
-    let mut line = RequestLine::of(&mut request, face.counting.as_ref());
-    if let Some(traces) = &face.traces {
-        let scheme = if face.tls.is_some() { "https" } else { "http" };
-        line = line.traced(traces, &request, scheme);
+    (deadline, stopped): (&'c Arc<Deadline>, &'c watch::Receiver<bool>),
+) -> impl Future<Output = Result<Response<Body>, Infallible>> + 'c {
+    async move {
+        let mut line = RequestLine::of(&mut request, face.counting.as_ref());
+        if let Some(traces) = &face.traces {
+            let scheme = if face.tls.is_some() { "https" } else { "http" };
+            line = line.traced(traces, &request, scheme);
+        }
+        if let Some(refusal) = refusal(face, peer, &request) {
+            deadline.answering();
+            return Ok(finish(&mut line, refusal));
+        }
+        if line.is_patient {
+            let patience = Patience { deadline: deadline.clone(), stopped: stopped.clone() };
+            request.extensions_mut().insert(patience);
+        }
+        let response = match face.tokens_at(line.route) {
+            Some(app) => caught(line.route, pin!(token::create(app, peer, &mut request))).await,
+            None => caught(line.route, Box::pin(face.answer(peer, request)).as_mut()).await,
+        };
+        let response = finish(&mut line, response);
+        if response.body().size_hint().exact().is_some() {
+            deadline.answering();
+            return Ok(response);
+        }
+        // the request lasts until the last part of an answer that is made while it is sent
+        let deadline = deadline.clone();
+        Ok(response.map(|body| Body::new(Going { body, deadline })))
     }
-    if head_bytes(&request) > MAX_HEAD_BYTES {
-        deadline.answering();
-        return Ok(finish(&mut line, error::head_too_large(request.uri().path())));
+}
+
+/// What is said to a request that is not looked at any further.
+fn refusal(face: &Face, peer: Peer, request: &Request<Incoming>) -> Option<Response<Body>> {
+    if head_bytes(request) > MAX_HEAD_BYTES {
+        return Some(error::head_too_large(request.uri().path()));
     }
-    if let Some(refusal) = face.https_only.as_ref().and_then(|rule| rule.refusal(peer, &request)) {
-        deadline.answering();
-        return Ok(finish(&mut line, refusal));
-    }
-    if line.is_patient {
-        let patience = Patience { deadline: deadline.clone(), stopped: stopped.clone() };
-        request.extensions_mut().insert(patience);
-    }
-    // pinned here, or it would take its room twice, and each request moves all of that
-    let answering = pin!(face.answer(line.route, peer, request));
-    let response = caught(line.route, answering).await;
-    let response = finish(&mut line, response);
-    if response.body().size_hint().exact().is_some() {
-        deadline.answering();
-        return Ok(response);
-    }
-    // the request lasts until the last part of an answer that is made while it is sent
-    let deadline = deadline.clone();
-    Ok(response.map(|body| Body::new(Going { body, deadline })))
+    face.https_only.as_ref()?.refusal(peer, request)
 }
 
 /// For a request that lasts longer than others: it looks after its own time.
@@ -440,5 +445,22 @@ impl HttpBody for Going {
 impl Drop for Going {
     fn drop(&mut self) {
         self.deadline.answering();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes of what a function gives.
+    fn size_of_given<A, B, C, F>(_: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Hundreds wait for their record at once, and the nearest caches hold a megabyte.
+    #[test]
+    fn a_request_that_waits_takes_little_room() {
+        let size = size_of_given(answer);
+        assert!(size <= 1_280, "{size} bytes: what is kept twice, or seldom needed and not boxed?");
     }
 }

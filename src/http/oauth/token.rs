@@ -11,7 +11,6 @@ use axum::body::{Body, HttpBody};
 use axum::response::IntoResponse;
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, PRAGMA, USER_AGENT};
-use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::time::timeout;
@@ -27,6 +26,7 @@ use crate::service::quotas::with_lease;
 
 /// Where.
 pub(in crate::http) const PATH: &str = "/oauth/token";
+const FORM: &str = "application/x-www-form-urlencoded";
 /// Bytes of a body at most.
 const MAX_BODY_BYTES: usize = 8 * 1024;
 /// Headers that a connection keeps room for.
@@ -44,11 +44,10 @@ impl<B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Unpin> Sent for B {}
 pub(in crate::http) async fn create(
     app: &App,
     peer: Peer,
-    request: Request<impl Sent>,
+    request: &mut Request<impl Sent>,
 ) -> Response<Body> {
-    let (head, body) = request.into_parts();
-    let address = app.address_of(peer, &head.headers);
-    match issue(app, (head, address), body).await {
+    let address = app.address_of(peer, request.headers());
+    match issue(app, address, request).await {
         Ok(response) => {
             app.requests.issued();
             response
@@ -64,12 +63,12 @@ pub(in crate::http) async fn create(
 /// The answer that shows a token, once that is on record.
 async fn issue(
     app: &App,
-    (head, address): (Parts, Option<IpAddr>),
-    body: impl Sent,
+    address: Option<IpAddr>,
+    request: &mut Request<impl Sent>,
 ) -> Result<Response<Body>, OAuthError> {
-    let user_agent = head.headers.get(USER_AGENT).cloned();
+    let user_agent = request.headers().get(USER_AGENT).cloned();
     let caller = caller(user_agent.as_ref(), address);
-    let (unrecorded, way) = sign(app, (head, caller), body).await?;
+    let (unrecorded, way) = sign(app, caller, request).await?;
     let began_at = app.begins();
     let mut response = unrecorded.await.map_err(|refused| OAuthError::of(refused, way, None))?;
     if let Some(began_at) = began_at {
@@ -83,28 +82,29 @@ async fn issue(
 /// answer alone.
 async fn sign<'m>(
     app: &'m App,
-    (head, caller): (Parts, Caller<'m>),
-    body: impl Sent,
+    caller: Caller<'m>,
+    request: &mut Request<impl Sent>,
 ) -> Result<(Unrecorded<'m, Response<Body>>, Way), OAuthError> {
-    if head.method != Method::POST {
+    if request.method() != Method::POST {
         return Err(OAuthError::method_not_allowed());
     }
-    let body = read_form_body(app, &head.headers, body).await?;
+    check_head(request.headers(), FORM, MAX_BODY_BYTES)?;
+    let body = read_body(request.body_mut(), MAX_BODY_BYTES, app.body_deadline).await?;
     let mut form = FormIn::parse_in(&body).map_err(OAuthError::invalid_request)?;
     form.refuse_repeated().map_err(OAuthError::invalid_request)?;
-    let (client, way) = client_auth::take(&head.headers, &mut form)?;
+    let (client, way) = client_auth::take(request.headers(), &mut form)?;
     check_grant_type(form.take_text("grant_type").as_deref())?;
-    let request = TokenRequest {
+    let asked = TokenRequest {
         client,
         scope: form.take("scope"),
         resources: form.take_all("resource"),
         audience: form.take("audience"),
     };
-    let issue = || app.mint.issue(&request, caller, app.clock.now());
+    let issue = || app.mint.issue(&asked, caller, app.clock.now());
     let issued = with_lease(app.mint.quotas(), issue).await;
-    let issued =
-        issued.map_err(|refused| OAuthError::of(refused, way, request.scope.as_deref()))?;
-    Ok((issued.map(|issued| shown(&issued, emptied(head.headers))), way))
+    let issued = issued.map_err(|refused| OAuthError::of(refused, way, asked.scope.as_deref()))?;
+    let headers = std::mem::take(request.headers_mut());
+    Ok((issued.map(|issued| shown(&issued, emptied(headers))), way))
 }
 
 /// The parameters of a body.
@@ -113,27 +113,19 @@ pub(super) async fn read_form(
     headers: &HeaderMap,
     body: impl Sent,
 ) -> Result<Form, OAuthError> {
-    let body = read_form_body(app, headers, body).await?;
+    check_head(headers, FORM, MAX_BODY_BYTES)?;
+    let body = read_body(body, MAX_BODY_BYTES, app.body_deadline).await?;
     Form::parse(&body).map_err(OAuthError::invalid_request)
-}
-
-async fn read_form_body(
-    app: &App,
-    headers: &HeaderMap,
-    body: impl Sent,
-) -> Result<Bytes, OAuthError> {
-    check_media_type(headers, "application/x-www-form-urlencoded")?;
-    read_body(headers, (body, MAX_BODY_BYTES), app.body_deadline).await
 }
 
 /// A body of JSON, of so many bytes at most.
 pub(super) async fn read_json(
     app: &App,
     headers: &HeaderMap,
-    body: (impl Sent, usize),
+    (body, max_bytes): (impl Sent, usize),
 ) -> Result<Bytes, OAuthError> {
-    check_media_type(headers, "application/json")?;
-    read_body(headers, body, app.body_deadline).await
+    check_head(headers, "application/json", max_bytes)?;
+    read_body(body, max_bytes, app.body_deadline).await
 }
 
 /// Who asks: from this address, where it is known, and under the name the client gives itself.
@@ -172,21 +164,30 @@ fn check_grant_type(grant_type: Option<&str>) -> Result<(), OAuthError> {
     }
 }
 
-/// Reads a body that is announced or turns out to be small enough. A body that is there already,
-/// which is nearly every one, starts no timer.
-async fn read_body(
-    headers: &HeaderMap,
-    (body, max_bytes): (impl Sent, usize),
-    deadline: Duration,
-) -> Result<Bytes, OAuthError> {
+/// What is known of a body before it is read: its media type, and that it is not announced as too large.
+fn check_head(headers: &HeaderMap, wanted: &str, max_bytes: usize) -> Result<(), OAuthError> {
+    check_media_type(headers, wanted)?;
     let announced = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     if announced.is_some_and(|length: usize| length > max_bytes) {
         return Err(OAuthError::too_large(max_bytes));
     }
+    Ok(())
+}
+
+/// Reads a body that turns out to be small enough. One that is there already, which is nearly every one,
+/// starts no timer.
+async fn read_body(
+    body: impl Sent,
+    max_bytes: usize,
+    deadline: Duration,
+) -> Result<Bytes, OAuthError> {
     let mut collecting = pin!(collect(Limited::new(body, max_bytes)));
-    let collected = match at_once(collecting.as_mut()).await {
-        Some(collected) => collected,
-        None => timeout(deadline, collecting).await.map_err(|_| OAuthError::too_slow())?,
+    let collected = if let Some(collected) = at_once(collecting.as_mut()).await {
+        collected
+    } else {
+        // boxed, or each request would keep room for a timer
+        let collected = Box::pin(timeout(deadline, collecting)).await;
+        collected.map_err(|_| OAuthError::too_slow())?
     };
     match collected {
         Ok(body) => Ok(body),
