@@ -45,7 +45,8 @@ pub async fn with_lease<T>(
             result => return result,
         };
         let deadline = *deadline.get_or_insert_with(|| Instant::now() + quotas.patience());
-        // once more where another request takes the permit, or the slot is over by then
+        // once more where another request takes the permit, or the slot is over by then; boxed, or each request
+        // would keep room for a timer
         let leased = Box::pin(timeout_at(deadline, quotas.leased(ticket)));
         leased.await.map_err(|_| Refused::Unavailable)??;
     }
