@@ -48,7 +48,8 @@ async fn no_token_leaves_whose_record_is_not_synced() {
 async fn recovers_from(trouble: &str) {
     let home = Home::new();
     let (node, mut command) = Node::of(&home);
-    let disk = BadDisk::under(&mut command, home.path());
+    let disk = BadDisk::in_directory(home.path());
+    disk.lies_under(&mut command);
     let serving = Serving::of(command);
     let received = node.hold_through(|is_bad| disk.has(is_bad.then_some(trouble)));
     drop(serving);
@@ -61,7 +62,8 @@ async fn recovers_from(trouble: &str) {
 async fn on_postgresql_no_token_leaves_that_neither_the_database_nor_the_spool_holds() {
     let Some(home) = Home::on_postgres() else { return };
     let (node, mut command) = Node::of(&home);
-    let disk = BadDisk::under(&mut command, home.path());
+    let disk = BadDisk::in_directory(home.path());
+    disk.lies_under(&mut command);
     let serving = Serving::of(command);
     let mut received = vec![ledger::received(&node.token())];
     sqlx::any::install_default_drivers();
@@ -100,13 +102,12 @@ fn a_backup_is_verified_and_searched_where_nothing_can_be_written() {
     let backup = home.run(&["backup", "disc"]);
     assert!(backup.status.success(), "{}", stderr(&backup));
     drop(serving);
+    let disk = BadDisk::in_directory(home.path());
+    disk.has(Some("read-only"));
     let on_disc = |arguments: &[&str]| {
         let mut command = home.command(&[arguments, &["--data-dir", "disc"]].concat());
-        let disk = BadDisk::under(&mut command, home.path());
-        disk.has(Some("read-only"));
-        let output = command.output().unwrap();
-        disk.has(None);
-        output
+        disk.lies_under(&mut command);
+        command.output().unwrap()
     };
     let verified = on_disc(&["ledger", "verify"]);
     assert!(verified.status.success() && stderr(&verified).contains("1 token"), "{verified:?}");
@@ -178,19 +179,22 @@ impl Node {
 
 /// A library between a server and its disk: the kernel makes nothing read-only that somebody writes to.
 struct BadDisk {
+    library: PathBuf,
     flag: PathBuf,
 }
 
 impl BadDisk {
-    fn under(command: &mut Command, directory: &Path) -> Self {
+    fn in_directory(directory: &Path) -> Self {
         let (source, library) = (directory.join("bad_disk.c"), directory.join("bad_disk.so"));
         std::fs::write(&source, include_str!("bad_disk.c")).unwrap();
         let mut compile = Command::new("cc");
         compile.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(&source);
         assert!(compile.status().unwrap().success());
-        let flag = directory.join("trouble");
-        command.env("LD_PRELOAD", library).env("TENMINT_TEST_DISK", &flag);
-        Self { flag }
+        Self { library, flag: directory.join("trouble") }
+    }
+
+    fn lies_under(&self, command: &mut Command) {
+        command.env("LD_PRELOAD", &self.library).env("TENMINT_TEST_DISK", &self.flag);
     }
 
     /// What is wrong with it from now on.
